@@ -1,0 +1,242 @@
+"""Every knob of adamas: one dataclass field each, with its unit, its default and its check.
+
+The defaults are the published DIAMOND hyperparameters (arXiv 2405.12399) at 84x84 grey; a preset is a
+small YAML file in config/preset that changes some of them. `check` holds the rules; it is called once, in
+`src/main.py`, so that the rest of the code can trust what it is given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Optional  # OmegaConf 2.3 does not read `X | None`
+
+PARTS = ("denoiser", "reward_end", "actor_critic")
+
+
+class UserError(Exception):
+    """Something that the user can put right. Its text is one line: what is wrong and what to do."""
+
+
+def knob(default: Any, help: str, **check: Any) -> Any:
+    """A config field. `check` is any of `choices=`, `least=`, `most=`, `above=`, and `length=` for lists."""
+    metadata = {"help": help, **check}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class Atari:
+    """The emulator. One agent step is `frame_skip` emulator frames."""
+
+    frame_skip: int = knob(4, "emulator frames an agent step", least=1)
+    noop_max: int = knob(30, "most no-op emulator frames after a reset", least=0)
+    repeat_action_probability: float = knob(0.0, "sticky actions: chance that a frame repeats the last action", least=0, most=1)
+    max_episode_steps: int = knob(27_000, "agent steps after which a game is truncated", least=1)
+
+
+@dataclass
+class Collection:
+    """How much real experience, and when."""
+
+    steps: int = knob(100_000, "agent steps in all", least=1)
+    first_steps: int = knob(5_000, "least agent steps before the first update", least=1)
+    first_steps_most: int = knob(10_000, "most agent steps before the first update", least=1)
+    rare_rewards: int = knob(10, "rewards of each rarer kind to wait for before the first update", least=0)
+    steps_per_epoch: int = knob(100, "agent steps in each later epoch", least=1)
+    epsilon: float = knob(0.01, "chance of a uniformly random action", least=0, most=1)
+
+
+@dataclass
+class Optimization:
+    """One AdamW and its budget. An epoch makes `updates` updates, the first epoch `first_updates`."""
+
+    first_updates: int = knob(10_000, "updates in the first epoch", least=0)
+    updates: int = knob(400, "updates in each later epoch", least=0)
+    batch_size: int = knob(32, "segments an update", least=1)
+    learning_rate: float = knob(1e-4, "AdamW's step size", above=0)
+    weight_decay: float = knob(1e-2, "AdamW's decoupled decay", least=0)
+    warmup_updates: int = knob(100, "updates over which the learning rate rises linearly", least=0)
+    max_grad_norm: float = knob(1.0, "gradients are scaled down to this l2 norm", above=0)
+
+
+@dataclass
+class Denoiser:
+    """The diffusion model of the next frame (Karras et al. 2022, with the paper's symbols)."""
+
+    target: str = knob("frame", "what is diffused: the next frame, or its change from the last one", choices=("frame", "change"))
+    change_scale: float = knob(4.0, "a change is multiplied by this before diffusion (target=change)", above=0)
+    context: int = knob(4, "past frames, and as many actions, that condition the next frame", least=1)
+    patch: int = knob(1, "pixels are unshuffled into patches of this size before the U-Net", choices=(1, 2, 4))
+    channels: list[int] = knob([64, 64, 64, 64], "channels at each level of the U-Net, finest first", least=1)
+    depths: list[int] = knob([2, 2, 2, 2], "residual blocks at each level", least=1)
+    condition_channels: int = knob(256, "width of the condition (noise level and actions)", least=8)
+    sigma_data: float = knob(0.5, "standard deviation of frames in [-1, 1]; measured from the replay for target=change", above=0)
+    offset_noise: float = knob(0.3, "standard deviation of the noise that a whole frame shares", least=0)
+    sigma_log_mean: float = knob(-0.4, "P_mean: mean of log(sigma) in training")
+    sigma_log_std: float = knob(1.2, "P_std: standard deviation of log(sigma) in training", above=0)
+    sigma_least: float = knob(2e-3, "training sigmas are clipped to at least this", above=0)
+    sigma_most: float = knob(20.0, "training sigmas are clipped to at most this", above=0)
+    fed_back_frames: int = knob(1, "frames of a training segment that the model generates and is then shown", least=0)
+    ema_decay: float = knob(0.0, "decay of the averaged weights used for imagination; 0 uses the raw weights", least=0, most=0.99999)
+    optimization: Optimization = field(default_factory=Optimization)
+
+
+@dataclass
+class Sampler:
+    """How the next frame is drawn from the denoiser."""
+
+    method: str = knob("euler", "first or second order steps", choices=("euler", "heun"))
+    steps: int = knob(3, "denoising steps a frame", least=1)
+    sigma_max: float = knob(5.0, "first noise level", above=0)
+    sigma_min: float = knob(2e-3, "last noise level before 0", above=0)
+    rho: float = knob(7.0, "curvature of the noise schedule", above=0)
+    initial_noise: str = knob("unit", "scale of the first noise: 1 (less drift), or sigma_max (as in EDM)", choices=("unit", "sigma_max"))
+    s_churn: float = knob(0.0, "S_churn: noise added back over the whole trajectory", least=0)
+    s_tmin: float = knob(0.0, "S_tmin: no churn below this sigma", least=0)
+    s_tmax: float = knob(float("inf"), "S_tmax: no churn above this sigma", least=0)
+    s_noise: float = knob(1.0, "S_noise: scale of the churned noise", above=0)
+
+
+@dataclass
+class RewardEnd:
+    """The model of reward and episode end."""
+
+    patch: int = knob(1, "pixels are unshuffled into patches of this size before the CNN", choices=(1, 2, 4))
+    channels: list[int] = knob([32, 32, 32, 32], "channels at each level of the CNN, finest first", least=1)
+    depths: list[int] = knob([2, 2, 2, 2], "residual blocks at each level", least=1)
+    condition_channels: int = knob(128, "width of the action condition", least=1)
+    lstm_dim: int = knob(512, "width of the LSTM", least=1)
+    segment_frames: int = knob(19, "frames of a training segment", least=2)
+    optimization: Optimization = field(default_factory=lambda: Optimization(max_grad_norm=100.0))
+
+
+@dataclass
+class ActorCritic:
+    """The policy and its value, trained on rollouts of `horizon` steps."""
+
+    patch: int = knob(1, "pixels are unshuffled into patches of this size before the CNN", choices=(1, 2, 4))
+    channels: list[int] = knob([32, 32, 64, 64], "channels of the CNN, which halves the frame after each", least=1)
+    lstm_dim: int = knob(512, "width of the LSTM", least=1)
+    horizon: int = knob(15, "steps of a rollout", least=1)
+    discount: float = knob(0.985, "gamma", least=0, most=1)
+    lambda_: float = knob(0.95, "lambda of the lambda-returns", least=0, most=1)
+    entropy_weight: float = knob(0.001, "weight of the entropy bonus", least=0)
+    value_weight: float = knob(1.0, "weight of the value loss", least=0)
+    model_free_envs: int = knob(8, "real games played side by side when policy=model_free", least=1)
+    optimization: Optimization = field(
+        default_factory=lambda: Optimization(first_updates=5_000, weight_decay=0.0, warmup_updates=0, max_grad_norm=100.0)
+    )
+
+
+@dataclass
+class Evaluation:
+    """Full games with their real score, and a dream beside reality."""
+
+    every_epochs: int = knob(10, "epochs from one evaluation to the next", least=1)
+    games: int = knob(4, "full games an evaluation", least=1)
+    final_games: int = knob(100, "full games at the end of the run", least=1)
+    dream_steps: int = knob(50, "steps of the imagined rollout that is shown beside the real one", least=1)
+    dreams: int = knob(4, "imagined rollouts an evaluation", least=1)
+
+
+@dataclass
+class Checkpoint:
+    """The run folder's memory. A save also happens at the end of the run and when it is asked to stop."""
+
+    every_minutes: float = knob(10.0, "wall-clock minutes from one save to the next", above=0)
+    keep: int = knob(2, "newest checkpoints that are kept", least=1)
+
+
+@dataclass
+class Config:
+    """A whole run."""
+
+    preset: str = knob("diamond", "the file of config/preset that this run started from")
+    env: str = knob("Breakout", "the game's name as ale-py spells it: Breakout, MsPacman, ...")
+    seed: int = knob(0, "one seed gives one run, bit for bit, on CPU", least=0, most=2**31 - 1)
+    device: str = knob("auto", "auto, cpu, cuda, cuda:1, mps")
+    precision: str = knob("auto", "of convolutions and matrix products; auto: bfloat16 where the chip has it", choices=("auto", "float32", "bfloat16"))
+    policy: str = knob("imagined", "where the policy learns: in imagination or in the real game", choices=("imagined", "model_free"))
+    runs: str = knob("runs", "folder that holds the run folders")
+    resume: Optional[str] = knob(None, "a run folder to go on with")
+    dataset: Optional[str] = knob(None, "a folder of stored episodes to train on, without collecting")
+    initialize: dict[str, Any] = field(
+        default_factory=lambda: {"from": None, "parts": list(PARTS)},
+        metadata={"help": "from: a run folder whose weights to start with; parts: which of them"},
+    )
+    final_epochs: int = knob(50, "epochs after the last collection", least=0)
+    age_weights: list[float] = knob([0.1, 0.1, 0.1, 0.7], "share of the samples from each age group of episodes, oldest first", least=0)
+    atari: Atari = field(default_factory=Atari)
+    collection: Collection = field(default_factory=Collection)
+    denoiser: Denoiser = field(default_factory=Denoiser)
+    sampler: Sampler = field(default_factory=Sampler)
+    reward_end: RewardEnd = field(default_factory=RewardEnd)
+    actor_critic: ActorCritic = field(default_factory=ActorCritic)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+
+
+def check(config: Config) -> Config:
+    """Returns `config`, or raises UserError naming the first knob that is out of bounds or at odds with another."""
+    _check_fields(config, prefix="")
+    for net, where in ((config.denoiser, "denoiser"), (config.reward_end, "reward_end")):
+        _require(
+            len(net.channels) == len(net.depths),
+            f"{where}.channels has {len(net.channels)} levels but {where}.depths has {len(net.depths)}: give both one number a level",
+        )
+    first, most = config.collection.first_steps, config.collection.first_steps_most
+    _require(first <= most, f"collection.first_steps={first} is above collection.first_steps_most={most}: raise the second")
+    _require(
+        config.denoiser.sigma_least < config.denoiser.sigma_most,
+        f"denoiser.sigma_least={config.denoiser.sigma_least} must be below denoiser.sigma_most={config.denoiser.sigma_most}",
+    )
+    _require(
+        config.sampler.sigma_min < config.sampler.sigma_max,
+        f"sampler.sigma_min={config.sampler.sigma_min} must be below sampler.sigma_max={config.sampler.sigma_max}",
+    )
+    _require(sum(config.age_weights) > 0, "age_weights are all 0: at least one age group needs a weight")
+    _require(
+        not (config.dataset and config.policy == "model_free"),
+        "policy=model_free learns in the real game and cannot use dataset=: drop one of the two",
+    )
+    _check_initialize(config.initialize)
+    return config
+
+
+def _check_initialize(initialize: dict[str, Any]) -> None:
+    unknown = sorted(set(initialize) - {"from", "parts"})
+    _require(not unknown, f"unknown key 'initialize.{''.join(unknown[:1])}': initialize has 'from' and 'parts'")
+    parts = initialize["parts"]
+    _require(
+        isinstance(parts, list) and set(parts) <= set(PARTS),
+        f"initialize.parts={parts} must be a list of some of {', '.join(PARTS)}",
+    )
+
+
+def _check_fields(node: Any, prefix: str) -> None:
+    for item in dataclasses.fields(node):
+        value, name = getattr(node, item.name), prefix + item.name
+        if dataclasses.is_dataclass(value):
+            _check_fields(value, prefix=f"{name}.")
+            continue
+        choices = item.metadata.get("choices")
+        if choices:
+            _require(value in choices, f"{name}={value} is not one of {', '.join(map(str, choices))}")
+        for number in value if isinstance(value, list) else [value]:
+            _check_bounds(name, number, item.metadata)
+
+
+def _check_bounds(name: str, number: Any, bounds: Any) -> None:
+    if "least" in bounds:
+        _require(number >= bounds["least"], f"{name}={number} is too small: the least is {bounds['least']}")
+    if "most" in bounds:
+        _require(number <= bounds["most"], f"{name}={number} is too large: the most is {bounds['most']}")
+    if "above" in bounds:
+        _require(number > bounds["above"], f"{name}={number} must be above {bounds['above']}")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UserError(message)

@@ -1,0 +1,47 @@
+"""The one door between bytes and floats, and pictures made of frames."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+SIZE = 84  # pixels a side
+
+
+def to_float(frame: Tensor) -> Tensor:
+    """uint8 (...), 0..255 -> float32 of the same shape in [-1, 1]."""
+    return frame.float() / 127.5 - 1
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """Float (...) in [-1, 1] -> uint8 of the same shape. Rounds: all 256 grey levels survive a round trip."""
+    return (x.float().clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
+
+
+def tile(rows: list[Tensor], gap: int = 2, scale: int = 1) -> Tensor:
+    """Films side by side, rows of films above each other.
+
+    Args:
+        rows: each uint8 (T, N, H, W): N films of T frames.
+        gap: dark pixels between neighbours.
+        scale: each pixel becomes a square of this many pixels a side.
+
+    Returns:
+        uint8 (T, height, width): one film of the whole grid.
+    """
+    pad = torch.nn.functional.pad
+    lines = [pad(row, (0, gap, 0, gap)).permute(0, 2, 1, 3).flatten(2) for row in rows]  # (T, H+gap, N*(W+gap))
+    grid = torch.cat(lines, dim=1)[:, :-gap or None, :-gap or None]
+    return grid.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+
+
+def gif(film: Tensor, fps: float = 15) -> bytes:
+    """uint8 (T, H, W) -> an endlessly looping greyscale GIF."""
+    images = [Image.fromarray(np.ascontiguousarray(frame)) for frame in film.cpu().numpy()]
+    file = io.BytesIO()
+    images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0)
+    return file.getvalue()

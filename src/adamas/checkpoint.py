@@ -1,0 +1,72 @@
+"""Checkpoints: named parts in one file that is whole or absent, and that tells its own damage.
+
+A file is called `00001500-0123456789abcdef.pt`: the step, and the start of the sha256 of its content. It is what
+`torch.save` writes and holds plain data alone, so reading one never runs code.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adamas.config import UserError
+from adamas.files import publish, sha256
+
+DIGITS = 16  # of the digest, in the name
+
+
+def save(folder: Path, step: int, parts: dict[str, Any], keep: int) -> Path:
+    """Writes `parts` (tensors, numbers, strings, and lists and dicts of them) as the checkpoint of `step`.
+
+    Of the older ones the newest are kept, `keep` in all. Those of later steps go: whoever saves now has gone back
+    to an earlier checkpoint because they were damaged.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f"{step:08d}.tmp"
+    torch.save(parts, temporary)
+    torch.load(temporary, weights_only=True, map_location="meta")  # what cannot be loaded must not replace what can
+    path = folder / f"{step:08d}-{sha256(temporary)[:DIGITS]}.pt"
+    publish(temporary, path)
+    older = [other for other in _newest_first(folder) if other != path and _step(other) <= step]
+    _remove_all_but(folder, [path, *older[: keep - 1]])
+    return path
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The parts of a checkpoint, with all tensors on the CPU. UserError when the file is damaged."""
+    try:
+        if sha256(path)[:DIGITS] != path.stem.partition("-")[2]:
+            raise UserError(f"checkpoint {path} is damaged: its content does not match the digest in its name")
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        raise UserError(f"checkpoint {path} cannot be read: {type(error).__name__}") from error
+
+
+def load_newest(folder: Path, warn: Callable[[str], None]) -> tuple[dict[str, Any], Path]:
+    """The parts and the path of the newest good checkpoint. Each damaged one that is newer costs a line to `warn`."""
+    for path in _newest_first(folder):
+        try:
+            return load(path), path
+        except UserError as error:
+            warn(f"{error}; trying the one before it")
+    raise UserError(f"{folder} holds no usable checkpoint")
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    paths = [path for path in folder.glob("*.pt") if re.fullmatch(rf"\d{{8,}}-[0-9a-f]{{{DIGITS}}}", path.stem)]
+    return sorted(paths, key=lambda path: (_step(path), path.stat().st_mtime_ns), reverse=True)
+
+
+def _step(path: Path) -> int:
+    return int(path.stem.partition("-")[0])
+
+
+def _remove_all_but(folder: Path, keep: list[Path]) -> None:
+    for path in [*_newest_first(folder), *folder.glob("*.tmp")]:
+        if path not in keep:
+            path.unlink()

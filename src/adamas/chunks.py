@@ -1,0 +1,126 @@
+"""Rows of experience on disk: `.npz` files with one array for each column.
+
+A replay is saved as chunks `rows-00000000-00000100.npz` (first row, one past the last) that never change.
+Each is an ordinary compressed `.npz`, so `numpy.load` reads it and a person can write such files by hand.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adamas.config import UserError
+from adamas.files import publish, sha256
+
+DTYPES = {
+    "obs": "uint8",
+    "action": "uint8",
+    "reward": "float32",
+    "terminated": "bool",
+    "truncated": "bool",
+    "final": "bool",
+}
+UNREADABLE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
+
+
+def write(folder: Path, first: int, columns: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Writes the rows `first, first + 1, ...` as one chunk, whole or not at all. Returns its line of the manifest."""
+    rows = len(columns["obs"])
+    path = folder / f"rows-{first:08d}-{first + rows:08d}.npz"
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "wb") as file:
+        np.savez_compressed(file, **columns)
+    digest = sha256(temporary)
+    publish(temporary, path)
+    return {"name": path.name, "rows": rows, "sha256": digest}
+
+
+def remove_beyond(folder: Path, row: int) -> None:
+    """Removes chunks that hold rows from `row` on: a process wrote them, then was killed before its checkpoint."""
+    for path in folder.glob("rows-*.npz"):
+        span = row_span(path)
+        if span and span[1] > row:
+            path.unlink()
+    for path in folder.glob("rows-*.tmp"):
+        path.unlink()
+
+
+def verify(path: Path, digest: str) -> None:
+    """Raises UserError unless the file is there and is what was written."""
+    if not path.is_file():
+        raise UserError(f"{path} is missing: this replay cannot be restored without it")
+    if sha256(path) != digest:
+        raise UserError(f"{path} is damaged: its content is not what was saved")
+
+
+def row_span(path: Path) -> tuple[int, int] | None:
+    """(first row, one past the last) of a chunk, by its name; None for a file of another name."""
+    match = re.fullmatch(r"rows-(\d{8,})-(\d{8,})\.npz", path.name)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def dataset_files(path: Path) -> list[Path]:
+    """The `.npz` files of a folder, sorted by name, or the one file that `path` is."""
+    if path.is_file() and path.suffix == ".npz":
+        return [path]
+    if not path.is_dir():
+        raise UserError(f"dataset {path} is neither a folder nor a .npz file")
+    files = sorted(path.glob("*.npz"))
+    if not files:
+        raise UserError(f"dataset {path} holds no .npz file")
+    return files
+
+
+def continues(path: Path, previous: Path | None) -> bool:
+    """Whether the rows of `path` go on where those of `previous` stop. UserError if a chunk between them is missing."""
+    before, span = previous and row_span(previous), row_span(path)
+    if not (before and span):
+        return False
+    if before[1] != span[0]:
+        raise UserError(f"{path} does not go on where {previous.name} stops: a chunk is missing or is there twice")
+    return True
+
+
+def count_rows(path: Path) -> int:
+    """How many rows the file holds. Reads the smallest column alone."""
+    return len(_arrays(path, ["final"])["final"])
+
+
+def read(path: Path, frame_shape: tuple[int, int]) -> dict[str, np.ndarray]:
+    """All columns of a file, checked: obs uint8 (N, H, W), the others (N,) with the dtypes of `DTYPES`."""
+    columns = _arrays(path, list(DTYPES))
+    rows = columns["final"].shape[:1]
+    for name, dtype in DTYPES.items():
+        shape = (*rows, *frame_shape) if name == "obs" else rows
+        found = columns[name]
+        if (found.dtype, found.shape) != (np.dtype(dtype), shape):
+            raise UserError(f"{path}: column '{name}' is {found.dtype} {found.shape}, but must be {dtype} {shape}")
+    _check_final(path, columns)
+    return columns
+
+
+def _arrays(path: Path, names: list[str]) -> dict[str, np.ndarray]:
+    try:
+        with zipfile.ZipFile(path) as file:  # numpy would take a file that is not a zip for a pickle
+            missing = [name for name in names if f"{name}.npy" not in file.namelist()]
+        if not missing:
+            with np.load(path, allow_pickle=False) as file:
+                return {name: np.atleast_1d(file[name]) for name in names}
+    except UNREADABLE as error:
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    raise UserError(f"{path}: column '{missing[0]}' is missing")
+
+
+def _check_final(path: Path, columns: dict[str, np.ndarray]) -> None:
+    ended, final = columns["terminated"] | columns["truncated"], columns["final"]
+    after_end = np.concatenate([[False], ended[:-1]])
+    wrong = np.flatnonzero(final & (ended | ~after_end))
+    if len(wrong):
+        raise UserError(
+            f"{path}: row {wrong[0]} is 'final', but the row before it does not end an episode or it ends one itself"
+        )

@@ -1,0 +1,232 @@
+"""All experience as flat arrays of bytes: one row a frame, in the order of play; a batch of segments is one gather.
+
+A row is a step `(obs, action, reward, terminated, truncated)`, or the frame that an episode ended with (`final`),
+which nobody acted on. The episode that has not ended yet counts as the newest one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adamas import chunks
+from adamas.config import UserError
+
+HEADROOM = 1.05  # rows a step of `capacity`, for final frames
+GROWTH = 1.125  # of the number of rows, when the headroom was not enough
+
+
+class Segment(NamedTuple):
+    """B segments of T consecutive rows, all on the replay's device. The transition t -> t+1 is real
+    iff `mask[t] & mask[t+1]`."""
+
+    obs: Tensor  # uint8 (B, T, H, W)
+    action: Tensor  # int64 (B, T)      what was done after seeing obs; 0 where there was none
+    reward: Tensor  # float32 (B, T)    what action brought, unclipped
+    terminated: Tensor  # bool (B, T)
+    truncated: Tensor  # bool (B, T)
+    mask: Tensor  # bool (B, T)       True where the frame exists; padding otherwise
+
+
+class Replay:
+    """Room for `capacity` steps; grows when many short episodes, or more steps, need it.
+
+    Args:
+        age_weights: share of the samples that each age group of episodes gets, oldest first.
+        frame_shape: height and width of a frame in pixels.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        age_weights: Sequence[float] = (0.1, 0.1, 0.1, 0.7),
+        frame_shape: tuple[int, int] = (84, 84),
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.num_rows = 0
+        self.frame_shape = tuple(frame_shape)
+        self.device = torch.device(device)
+        self._age_weights = torch.tensor(age_weights, dtype=torch.float64)
+        self._starts = torch.empty(0, dtype=torch.int64)  # first row of each episode
+        self._chunks: list[dict[str, Any]] = []
+        rows = int(capacity * HEADROOM) + 1
+        self._columns = {name: self._allocate(name, rows) for name in chunks.DTYPES}
+
+    @property
+    def num_steps(self) -> int:
+        return self.num_rows - int(self._columns["final"][: self.num_rows].sum())
+
+    @property
+    def num_episodes(self) -> int:
+        return len(self._starts)
+
+    @property
+    def reward_counts(self) -> dict[int, int]:
+        """Number of steps with a negative (-1), no (0) and a positive (+1) reward."""
+        reward = self._columns["reward"][: self.num_rows]
+        below, above = int((reward < 0).sum()), int((reward > 0).sum())
+        return {-1: below, 0: self.num_steps - below - above, 1: above}
+
+    def add(self, obs: Any, action: int, reward: float, terminated: bool, truncated: bool, next_obs: Any) -> None:
+        """Writes one step, and its `next_obs` too when that is the true final frame of the episode.
+
+        Args:
+            obs, next_obs: uint8 (H, W), array or tensor.
+        """
+        self._append(_row(obs, action, reward, terminated, truncated, final=False))
+        if terminated or truncated:
+            self._append(_row(next_obs, 0, 0.0, False, False, final=True))
+
+    def sample(self, batch_size: int, length: int, generator: torch.Generator, first_target: int = 0) -> Segment:
+        """Segments around rows that are drawn by age group, then uniformly; such a row stands at an index that is
+        drawn uniformly from `first_target .. length - 1`. Beyond its episode a segment repeats the nearest frame."""
+        row = self._draw_rows(batch_size, generator)
+        place = torch.randint(first_target, length, (batch_size,), generator=generator)
+        return self._segments(row, place, length)
+
+    def sample_contexts(self, batch_size: int, length: int, generator: torch.Generator) -> Segment:
+        """Segments that end at a frame from which one can act. Only their left may be padding."""
+        row = self._draw_rows(batch_size, generator)
+        row = row - self._columns["final"][row].long()
+        return self._segments(row, torch.full_like(row, length - 1), length)
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Writes the rows since the last save as one new chunk. Returns the manifest from which `load` restores all
+        of them; a replay keeps to one folder."""
+        first = sum(chunk["rows"] for chunk in self._chunks)
+        if first < self.num_rows:
+            folder.mkdir(parents=True, exist_ok=True)
+            chunks.remove_beyond(folder, first)
+            new = {name: column[first : self.num_rows].cpu().numpy() for name, column in self._columns.items()}
+            self._chunks.append(chunks.write(folder, first, new))
+        return {"rows": self.num_rows, "chunks": [dict(chunk) for chunk in self._chunks]}
+
+    def load(self, folder: Path, manifest: dict[str, Any]) -> None:
+        """Fills this empty replay with what `save` wrote. UserError when a chunk is missing or damaged."""
+        if self.num_rows:
+            raise ValueError("only an empty replay can load")
+        for chunk in manifest["chunks"]:  # all of them before the first is read: a replay is never half loaded
+            chunks.verify(folder / chunk["name"], chunk["sha256"])
+        self._reserve(manifest["rows"])
+        for chunk in manifest["chunks"]:
+            self._append_file(folder / chunk["name"])
+        self._chunks = [dict(chunk) for chunk in manifest["chunks"]]
+
+    def _append_file(self, path: Path) -> None:
+        columns = chunks.read(path, self.frame_shape)
+        self._append({name: torch.from_numpy(column) for name, column in columns.items()})
+
+    def _append(self, rows: dict[str, Tensor]) -> None:
+        first, last = self.num_rows, self.num_rows + len(rows["obs"])
+        self._reserve(last)
+        for name, column in self._columns.items():
+            column[first:last] = rows[name]
+        self.num_rows = last
+        self._starts = torch.cat([self._starts, self._find_starts(first, last)])
+
+    def _find_starts(self, first: int, last: int) -> Tensor:
+        """The rows of `first .. last - 1` that start an episode: those after its end. Usually a final frame is the
+        end; an episode of a dataset may lack it."""
+        rows = slice(max(first - 1, 0), last)
+        terminated, truncated, final = (
+            self._columns[name][rows].cpu() for name in ("terminated", "truncated", "final")
+        )
+        after_end = final[:-1] | ((terminated | truncated)[:-1] & ~final[1:])
+        starts = after_end.nonzero().flatten() + rows.start + 1
+        return starts if first else torch.cat([torch.zeros(1, dtype=torch.int64), starts])
+
+    def _cut(self) -> None:
+        """Ends an unfinished episode at its last frame, so that the rows to come are not taken for its sequel."""
+        if self.num_rows and not self._columns["final"][self.num_rows - 1]:
+            self._columns["truncated"][self.num_rows - 1] |= ~self._columns["terminated"][self.num_rows - 1]
+
+    def _allocate(self, name: str, rows: int) -> Tensor:
+        shape = (rows, *self.frame_shape) if name == "obs" else (rows,)
+        device = "cpu" if name == "final" else self.device  # it is read to place samples, never trained on
+        return torch.empty(shape, dtype=getattr(torch, chunks.DTYPES[name]), device=device)
+
+    def _reserve(self, rows: int) -> None:
+        have = len(self._columns["obs"])
+        if rows <= have:
+            return
+        for name, column in self._columns.items():
+            bigger = self._allocate(name, max(rows, int(have * GROWTH) + 1))
+            bigger[: self.num_rows] = column[: self.num_rows]
+            self._columns[name] = bigger
+
+    def _draw_rows(self, count: int, generator: torch.Generator) -> Tensor:
+        """int64 (count,), on the CPU. A group of episodes is a range of rows, as rows are in the order of play."""
+        if not self.num_rows:
+            raise ValueError("cannot sample from an empty replay")
+        bounds = self._group_bounds()
+        first, size = bounds[:-1], bounds.diff()
+        weights = self._age_weights * (size > 0)
+        if not weights.any():  # as yet only groups of weight 0 have episodes
+            weights = (size > 0).double()
+        group = torch.multinomial(weights, count, replacement=True, generator=generator)
+        uniform = torch.rand(count, dtype=torch.float64, generator=generator)
+        return first[group] + (uniform * size[group]).long()
+
+    def _group_bounds(self) -> Tensor:
+        """int64 (groups + 1,): rows between which the age groups lie. As even as can be, counted in episodes; the
+        older groups take what is left over."""
+        groups = torch.arange(len(self._age_weights) + 1)
+        each, left = divmod(self.num_episodes, len(self._age_weights))
+        return self._episode_bounds()[groups * each + groups.clamp(max=left)]
+
+    def _episode_bounds(self) -> Tensor:
+        return torch.cat([self._starts, torch.tensor([self.num_rows])])  # int64 (episodes + 1,)
+
+    def _segments(self, row: Tensor, place: Tensor, length: int) -> Segment:
+        """Segments of `length` rows in which `row` (B,) stands at the index `place` (B,)."""
+        episode = torch.searchsorted(self._starts, row, right=True)
+        bounds = self._episode_bounds()
+        plan = torch.stack([row - place, bounds[episode - 1], bounds[episode] - 1]).to(self.device)
+        start, first, last = plan[..., None]  # (B, 1) each
+        wanted = start + torch.arange(length, device=self.device)  # (B, T)
+        index = wanted.clamp(first, last)
+        return self._gather(index, mask=index == wanted)
+
+    def _gather(self, index: Tensor, mask: Tensor) -> Segment:
+        def column(name: str) -> Tensor:  # index_select copies whole frames: 20 times as fast as obs[index]
+            return self._columns[name].index_select(0, index.flatten()).unflatten(0, index.shape)
+
+        return Segment(
+            column("obs"),
+            column("action").long() * mask,
+            column("reward") * mask,
+            column("terminated") & mask,
+            column("truncated") & mask,
+            mask,
+        )
+
+
+def read_dataset(path: Path, age_weights: Sequence[float], device: torch.device | str = "cpu") -> Replay:
+    """Reads a folder of `.npz` files (a run's replay folder is one), in the order of their names, or one such file.
+
+    The columns are those of `adamas.chunks`. An episode goes on from one chunk of a run to the next one; any other
+    file ends with its last row. Final frames may be lacking: then the row that ends an episode is its last.
+    """
+    files = chunks.dataset_files(path)
+    replay = Replay(sum(chunks.count_rows(file) for file in files), age_weights, device=device)
+    for previous, file in zip([None, *files], files, strict=False):
+        if not chunks.continues(file, previous):
+            replay._cut()
+        replay._append_file(file)
+    if not replay.num_rows:
+        raise UserError(f"dataset {path} holds no rows")
+    return replay
+
+
+def _row(obs: Any, action: int, reward: float, terminated: bool, truncated: bool, final: bool) -> dict[str, Tensor]:
+    obs = torch.as_tensor(obs)
+    if obs.dtype != torch.uint8:
+        raise TypeError(f"a stored frame is uint8, not {obs.dtype}")
+    values = {"action": action, "reward": reward, "terminated": terminated, "truncated": truncated, "final": final}
+    small = {name: torch.from_numpy(np.array([value], chunks.DTYPES[name])) for name, value in values.items()}
+    return {"obs": obs[None], **small}

@@ -1,0 +1,160 @@
+"""Checkpoints survive kills and tell damage."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from adamas import checkpoint
+from adamas.config import UserError
+
+LOOP = """
+import sys, torch
+from pathlib import Path
+from adamas import checkpoint
+for step in range(1, 10_000):
+    checkpoint.save(Path(sys.argv[1]), step, {"step": step, "weights": torch.full((200_000,), float(step))}, keep=2)
+    print(step, flush=True)
+"""
+
+
+def parts(value: float = 1.0) -> dict:
+    return {
+        "model": {"w": torch.full((1_000,), value)},
+        "rng": torch.get_rng_state(),
+        "step": 7,
+        "names": ["a", ("b", 2)],
+    }
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def newest(folder: Path) -> tuple[dict, Path, list[str]]:
+    warnings: list[str] = []
+    found, path = checkpoint.load_newest(folder, warnings.append)
+    assert all("\n" not in line for line in warnings)
+    return found, path, warnings
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path / "new" / "folder", 1_500, parts(), keep=2)
+    assert path.name.startswith("00001500-")
+    found = checkpoint.load(path)
+    assert torch.equal(found["model"]["w"], parts()["model"]["w"])
+    assert torch.equal(found["rng"], parts()["rng"])
+    assert (found["step"], found["names"]) == (7, ["a", ("b", 2)])
+    assert torch.load(path, weights_only=True)["step"] == 7  # a plain torch file
+
+
+def test_the_newest_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "00000002.tmp").write_bytes(b"killed while writing")
+    (tmp_path / "notes.txt").write_text("a person's own")
+    for step in (5, 30, 100, 99_999_999, 100_000_000):
+        checkpoint.save(tmp_path, step, {"step": step}, keep=2)
+    assert [name[:9] for name in names(tmp_path)] == ["100000000", "99999999-", "notes.txt"]
+    assert newest(tmp_path)[0] == {"step": 100_000_000}
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_the_same_step_again(tmp_path: Path, keep: int) -> None:
+    first = checkpoint.save(tmp_path, 5, {"try": 1}, keep)
+    os.utime(first, (1, 1))  # a clock tick may span both saves
+    checkpoint.save(tmp_path, 5, {"try": 2}, keep)
+    assert newest(tmp_path)[0] == {"try": 2}
+    assert len(names(tmp_path)) == keep
+    again = checkpoint.save(tmp_path, 5, {"try": 2}, keep)
+    assert (checkpoint.load(again), len(names(tmp_path))) == ({"try": 2}, keep)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_flipped_bit_is_caught(tmp_path: Path, seed: int) -> None:
+    path = checkpoint.save(tmp_path, 1, parts(), keep=1)
+    content, rng = bytearray(path.read_bytes()), np.random.default_rng(seed)
+    content[rng.integers(len(content))] ^= 1 << rng.integers(8)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"{path.name} is damaged"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize("length", [0, 1, 1_000, -1])
+def test_truncation_is_caught(tmp_path: Path, length: int) -> None:
+    path = checkpoint.save(tmp_path, 1, parts(), keep=1)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(UserError, match="damaged"):
+        checkpoint.load(path)
+
+
+def test_a_damaged_one_is_passed_over_and_does_not_outlive_the_next_save(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        path = checkpoint.save(tmp_path, step, {"step": step}, keep=2)
+    path.write_bytes(b"")
+    found, good, warnings = newest(tmp_path)
+    assert (found, good.name[:8]) == ({"step": 2}, "00000002")
+    assert len(warnings) == 1
+    assert path.name in warnings[0]
+    checkpoint.save(tmp_path, 2, {"step": 2, "again": True}, keep=1)
+    assert newest(tmp_path)[::2] == ({"step": 2, "again": True}, [])
+
+
+def test_no_usable_checkpoint(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(UserError, match="no usable checkpoint"):
+            newest(folder)
+    checkpoint.save(tmp_path, 1, {}, keep=1).write_bytes(b"")
+    with pytest.raises(UserError, match="no usable checkpoint"):
+        newest(tmp_path)
+    with pytest.raises(UserError, match="cannot be read: FileNotFoundError"):
+        checkpoint.load(tmp_path / "00000001-0123456789abcdef.pt")
+
+
+class Code:
+    ran = False
+
+    def __reduce__(self) -> tuple:
+        return setattr, (Code, "ran", True)
+
+
+def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
+    draft = tmp_path / "draft"
+    torch.save({"weights": Code()}, draft)
+    path = draft.rename(tmp_path / f"00000001-{checkpoint.sha256(draft)[:16]}.pt")
+    with pytest.raises(UserError, match="cannot be read: UnpicklingError") as error:
+        checkpoint.load(path)
+    assert "\n" not in str(error.value)
+    assert not Code.ran
+
+
+def test_what_could_not_be_loaded_again_is_not_saved(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, 1, {"step": 1}, keep=1)
+    with pytest.raises(pickle.UnpicklingError):
+        checkpoint.save(tmp_path, 2, {"step": np.float64(2)}, keep=1)
+    assert newest(tmp_path)[0] == {"step": 1}
+
+
+def test_a_kill_at_any_moment_leaves_a_good_checkpoint(tmp_path: Path) -> None:
+    def start(folder: Path) -> subprocess.Popen:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen([sys.executable, "-c", LOOP, folder], stdout=subprocess.PIPE, env=environment)
+
+    folders = [tmp_path / str(i) for i in range(4)]
+    processes = [start(folder) for folder in folders]
+    for i, process in enumerate(processes):
+        process.stdout.readline()  # one save is through
+        time.sleep(0.1 + 0.037 * i)
+        process.kill()
+    for folder, process in zip(folders, processes, strict=True):
+        said = [int(line) for line in process.communicate()[0].split()]
+        found, _, warnings = newest(folder)
+        assert warnings == []
+        assert found["step"] >= max(said, default=1)  # what was reported as saved is there
+        assert torch.equal(found["weights"], torch.full((200_000,), float(found["step"])))

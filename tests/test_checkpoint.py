@@ -94,7 +94,8 @@ def test_truncation_is_caught(tmp_path: Path, length: int) -> None:
         checkpoint.load(path)
 
 
-def test_a_damaged_one_is_passed_over_and_does_not_outlive_the_next_save(tmp_path: Path) -> None:
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_damaged_one_is_passed_over_and_does_not_outlive_the_next_save(tmp_path: Path, keep: int) -> None:
     for step in (1, 2, 3):
         path = checkpoint.save(tmp_path, step, {"step": step}, keep=2)
     path.write_bytes(b"")
@@ -102,8 +103,36 @@ def test_a_damaged_one_is_passed_over_and_does_not_outlive_the_next_save(tmp_pat
     assert (found, good.name[:8]) == ({"step": 2}, "00000002")
     assert len(warnings) == 1
     assert path.name in warnings[0]
-    checkpoint.save(tmp_path, 2, {"step": 2, "again": True}, keep=1)
+    checkpoint.save(tmp_path, 2, {"step": 2, "again": True}, keep)
     assert newest(tmp_path)[::2] == ({"step": 2, "again": True}, [])
+    assert len(names(tmp_path)) == keep
+
+
+def test_a_save_that_fails_costs_no_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no space left")
+
+    checkpoint.save(tmp_path, 1, {"step": 1}, keep=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        with pytest.raises(OSError, match="no space left"):
+            checkpoint.save(tmp_path, 2, {"step": 2}, keep=1)
+    assert newest(tmp_path)[::2] == ({"step": 1}, [])
+    checkpoint.save(tmp_path, 3, {"step": 3}, keep=1)
+    assert [name[:8] for name in names(tmp_path)] == ["00000003"]
+
+
+def test_content_reaches_the_disk_before_its_name_and_its_name_before_anything_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.save(tmp_path, 1, {"step": 1}, keep=1)
+    calls: list[str] = []
+    for module, name in ((os, "fsync"), (os, "replace"), (Path, "unlink")):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, name=name, real=real: (calls.append(name), real(*args)))
+    checkpoint.save(tmp_path, 2, {"step": 2}, keep=1)
+    folder_sync = ["fsync"] if os.name == "posix" else []
+    assert calls == ["fsync", "replace", *folder_sync, "unlink"]
 
 
 def test_no_usable_checkpoint(tmp_path: Path) -> None:

@@ -100,6 +100,8 @@ def read(path: Path, frame_shape: tuple[int, int]) -> dict[str, np.ndarray]:
         found = columns[name]
         if (found.dtype, found.shape) != (np.dtype(dtype), shape):
             raise UserError(f"{path}: column '{name}' is {found.dtype} {found.shape}, but must be {dtype} {shape}")
+    if rows == (0,):
+        raise UserError(f"{path} holds no rows")
     _check_final(path, columns)
     return columns
 

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from adamas import chunks
-from adamas.config import UserError
 
 HEADROOM = 1.05  # rows a step of `capacity`, for final frames
 GROWTH = 1.125  # of the number of rows, when the headroom was not enough
@@ -72,6 +71,10 @@ class Replay:
         below, above = int((reward < 0).sum()), int((reward > 0).sum())
         return {-1: below, 0: self.num_steps - below - above, 1: above}
 
+    @property
+    def most_action(self) -> int:
+        return int(self._columns["action"][: self.num_rows].max())
+
     def add(self, obs: Any, action: int, reward: float, terminated: bool, truncated: bool, next_obs: Any) -> None:
         """Writes one step, and its `next_obs` too when that is the true final frame of the episode.
 
@@ -96,8 +99,15 @@ class Replay:
         return self._segments(row, torch.full_like(row, length - 1), length)
 
     def save(self, folder: Path) -> dict[str, Any]:
-        """Writes the rows since the last save as one new chunk. Returns the manifest from which `load` restores all
-        of them; a replay keeps to one folder."""
+        """Writes the rows since the last save as one new chunk.
+
+        Args:
+            folder: this replay's alone, and the same at each save: what an abandoned run left there beyond the rows
+                saved so far is removed.
+
+        Returns:
+            The manifest, plain data, from which `load` restores all rows.
+        """
         first = sum(chunk["rows"] for chunk in self._chunks)
         if first < self.num_rows:
             folder.mkdir(parents=True, exist_ok=True)
@@ -107,7 +117,8 @@ class Replay:
         return {"rows": self.num_rows, "chunks": [dict(chunk) for chunk in self._chunks]}
 
     def load(self, folder: Path, manifest: dict[str, Any]) -> None:
-        """Fills this empty replay with what `save` wrote. UserError when a chunk is missing or damaged."""
+        """Fills this empty replay with what `save` wrote to `folder` up to the time of `manifest`; chunks that are
+        not in it are left alone. UserError when a chunk is missing or damaged."""
         if self.num_rows:
             raise ValueError("only an empty replay can load")
         for chunk in manifest["chunks"]:  # all of them before the first is read: a replay is never half loaded
@@ -218,8 +229,6 @@ def read_dataset(path: Path, age_weights: Sequence[float], device: torch.device 
         if not chunks.continues(file, previous):
             replay._cut()
         replay._append_file(file)
-    if not replay.num_rows:
-        raise UserError(f"dataset {path} holds no rows")
     return replay
 
 

@@ -71,6 +71,7 @@ class Denoiser:
     patch: int = knob(1, "pixels are unshuffled into patches of this size before the U-Net", choices=(1, 2, 4))
     channels: list[int] = knob([64, 64, 64, 64], "channels at each level of the U-Net, finest first", least=1)
     depths: list[int] = knob([2, 2, 2, 2], "residual blocks at each level", least=1)
+    attention: bool = knob(True, "the two blocks in the middle attend over the whole frame")
     condition_channels: int = knob(256, "width of the condition (noise level and actions)", least=8)
     sigma_data: float = knob(0.5, "standard deviation of frames in [-1, 1]; measured from the replay for target=change", above=0)
     offset_noise: float = knob(0.3, "standard deviation of the noise that a whole frame shares", least=0)
@@ -106,6 +107,7 @@ class RewardEnd:
     patch: int = knob(1, "pixels are unshuffled into patches of this size before the CNN", choices=(1, 2, 4))
     channels: list[int] = knob([32, 32, 32, 32], "channels at each level of the CNN, finest first", least=1)
     depths: list[int] = knob([2, 2, 2, 2], "residual blocks at each level", least=1)
+    attention: bool = knob(True, "the two blocks in the middle attend over the whole frame")
     condition_channels: int = knob(128, "width of the action condition", least=1)
     lstm_dim: int = knob(512, "width of the LSTM", least=1)
     segment_frames: int = knob(19, "frames of a training segment", least=2)
@@ -186,6 +188,10 @@ def check(config: Config) -> Config:
             len(net.channels) == len(net.depths),
             f"{where}.channels has {len(net.channels)} levels but {where}.depths has {len(net.depths)}: give both one number a level",
         )
+    _require(
+        config.denoiser.condition_channels % (2 * config.denoiser.context) == 0,
+        f"denoiser.condition_channels={config.denoiser.condition_channels} must be a multiple of twice denoiser.context={config.denoiser.context}",
+    )
     first, most = config.collection.first_steps, config.collection.first_steps_most
     _require(first <= most, f"collection.first_steps={first} is above collection.first_steps_most={most}: raise the second")
     _require(

@@ -35,7 +35,7 @@ def tile(rows: list[Tensor], gap: int = 2, scale: int = 1) -> Tensor:
     """
     pad = torch.nn.functional.pad
     lines = [pad(row, (0, gap, 0, gap)).permute(0, 2, 1, 3).flatten(2) for row in rows]  # (T, H+gap, N*(W+gap))
-    grid = torch.cat(lines, dim=1)[:, :-gap or None, :-gap or None]
+    grid = torch.cat(lines, dim=1)[:, : -gap or None, : -gap or None]
     return grid.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
 
 

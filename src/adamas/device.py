@@ -1,0 +1,45 @@
+"""Which chip a run uses, and what that chip can do."""
+
+from __future__ import annotations
+
+import difflib
+
+import torch
+
+from adamas.config import UserError
+
+KINDS = ("auto", "cpu", "cuda", "mps")
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called `name` (auto: a CUDA GPU where there is one, else the CPU), or UserError if it is not here."""
+    kind, _, index = name.partition(":")
+    if kind not in KINDS or (index and not index.isdecimal()):
+        near = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(KINDS)} or cuda:0"
+        raise UserError(f"unknown device '{name}': {hint}")
+    if kind == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"device={name}: this machine shows {torch.cuda.device_count()} CUDA GPUs; use device=cpu or another index"
+        )
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device=mps: this machine has no Apple GPU that torch can use; use device=cpu")
+    return torch.device(name)
+
+
+def use_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether convolutions and matrix products run in bfloat16; `auto` asks the chip."""
+    if precision == "auto" and device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported()  # torch 2.13 has no public name for it
+    if precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return precision == "bfloat16"
+
+
+def describe(device: torch.device) -> str:
+    """For a person: "cuda:0 (NVIDIA H200)", "cpu (2 threads)"."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)

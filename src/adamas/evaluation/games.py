@@ -1,0 +1,62 @@
+"""Full games in the real emulator, many side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from adamas.agent.actor_critic import ActorCritic
+from adamas.config import Atari
+from adamas.envs.atari import make_vector_env
+from adamas.networks.categorical import draw
+
+
+class Games(NamedTuple):
+    """One entry a game."""
+
+    returns: list[float]  # sums of unclipped rewards
+    lengths: list[int]  # agent steps
+
+
+@torch.no_grad()
+def play_games(
+    policy: ActorCritic,
+    game: str,
+    count: int,
+    atari: Atari,
+    seed: int,
+    each_step: Callable[[int, int], None] = lambda steps, ended: None,
+) -> Games:
+    """Plays `count` full games at once: a lost life does not end one, no epsilon, at most `max_episode_steps` each.
+
+    Args:
+        each_step: called with the steps so far and the games that have ended; may raise to give up.
+    """
+    env, generator = make_vector_env(game, count, atari), torch.Generator().manual_seed(seed)
+    try:
+        return _play(policy, env, generator, seed, each_step)
+    finally:
+        env.close()
+
+
+def _play(policy, env, generator, seed, each_step) -> Games:
+    count = env.num_envs
+    obs, _ = env.reset(seed=seed)
+    hidden = policy.initial_hidden(count)
+    returns, lengths = np.zeros(count), np.zeros(count, dtype=int)
+    playing = np.arange(count)  # games that go on; the policy looks at these only
+    while len(playing):
+        logits, _, hidden = policy(torch.from_numpy(obs[playing]).to(policy.device), hidden)
+        action = np.zeros(count, dtype=np.int64)
+        action[playing] = draw(logits[:, 0].cpu(), generator).numpy()
+        obs, reward, terminated, truncated, _ = env.step(action)
+        returns[playing] += reward[playing]
+        lengths[playing] += 1
+        goes_on = ~(terminated | truncated)[playing]
+        hidden = tuple(h[:, torch.from_numpy(goes_on).to(h.device)] for h in hidden)
+        playing = playing[goes_on]
+        each_step(int(lengths.max()), count - len(playing))
+    return Games(returns.tolist(), lengths.tolist())

@@ -1,0 +1,65 @@
+"""TensorBoard, with running means that stay on the device until they are written."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+
+class Logger:
+    """Means gathered by `add` and written by `flush`; pictures written at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._sums: dict[str, list[Tensor | float]] = defaultdict(lambda: [0.0, 0.0])
+
+    @cached_property
+    def _writer(self) -> SummaryWriter:  # made at the first use, since it makes the folder
+        return SummaryWriter(str(self._folder))
+
+    def add(self, name: str, value: Tensor | float, weight: Tensor | float = 1.0) -> None:
+        """Adds to the mean sum(value) / sum(weight). A tensor () stays on its device; what is not finite is left out."""
+        if isinstance(value, Tensor):
+            finite = value.isfinite()
+            value, weight = torch.where(finite, value, 0.0), weight * finite
+        sums = self._sums[name]
+        sums[0] = sums[0] + value
+        sums[1] = sums[1] + weight
+
+    def flush(self, step: int) -> dict[str, float]:
+        """Writes and returns every mean that has some weight, then forgets them. Waits for the device once."""
+        names = list(self._sums)
+        flat = [torch.as_tensor(x, dtype=torch.float64) for name in names for x in self._sums[name]]
+        devices = {x.device for x in flat}
+        numbers = {d: iter(torch.stack([x for x in flat if x.device == d]).tolist()) for d in devices}
+        values = iter([next(numbers[x.device]) for x in flat])
+        means = {name: total / weight for name, total, weight in zip(names, values, values, strict=False) if weight}
+        self._sums.clear()
+        for name, mean in means.items():
+            self._writer.add_scalar(name, mean, step)
+        return means
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        self._writer.add_scalar(name, value, step)
+
+    def text(self, name: str, text: str) -> None:
+        self._writer.add_text(name, text)
+
+    def gif(self, name: str, data: bytes, height: int, width: int, step: int) -> None:
+        """An encoded GIF as a moving picture (torch's own add_video needs moviepy 1)."""
+        image = Summary.Image(height=height, width=width, colorspace=1, encoded_image_string=data)
+        writer = self._writer._get_file_writer()  # no public way to write an encoded picture
+        writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+
+    def sync(self) -> None:
+        """Everything so far is on disk."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()

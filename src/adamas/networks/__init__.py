@@ -1,0 +1,1 @@
+"""Blocks and the networks made of them: no reinforcement learning, no diffusion."""

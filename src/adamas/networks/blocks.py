@@ -1,0 +1,113 @@
+"""Convolutional blocks. Frames flow as float (B, C, H, W), conditions as float (B, D)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+GROUP_CHANNELS = 32  # channels a normalisation group, where there are as many
+HEAD_CHANNELS = 8  # channels an attention head
+
+
+def zero(module: nn.Module) -> nn.Module:
+    """Starts `module` at zero, so that the branch that it ends adds nothing at first."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
+
+
+def group_norm(channels: int, affine: bool = True) -> nn.GroupNorm:
+    groups = math.gcd(max(1, channels // GROUP_CHANNELS), channels)
+    return nn.GroupNorm(groups, channels, affine=affine)
+
+
+class FourierFeatures(nn.Module):
+    """Scalar (B,) -> (B, channels): cosines and sines at fixed random frequencies (Tancik et al. 2020)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", torch.randn(channels // 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        angles = 2 * math.pi * x[:, None] * self.frequencies
+        return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+class AdaGroupNorm(nn.Module):
+    """Group norm whose scale and shift come from the condition."""
+
+    def __init__(self, channels: int, condition_channels: int) -> None:
+        super().__init__()
+        self.norm = group_norm(channels, affine=False)
+        self.modulation = nn.Linear(condition_channels, 2 * channels)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
+        return self.norm(x) * (1 + scale) + shift
+
+
+class SelfAttention(nn.Module):
+    """Every position looks at every other one; added to its input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.heads = max(1, channels // HEAD_CHANNELS)
+        self.norm = group_norm(channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = zero(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w)
+        q, k, v = qkv.transpose(3, 4).unbind(1)  # each (B, heads, H*W, C/heads)
+        y = F.scaled_dot_product_attention(q, k, v)
+        return x + self.out(y.transpose(2, 3).reshape(b, c, h, w))
+
+
+class ConditionedResBlock(nn.Module):
+    """Two convolutions under adaptive group norm, added to the input; attention after them if asked for."""
+
+    def __init__(self, in_channels: int, out_channels: int, condition_channels: int, attention: bool = False) -> None:
+        super().__init__()
+        self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+        self.norm1 = AdaGroupNorm(in_channels, condition_channels)
+        self.conv1 = conv3x3(in_channels, out_channels)
+        self.norm2 = AdaGroupNorm(out_channels, condition_channels)
+        self.conv2 = zero(conv3x3(out_channels, out_channels))
+        self.attention = SelfAttention(out_channels) if attention else nn.Identity()
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        y = self.conv1(F.silu(self.norm1(x, condition)))
+        y = self.conv2(F.silu(self.norm2(y, condition)))
+        return self.attention(self.skip(x) + y)
+
+
+class ResBlock(nn.Module):
+    """One convolution under group norm, added to the input."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+        self.norm = group_norm(in_channels)
+        self.conv = conv3x3(in_channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.skip(x) + self.conv(F.silu(self.norm(x)))
+
+
+class Upsample(nn.Module):
+    """Doubles height and width."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = conv3x3(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))

@@ -1,0 +1,76 @@
+"""The conditioned U-Net."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adamas.networks.blocks import AdaGroupNorm, ConditionedResBlock, Upsample, conv3x3, zero
+
+
+class UNet(nn.Module):
+    """float (B, in_channels, H, W) and condition (B, D) -> float (B, out_channels, H, W), zero at first.
+
+    Level i works at 1/2^i of the frame and has `depths[i]` residual blocks on the way down and one more on the
+    way up, each of which also sees its mirror image from the way down. With `attention`, the two blocks in the middle attend.
+    Sizes that do not halve evenly are padded with zeros at the bottom and the right, and cropped again.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        condition_channels: int,
+        channels: list[int],
+        depths: list[int],
+        attention: bool,
+    ) -> None:
+        super().__init__()
+        self.multiple = 2 ** (len(channels) - 1)
+        self.conv_in = conv3x3(in_channels, channels[0])
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        finer = channels[0]
+        for level, (width, depth) in enumerate(zip(channels, depths, strict=True)):
+            self.down.append(_down_level(finer, width, depth, condition_channels, halve=level > 0))
+            self.up.insert(0, _up_level(finer, width, depth, condition_channels, double=level > 0))
+            finer = width
+        self.middle = nn.ModuleList(
+            ConditionedResBlock(channels[-1], channels[-1], condition_channels, attention) for _ in range(2)
+        )
+        self.norm_out = AdaGroupNorm(channels[0], condition_channels)
+        self.conv_out = zero(conv3x3(channels[0], out_channels))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        x = self.conv_in(F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple)))
+        skips = []
+        for level in self.down:
+            x = level["resize"](x)
+            skips.append(x)
+            for block in level["blocks"]:
+                x = block(x, condition)
+                skips.append(x)
+        for block in self.middle:
+            x = block(x, condition)
+        for level in self.up:
+            for block in level["blocks"]:
+                x = block(torch.cat([x, skips.pop()], dim=1), condition)
+            x = level["resize"](x)
+        return self.conv_out(F.silu(self.norm_out(x, condition)))[..., :height, :width]
+
+
+def _down_level(finer: int, width: int, depth: int, condition_channels: int, halve: bool) -> nn.ModuleDict:
+    ins = [finer] + [width] * (depth - 1)
+    blocks = nn.ModuleList(ConditionedResBlock(i, width, condition_channels) for i in ins)
+    return nn.ModuleDict({"resize": conv3x3(finer, finer, stride=2) if halve else nn.Identity(), "blocks": blocks})
+
+
+def _up_level(finer: int, width: int, depth: int, condition_channels: int, double: bool) -> nn.ModuleDict:
+    skips = [width] * depth + [finer]  # what the way down left at this level, last first
+    outs = [width] * depth + [finer]
+    ins = [width, *outs[:-1]]
+    blocks = nn.ModuleList(
+        ConditionedResBlock(i + s, o, condition_channels) for i, s, o in zip(ins, skips, outs, strict=True)
+    )
+    return nn.ModuleDict({"resize": Upsample(finer) if double else nn.Identity(), "blocks": blocks})

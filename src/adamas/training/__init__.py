@@ -1,0 +1,1 @@
+"""Fitting, collecting, and the trainer: the recipe."""

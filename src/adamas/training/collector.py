@@ -1,0 +1,66 @@
+"""Real experience: the policy plays the game and the replay remembers."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+
+from adamas.agent.actor_critic import ActorCritic, Hidden
+from adamas.envs.atari import AtariEnv
+from adamas.networks.categorical import draw
+from adamas.replay import Replay
+
+
+class Ended(NamedTuple):
+    """Sums of real rewards, of what ended with a step; None where nothing did."""
+
+    episode: float | None  # a life
+    game: float | None
+
+
+class Collector:
+    """One game that goes on from call to call."""
+
+    def __init__(self, env: AtariEnv, replay: Replay, policy: ActorCritic, seed: int) -> None:
+        self.env, self.replay = env, replay
+        self.obs, _ = env.reset(seed=seed)
+        self.hidden: Hidden | None = None  # None where an episode begins
+        self.episode_return = self.game_return = 0.0
+
+    @torch.no_grad()
+    def step(self, policy: ActorCritic, epsilon: float, generator: torch.Generator) -> Ended:
+        """One agent step into the replay."""
+        hidden = policy.initial_hidden(1) if self.hidden is None else self.hidden
+        logits, _, self.hidden = policy(torch.from_numpy(self.obs).to(policy.device)[None, None], hidden)
+        action = int(draw(logits[0, 0].cpu(), generator))
+        if torch.rand((), generator=generator) < epsilon:
+            action = int(torch.randint(int(self.env.action_space.n), (), generator=generator))
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        self.replay.add(self.obs, action, reward, terminated, truncated, obs)
+        self.obs = obs
+        self.episode_return += reward
+        self.game_return += reward
+        return self._end(game_over=info["game_over"] or truncated) if terminated or truncated else Ended(None, None)
+
+    def _end(self, game_over: bool) -> Ended:
+        ended = Ended(self.episode_return, self.game_return if game_over else None)
+        self.episode_return = 0.0
+        self.game_return = 0.0 if game_over else self.game_return
+        self.hidden = None
+        self.obs, _ = self.env.reset()
+        return ended
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "env": self.env.state_dict(),
+            "obs": torch.from_numpy(self.obs),
+            "hidden": None if self.hidden is None else list(self.hidden),
+            "returns": [self.episode_return, self.game_return],
+        }
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        self.env.load_state_dict(state["env"])
+        self.obs = state["obs"].numpy()
+        self.hidden = None if state["hidden"] is None else tuple(h.to(device) for h in state["hidden"])
+        self.episode_return, self.game_return = state["returns"]

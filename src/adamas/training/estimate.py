@@ -1,0 +1,124 @@
+"""What a run will cost on this machine, measured by a rehearsal with random frames."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from adamas.config import PARTS, Config
+from adamas.frames import SIZE
+from adamas.logger import Logger
+from adamas.replay import Replay
+from adamas.training.fit import UPDATES, Generators
+from adamas.training.models import Models
+from adamas.training.progress import Progress, plan
+
+STEPS_A_GAME = 1_000  # agent steps: a guess, before any game was played
+EMULATOR_SECONDS = 5e-4  # a step of one emulator, about
+FRACTION = 8  # the rehearsal tries a batch this much smaller first
+ENOUGH = 0.5  # seconds: a batch that takes longer on the CPU is not tried at full size
+
+
+def total_seconds(units: Mapping[str, int], costs: Mapping[str, float]) -> float:
+    """What so many units of each phase take."""
+    return sum(count * costs[phase] for phase, count in units.items())
+
+
+def in_words(seconds: float) -> str:
+    """3_700 -> "1 h 2 min"."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = max(1, round(seconds / 60))
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    named = [(days, "days" if days > 1 else "day"), (hours, "h"), (minutes if not days else 0, "min")]
+    return " ".join(f"{n} {name}" for n, name in named if n)
+
+
+def announce(config: Config, folder: Path, device: str, progress: Progress, costs: Mapping[str, float]) -> str:
+    """What the run will do, where, and about how long it will take."""
+    units = plan(config)
+    phases = {name: total_seconds({name: count}, costs) for name, count in units.items() if count}
+    left = sum(phases.values()) - total_seconds(progress.total, costs)
+    steps = f"{config.collection.steps:,} agent steps" if not config.dataset else f"no steps, but {config.dataset}"
+    return "\n".join(
+        [
+            f"adamas learns {config.env} ({config.policy}, preset {config.preset}, seed {config.seed}) from {steps}",
+            f"  device       {device}",
+            f"  run folder   {folder}",
+            f"  watch        tensorboard --logdir {folder.parent.parent}",
+            f"  plan         {', '.join(f'{name} {count:,}x' for name, count in units.items() if count)}",
+            f"  time         about {in_words(left)} ({', '.join(f'{k} {in_words(v)}' for k, v in phases.items())})",
+            f"  stop         Ctrl-C saves; go on with: python src/main.py resume={folder}",
+        ]
+    )
+
+
+def measure_costs(config: Config, action_meanings: tuple[str, ...], device: torch.device) -> dict[str, float]:
+    """Seconds a unit of each phase. Leaves no trace in any random state that the run uses."""
+    with torch.random.fork_rng(devices=[]):
+        costs = {name: _update_seconds(name, config, action_meanings, device) for name in PARTS}
+        models = Models(config, action_meanings, device)
+    games = config.evaluation.games, config.evaluation.final_games
+    acting = {n: _policy_seconds(models, n) / n + EMULATOR_SECONDS for n in {1, *games}}  # a step of one game
+    costs["collect"] = acting[1]
+    costs["play"] = 2 * acting[1]  # acting, then learning from it
+    costs["evaluation"], costs["final evaluation"] = (n * acting[n] * STEPS_A_GAME for n in games)
+    return costs
+
+
+def _update_seconds(name: str, config: Config, action_meanings: tuple[str, ...], device: torch.device) -> float:
+    full = getattr(config, name).optimization.batch_size
+    batch = max(1, full // FRACTION)
+    seconds = _seconds(_rehearsal(name, batch, config, action_meanings, device)) if batch < full else 0.0
+    if device.type == "cpu" and seconds > ENOUGH:
+        return seconds * full / batch
+    return _seconds(_rehearsal(name, full, config, action_meanings, device))
+
+
+def _rehearsal(
+    name: str, batch: int, config: Config, action_meanings: tuple[str, ...], device: torch.device
+) -> Callable[[], None]:
+    """One update of the part `name` with `batch` segments of random frames."""
+    config = copy.deepcopy(config)
+    getattr(config, name).optimization.batch_size = batch
+    models, generators = Models(config, action_meanings, device), Generators.seeded(0, device)
+    replay, frames = Replay(64, device=device), np.random.default_rng(0)
+    for _ in range(64):
+        frame = frames.integers(0, 256, (SIZE, SIZE), dtype=np.uint8)
+        replay.add(frame, 0, 0.0, False, False, frame)
+    logger = Logger(Path())  # never written
+    return lambda: UPDATES[name](models, replay, generators, logger)
+
+
+def _policy_seconds(models: Models, batch: int) -> float:
+    policy = models.actor_critic
+    obs = torch.zeros(batch, 1, SIZE, SIZE, dtype=torch.uint8, device=models.device)
+
+    @torch.no_grad()
+    def act() -> None:
+        with models.autocast():
+            policy(obs, policy.initial_hidden(batch))[0].cpu()
+
+    return _seconds(act)
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    """Of the second and third run: the first one sets things up."""
+    work()
+    _wait()
+    start = time.perf_counter()
+    for _ in range(2):
+        work()
+    _wait()
+    return (time.perf_counter() - start) / 2
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -1,0 +1,93 @@
+"""One update of each part. Each draws its batch, computes a loss, steps, and logs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from adamas.logger import Logger
+from adamas.replay import Replay
+from adamas.training.models import Models
+from adamas.training.rollouts import imagine
+from adamas.agent.actor_critic import Rollout
+from adamas.world_model.reward_end import Counts
+
+
+@dataclass
+class Generators:
+    """Every random number of a run comes from one of these."""
+
+    act: torch.Generator  # CPU: actions in the real game
+    data: torch.Generator  # CPU: which segments are drawn
+    noise: torch.Generator  # on the models' device: diffusion and imagination
+
+    @classmethod
+    def seeded(cls, seed: int, device: torch.device) -> Generators:
+        places = ("cpu", "cpu", device)
+        return cls(*(torch.Generator(place).manual_seed(3 * seed + i) for i, place in enumerate(places)))
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {name: generator.get_state() for name, generator in vars(self).items()}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        for name, generator in vars(self).items():
+            generator.set_state(state[name])
+
+
+def update_denoiser(models: Models, replay: Replay, random: Generators, logger: Logger) -> None:
+    c = models.config.denoiser
+    length = c.context + 1 + c.fed_back_frames
+    segment = replay.sample(c.optimization.batch_size, length, random.data, first_target=c.context)
+    with models.autocast():
+        loss = models.denoiser.loss(segment, random.noise)
+    _step(models, "denoiser", loss, logger)
+    if models.average:
+        models.average.update_parameters(models.denoiser)
+
+
+def update_reward_end(models: Models, replay: Replay, random: Generators, logger: Logger) -> None:
+    c = models.config.reward_end
+    segment = replay.sample(c.optimization.batch_size, c.segment_frames, random.data)
+    with models.autocast():
+        loss, rewards, ends = models.reward_end.loss(segment)
+    _step(models, "reward_end", loss, logger)
+    _log_counts(logger, "reward", rewards)
+    _log_counts(logger, "end", ends)
+
+
+def update_actor_critic(models: Models, replay: Replay, random: Generators, logger: Logger) -> None:
+    c = models.config
+    with models.autocast():
+        context = replay.sample_contexts(c.actor_critic.optimization.batch_size, c.denoiser.context, random.data)
+        rollout = imagine(models.world, models.actor_critic, context, c.actor_critic.horizon, random.noise)
+    logger.add("imagination/reward", (rollout.reward * rollout.mask).sum(1).mean())
+    logger.add("imagination/end", (rollout.terminated & rollout.mask).any(1).float().mean())
+    update_policy(models, rollout, logger)
+
+
+def update_policy(models: Models, rollout: Rollout, logger: Logger) -> None:
+    """The same update from imagined and from real rollouts."""
+    with models.autocast():
+        loss = models.actor_critic.loss(rollout)
+    _step(models, "actor_critic", loss.total, logger)
+    for name in ("policy", "value", "entropy", "mean_value", "mean_return"):
+        logger.add(f"actor_critic/{name}", getattr(loss, name).detach())
+
+
+def _step(models: Models, name: str, loss: torch.Tensor, logger: Logger) -> None:
+    optimizer = models.optimizers[name]
+    logger.add(f"{name}/learning_rate", optimizer.learning_rate)
+    norm = optimizer.update(loss)
+    logger.add(f"{name}/loss", loss.detach())
+    logger.add(f"{name}/grad_norm", norm)
+    logger.add(f"{name}/skipped_updates", optimizer.skipped)
+
+
+def _log_counts(logger: Logger, name: str, counts: Counts) -> None:
+    """Rewards and ends are rare, so that accuracy is blind to them."""
+    logger.add(f"reward_end/{name}_recall", counts.both, counts.actual)
+    logger.add(f"reward_end/{name}_precision", counts.both, counts.predicted)
+
+
+UPDATES = {"denoiser": update_denoiser, "reward_end": update_reward_end, "actor_critic": update_actor_critic}

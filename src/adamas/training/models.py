@@ -1,0 +1,98 @@
+"""The networks of a run with their optimizers, built from a config; and weights taken over from another run."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from adamas.agent.actor_critic import ActorCritic
+from adamas.config import PARTS, Config, UserError
+from adamas.device import use_bfloat16
+from adamas.training.optimization import Optimizer
+from adamas.world_model.denoiser import Denoiser
+from adamas.world_model.reward_end import RewardEnd
+from adamas.world_model.world_model import WorldModel
+
+ACTION_WISE = ("action_embedding.weight", "actor.weight", "actor.bias")  # tensors with one row an action
+
+
+class Models:
+    """Denoiser, reward/end model and actor-critic, each with its optimizer. `world` is what imagination uses."""
+
+    def __init__(self, config: Config, action_meanings: tuple[str, ...], device: torch.device) -> None:
+        n = len(action_meanings)
+        place = {"device": device, "memory_format": torch.channels_last}
+        self.config, self.action_meanings, self.device = config, action_meanings, device
+        self.denoiser = Denoiser(config.denoiser, n).to(**place)
+        self.reward_end = RewardEnd(config.reward_end, n).to(**place)
+        self.actor_critic = ActorCritic(config.actor_critic, n).to(**place)
+        self.optimizers = {
+            name: Optimizer(name, getattr(self, name), getattr(config, name).optimization) for name in PARTS
+        }
+        decay = config.denoiser.ema_decay
+        self.average = _average(self.denoiser, decay) if decay > 0 else None
+        imagining = self.average.module if self.average else self.denoiser
+        self.world = WorldModel(imagining, self.reward_end, config.sampler)
+        self._bfloat16 = use_bfloat16(config.precision, device)
+
+    def autocast(self) -> AbstractContextManager:
+        """Convolutions and matrix products inside run at the precision of the config."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16)
+
+    def state_dict(self) -> dict[str, Any]:
+        state: dict[str, Any] = {name: getattr(self, name).state_dict() for name in PARTS}
+        state["average"] = self.average.state_dict() if self.average else None
+        state["optimizers"] = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
+        return {**state, "action_meanings": list(self.action_meanings)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name in PARTS:
+            getattr(self, name).load_state_dict(state[name])
+            self.optimizers[name].load_state_dict(state["optimizers"][name])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+
+    def initialize(self, state: dict[str, Any], parts: list[str], source: str) -> None:
+        """Takes the weights of `parts` from another run's models, also one of a game with other actions.
+
+        What belongs to an action goes to the action of the same meaning; actions that are new here start afresh.
+        """
+        for name in parts:
+            weights = _best_weights(state, name)
+            module = getattr(self, name)
+            fitted = {k: self._fit_actions(k, v, module, state["action_meanings"]) for k, v in weights.items()}
+            try:
+                module.load_state_dict(fitted)
+            except RuntimeError as error:
+                raise UserError(
+                    f"initialize.from={source}: its {name} has other sizes than this run's; "
+                    f"use that run's {name}.* settings or leave {name} out of initialize.parts"
+                ) from error
+        if self.average:
+            self.average.module.load_state_dict(self.denoiser.state_dict())
+
+    def _fit_actions(self, key: str, theirs: Tensor, module: nn.Module, their_meanings: list[str]) -> Tensor:
+        if not key.endswith(ACTION_WISE):
+            return theirs
+        mine = module.state_dict()[key].clone()
+        for row, meaning in enumerate(self.action_meanings):
+            if meaning in their_meanings and theirs.shape[1:] == mine.shape[1:]:
+                mine[row] = theirs[their_meanings.index(meaning)]
+        return mine
+
+
+def _average(module: nn.Module, decay: float) -> AveragedModel:
+    average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    return average.requires_grad_(False)
+
+
+def _best_weights(state: dict[str, Any], name: str) -> dict[str, Tensor]:
+    """The averaged weights of a denoiser where there are some."""
+    if name == "denoiser" and state["average"]:
+        prefix = "module."
+        return {k.removeprefix(prefix): v for k, v in state["average"].items() if k.startswith(prefix)}
+    return state[name]

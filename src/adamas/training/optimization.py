@@ -1,0 +1,78 @@
+"""One optimizer: AdamW with warm-up, clipping, and updates that are skipped when they are not finite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adamas import config
+from adamas.config import UserError
+
+LOOK_EVERY = 10  # updates between two looks at the counter that lives on the device
+PATIENCE = 10  # skipped updates in a row that end the run
+
+
+class Optimizer:
+    """Turns a loss into an update of `module`."""
+
+    def __init__(self, name: str, module: nn.Module, c: config.Optimization) -> None:
+        self.name, self.config = name, c
+        self.parameters = list(module.parameters())
+        self.adamw = torch.optim.AdamW(_groups(module, c.weight_decay), lr=c.learning_rate, fused=True)
+        device = self.parameters[0].device
+        self.updates = 0
+        self.skipped = torch.zeros((), device=device)  # in all
+        self.in_a_row = torch.zeros((), device=device)
+
+    @property
+    def learning_rate(self) -> float:
+        """Rises linearly over the warm-up, then stays."""
+        return self.config.learning_rate * min(1.0, (self.updates + 1) / max(1, self.config.warmup_updates))
+
+    def update(self, loss: Tensor) -> Tensor:
+        """Backward, clip, step. Returns the gradient's l2 norm before clipping, float ().
+
+        Raises:
+            UserError: PATIENCE updates in a row were not finite. The weights are still those before them.
+        """
+        self.adamw.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
+        bad = ~norm.isfinite()
+        for group in self.adamw.param_groups:
+            group["lr"] = self.learning_rate
+        self.adamw.found_inf = bad.float()  # the fused kernel skips the step where this is 1, without a wait
+        self.adamw.step()
+        self.updates += 1
+        self.skipped += bad
+        self.in_a_row.add_(1).mul_(bad)
+        if self.updates % LOOK_EVERY == 0 and self.in_a_row >= PATIENCE:
+            raise UserError(
+                f"{self.name}: {PATIENCE} updates in a row had a loss or gradient that was not finite; "
+                f"lower {self.name}.optimization.learning_rate (now {self.config.learning_rate:g}) or use precision=float32"
+            )
+        return norm
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "adamw": self.adamw.state_dict(),
+            "updates": self.updates,
+            "skipped": self.skipped,
+            "in_a_row": self.in_a_row,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.adamw.load_state_dict(state["adamw"])
+        self.updates = state["updates"]
+        self.skipped.copy_(state["skipped"])
+        self.in_a_row.copy_(state["in_a_row"])
+
+
+def _groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight matrices and kernels decay; biases, norms and embeddings do not."""
+    embeddings = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
+    decayed = [p for p in module.parameters() if p.ndim >= 2 and id(p) not in embeddings]
+    free = [p for p in module.parameters() if p.ndim < 2 or id(p) in embeddings]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]

@@ -1,0 +1,87 @@
+"""The folder of one run: runs/GAME/DATE-TIME."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class RunFolder:
+    """Where the parts of a run lie."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.checkpoints = path / "checkpoints"
+        self.replay = path / "replay"
+        self.tensorboard = path / "tensorboard"
+        self.dreams = path / "dreams"
+        self.evaluations = path / "evaluations.jsonl"
+
+    @classmethod
+    def create(cls, runs: str, game: str) -> RunFolder:
+        """A new folder; a second run within a second gets a name of its own."""
+        name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        for suffix in ["", *(f"-{i}" for i in range(2, 1000))]:
+            path = Path(runs) / game / (name + suffix)
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            return cls(path)
+        raise FileExistsError(f"{runs}/{game}/{name} and 999 more names are taken")
+
+    def write_origin(self) -> None:
+        """origin.json: what a person needs to know to repeat the run."""
+        (self.path / "origin.json").write_text(json.dumps(_origin(), indent=2) + "\n")
+
+    def discard(self) -> None:
+        """Removes the folder of a run that could not start; one that holds something stays."""
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
+    def append_evaluation(self, record: dict[str, Any]) -> None:
+        """One line of JSON an evaluation. After a resume an epoch's line may come twice: the later one counts."""
+        with open(self.evaluations, "a") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def _origin() -> dict[str, Any]:
+    return {
+        "command": sys.argv,
+        "adamas": _version("adamas"),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "ale-py": _version("ale-py"),
+        "machine": platform.platform(),
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of the code, with "+" if it was changed since; None outside a git checkout."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        done = [
+            subprocess.run([*git, *command], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done[0] + ("+" if done[1] else "")

@@ -1,0 +1,97 @@
+"""What every phase of a run shares: bars, curves, signals and saves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+from adamas import checkpoint, config
+from adamas.logger import Logger
+from adamas.training.bars import Bars
+from adamas.training.progress import Progress
+from adamas.training.run_folder import RunFolder
+from adamas.training.stopping import Stopped, StopRequest
+
+FLUSH_EVERY = 50  # rounds of a phase from one point of its TensorBoard curves to the next
+SHOWN = {"denoiser": "denoiser/loss", "reward_end": "reward_end/loss", "actor_critic": "imagination/reward"}
+
+
+class Session:
+    """One sitting of a run: from its start, or a resume, to its end or the next stop.
+
+    Args:
+        snapshot: returns all that a checkpoint holds beside the progress.
+        costs: expected seconds a unit of each phase, and `total` of the whole run, for the bars.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        c: config.Checkpoint,
+        progress: Progress,
+        logger: Logger,
+        snapshot: Callable[[], dict[str, Any]],
+        costs: Mapping[str, float],
+        total: float,
+    ) -> None:
+        self.folder, self.config, self.progress, self.logger, self.snapshot = folder, c, progress, logger, snapshot
+        behind = sum(units * costs.get(phase, 0.0) for phase, units in progress.total.items())
+        self.bars, self.stop = Bars(costs, total, behind), StopRequest()
+        self.saved_at = time.monotonic()
+
+    def __enter__(self) -> Session:
+        self.stop.__enter__()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop.__exit__(kind, error, trace)
+        self.bars.close()
+        self.logger.close()
+
+    def loop(self, phase: str, target: Callable[[], int], work: Callable[[], int | None]) -> None:
+        """Works until `target()` units of the phase are done in this epoch. `work` returns the units it did (None: 1).
+
+        After each round the run can stop and be resumed here.
+        """
+        done, rounds = self.progress.done, 0
+        if done[phase] >= target():
+            return
+        with self.bars.phase(phase, f"epoch {self.progress.epoch} {phase}", target(), done[phase]) as bar:
+            while done[phase] < target():
+                start = time.monotonic()
+                units = work() or 1
+                self.progress.tick(phase, units)
+                self.logger.add(f"speed/{phase}_a_second", float(units), time.monotonic() - start)
+                self.bars.tick(phase, units)
+                bar.total = target()
+                bar.update(units)
+                rounds += 1
+                if rounds % FLUSH_EVERY == 0:
+                    self._flush(phase, bar)
+                self.heed()
+            self._flush(phase, bar)
+
+    def heed(self) -> None:
+        """Saves if it is time, and stops if asked to. Also called inside of long rounds that change nothing."""
+        if self.stop.requested:
+            self.save()
+            raise Stopped
+        if time.monotonic() - self.saved_at > 60 * self.config.every_minutes:
+            self.save()
+
+    def save(self) -> None:
+        """Everything that a resume needs, atomically."""
+        now = time.monotonic()
+        self.progress.seconds += now - self.saved_at
+        self.progress.saves += 1
+        self.saved_at = now
+        self.logger.sync()
+        parts = {**self.snapshot(), "progress": self.progress.state_dict()}
+        checkpoint.save(self.folder.checkpoints, self.progress.saves, parts, self.config.keep)
+
+    def _flush(self, phase: str, bar: Any) -> None:
+        means = self.logger.flush(self.progress.total[phase])
+        if SHOWN.get(phase) in means:
+            bar.set_postfix_str(f" {SHOWN[phase]} {means[SHOWN[phase]]:.3g}", refresh=False)

@@ -1,0 +1,32 @@
+"""Ctrl-C, SIGTERM and SIGUSR1 ask the run to stop after the step that it is in."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType, TracebackType
+
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+
+
+class Stopped(Exception):
+    """The run was asked to stop and has saved itself."""
+
+
+class StopRequest:
+    """Inside `with StopRequest() as stop:`, `stop.requested` turns true at the first signal. A second Ctrl-C interrupts."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __enter__(self) -> StopRequest:
+        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = True

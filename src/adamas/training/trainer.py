@@ -1,0 +1,222 @@
+"""The trainer: the recipe of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+
+from adamas import checkpoint
+from adamas.config import Config, UserError
+from adamas.envs.atari import AtariEnv
+from adamas.evaluation.evaluate import evaluate_world
+from adamas.evaluation.games import play_games
+from adamas.frames import gif
+from adamas.logger import Logger
+from adamas.replay import Replay, read_dataset
+from adamas.training.collector import Collector
+from adamas.training.estimate import total_seconds
+from adamas.training.fit import UPDATES, Generators, update_policy
+from adamas.training.models import Models
+from adamas.training.progress import Progress, plan
+from adamas.training.rollouts import RealRollouts
+from adamas.training.run_folder import RunFolder
+from adamas.training.session import Session
+from adamas.training.stopping import Stopped
+
+MEASURED_SEGMENTS = 512  # segments from which the size of a change is measured
+
+
+class Trainer:
+    """One run: its models, its experience, its random numbers, its counters."""
+
+    def __init__(self, config: Config, folder: RunFolder, device: torch.device) -> None:
+        torch.manual_seed(config.seed)  # initial weights; all that is drawn later has its own generator
+        self.config, self.folder = config, folder
+        self.progress, self.logger = Progress(), Logger(folder.tensorboard)
+        self.random = Generators.seeded(config.seed, device)
+        count = config.actor_critic.model_free_envs if config.policy == "model_free" else 1
+        envs = [AtariEnv(config.env, config.atari, episodic_life=True) for _ in range(count)]
+        self.models = Models(config, envs[0].action_meanings, device)
+        self.policy = self.models.actor_critic
+        self.replay = _make_replay(config, len(envs[0].action_meanings), device)
+        if config.policy == "model_free":
+            self.player = RealRollouts(envs, self.policy, config.seed)
+        else:
+            self.player = Collector(envs[0], self.replay, self.policy, config.seed)
+
+    def run(self, costs: Mapping[str, float]) -> bool:
+        """Trains until the plan is done (True) or the run is asked to stop (False). Saves in either case.
+
+        Args:
+            costs: expected seconds a unit of each phase, for the progress bars.
+        """
+        total = total_seconds(plan(self.config), costs)
+        checkpointing = self.config.checkpoint
+        with Session(
+            self.folder, checkpointing, self.progress, self.logger, self.state_dict, costs, total
+        ) as self.session:
+            self.session.save()  # from here on a resume is possible
+            try:
+                self.train()
+            except Stopped:
+                return False
+        return True
+
+    def train(self) -> None:
+        """The recipe."""
+        while not self.finished():
+            if self.config.policy == "model_free":
+                self.learn_in_the_game()
+            else:
+                self.collect()
+                self.fit("denoiser")
+                self.fit("reward_end")
+                self.fit("actor_critic")
+            self.evaluate_if_due()
+            self.progress.next_epoch()
+        self.evaluate_at_the_end()
+        self.session.save()
+
+    def finished(self) -> bool:
+        final = 0 if self.config.policy == "model_free" else self.config.final_epochs
+        return self.progress.epoch > 0 and self.steps_left() == 0 and self.progress.final_epochs >= final
+
+    def steps_left(self) -> int:
+        """Agent steps that the run has yet to make in the real game."""
+        taken = self.progress.total["collect"] + self.progress.total["play"]
+        return 0 if self.config.dataset else max(0, self.config.collection.steps - taken)
+
+    def collect(self) -> None:
+        self.session.loop("collect", self._steps_this_epoch, self._collect_step)
+
+    def fit(self, part: str) -> None:
+        optimization = getattr(self.config, part).optimization
+        updates = optimization.first_updates if self.progress.epoch == 0 else optimization.updates
+        if part == "denoiser" and self.progress.total[part] == 0:
+            self._measure_changes()
+        self.session.loop(
+            part, lambda: updates, lambda: UPDATES[part](self.models, self.replay, self.random, self.logger)
+        )
+
+    def learn_in_the_game(self) -> None:
+        self.session.loop("play", self._steps_this_epoch, self._learn_from_real_rollouts)
+
+    def evaluate_if_due(self) -> None:
+        if self.progress.epoch % self.config.evaluation.every_epochs == 0:
+            games = self.config.evaluation.games
+            self.session.loop("evaluation", lambda: 1, lambda: self._evaluate(games, "evaluation"))
+
+    def evaluate_at_the_end(self) -> None:
+        games = self.config.evaluation.final_games
+        self.session.loop("final evaluation", lambda: 1, lambda: self._evaluate(games, "final_evaluation"))
+
+    def _steps_this_epoch(self) -> int:
+        """Agent steps of this epoch: in the first one as many as it takes to see some rewards, within bounds."""
+        c, phase = self.config.collection, "play" if self.config.policy == "model_free" else "collect"
+        done = self.progress.done[phase]
+        if self.progress.epoch > 0:
+            wanted = c.steps_per_epoch
+        elif (
+            phase == "play"
+            or done < c.first_steps
+            or sum(sorted(self.replay.reward_counts.values())[:-1]) >= c.rare_rewards
+        ):
+            wanted = c.first_steps
+        else:
+            wanted = c.first_steps_most
+        return min(wanted, done + self.steps_left())
+
+    def _collect_step(self) -> None:
+        with self.models.autocast():
+            ended = self.player.step(self.policy, self.config.collection.epsilon, self.random.act)
+        if ended.episode is not None:
+            self.logger.add("collect/episode_return", ended.episode)
+        if ended.game is not None:
+            self.logger.add("collect/game_return", ended.game)
+
+    def _learn_from_real_rollouts(self) -> int:
+        with self.models.autocast():
+            rollout, returns = self.player.play(self.policy, self.config.actor_critic.horizon, self.random.act)
+        update_policy(self.models, rollout, self.logger)
+        for game_return in returns:
+            self.logger.add("collect/game_return", game_return)
+        return int(rollout.mask.sum())
+
+    def _measure_changes(self) -> None:
+        generator = torch.Generator().manual_seed(self.config.seed)
+        pair = self.replay.sample(MEASURED_SEGMENTS, 2, generator, first_target=1)
+        self.models.denoiser.measure(pair.obs[:, 0], pair.obs[:, 1])
+
+    def _evaluate(self, count: int, name: str) -> None:
+        epoch, seed = self.progress.epoch, (self.config.seed * 1_000_003 + self.progress.epoch + 1) % 2**31
+        with self.models.autocast():
+            games = play_games(
+                self.policy, self.config.env, count, self.config.atari, seed, lambda *_: self.session.heed()
+            )
+            record = {"epoch": epoch, "steps": self.progress.total["collect"] + self.progress.total["play"]}
+            record |= {"kind": name, "return": mean(games.returns), **games._asdict()}
+            if self.config.policy == "imagined":
+                record["psnr"] = self._show_dreams(seed)
+        self.logger.scalar(f"{name}/return", record["return"], epoch)
+        self.logger.scalar(f"{name}/length", mean(games.lengths), epoch)
+        self.logger.scalar(f"{name}/steps_collected", record["steps"], epoch)
+        self.folder.append_evaluation(record)
+        self.session.bars.say(f"epoch {epoch}: mean return {record['return']:.2f} over {count} full games")
+
+    def _show_dreams(self, seed: int) -> list[float]:
+        epoch = self.progress.epoch
+        dreams = evaluate_world(self.models.world, self.policy, self.config, seed)
+        data = gif(dreams.film)
+        self.logger.gif("dream/real_imagined_difference", data, *dreams.film.shape[1:], epoch)
+        self.folder.dreams.mkdir(exist_ok=True)
+        (self.folder.dreams / f"epoch-{epoch:04d}.gif").write_bytes(data)
+        for step in (1, 5, 15, 50):
+            if step <= len(dreams.psnr):
+                self.logger.scalar(f"dream/psnr_at_{step}", float(dreams.psnr[step - 1]), epoch)
+        return [round(value, 2) for value in dreams.psnr.tolist()]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "format": 1,
+            "game": self.config.env,
+            "models": self.models.state_dict(),
+            "random": self.random.state_dict(),
+            "player": self.player.state_dict(),
+            "replay": None if self.config.dataset else self.replay.save(self.folder.replay),
+        }
+
+    def resume(self) -> None:
+        """Goes on from the newest good checkpoint of the run folder, exactly where it was."""
+        state, _ = checkpoint.load_newest(self.folder.checkpoints, warn=print)
+        self.models.load_state_dict(state["models"])
+        self.random.load_state_dict(state["random"])
+        self.player.load_state_dict(state["player"], self.models.device)
+        self.progress.load_state_dict(state["progress"])
+        if state["replay"]:
+            self.replay.load(self.folder.replay, state["replay"])
+
+    def initialize(self, source: str, parts: list[str]) -> None:
+        """Starts from the weights of another run: its folder, or one of its checkpoints."""
+        path = Path(source)
+        if path.is_file():
+            state = checkpoint.load(path)
+        else:
+            state, _ = checkpoint.load_newest(RunFolder(path).checkpoints, warn=print)
+        self.models.initialize(state["models"], parts, source)
+
+
+def _make_replay(config: Config, num_actions: int, device: torch.device) -> Replay:
+    """The stored experience, or room for that to come."""
+    if not config.dataset:
+        return Replay(config.collection.steps, config.age_weights, device=device)
+    replay = read_dataset(Path(config.dataset), config.age_weights, device)
+    most = replay.most_action
+    if most >= num_actions:
+        raise UserError(
+            f"dataset={config.dataset} holds action {most} but {config.env} has {num_actions} actions: is it of another game?"
+        )
+    return replay

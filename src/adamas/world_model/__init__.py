@@ -1,0 +1,1 @@
+"""The world model: a pure step from state and action to the next frame, reward and end."""

@@ -1,0 +1,123 @@
+"""The denoiser: a diffusion model of the next frame given past frames and actions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adamas import config
+from adamas.frames import to_float, to_uint8
+from adamas.networks.blocks import FourierFeatures
+from adamas.networks.unet import UNet
+from adamas.replay import Segment
+from adamas.world_model import edm, sampler
+
+FRAME_STD = 0.5  # of frames in [-1, 1]: context frames are divided by it
+
+
+class ConditionedUNet(nn.Module):
+    """F_theta: the U-Net with its conditions, the noise level, the past frames and the past actions."""
+
+    def __init__(self, c: config.Denoiser, num_actions: int) -> None:
+        super().__init__()
+        self.patch = c.patch
+        width = c.condition_channels
+        self.noise_embedding = FourierFeatures(width)
+        self.action_embedding = nn.Embedding(num_actions, width // c.context)
+        self.condition = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.unet = UNet((c.context + 1) * c.patch**2, c.patch**2, width, c.channels, c.depths, c.attention)
+
+    def forward(self, x: Tensor, c_noise: Tensor, context: Tensor, action: Tensor) -> Tensor:
+        """x float (B, 1, H, W), c_noise float (B,), context float (B, n, H, W), action int64 (B, n) -> (B, 1, H, W)."""
+        actions = self.action_embedding(action).flatten(1)  # (B, n * width/n)
+        condition = self.condition(self.noise_embedding(c_noise) + actions)
+        planes = torch.cat([context / FRAME_STD, x], dim=1)  # (B, n+1, H, W)
+        planes = F.pixel_unshuffle(planes, self.patch).contiguous(memory_format=torch.channels_last)
+        return F.pixel_shuffle(self.unet(planes, condition), self.patch)
+
+
+class Denoiser(nn.Module):
+    """What is diffused is `target`: the next frame itself, or the scaled change that leads to it.
+
+    Everywhere below, `obs` are uint8 frames, `context` is obs[t-n+1..t], oldest first, with `action` at the same
+    times, and `y` is float (B, 1, H, W) in the units of the target.
+    """
+
+    def __init__(self, c: config.Denoiser, num_actions: int) -> None:
+        super().__init__()
+        self.config = c
+        self.net = ConditionedUNet(c, num_actions)
+        self.register_buffer("sigma_data", torch.tensor(c.sigma_data))
+
+    def measure(self, obs: Tensor, next_obs: Tensor) -> None:
+        """Sets sigma_data to the root mean square of the changes obs -> next_obs, uint8 (N, H, W), if they are diffused."""
+        if self.config.target == "change":
+            rms = self.encode(to_float(next_obs), to_float(obs)).square().mean().sqrt()
+            self.sigma_data.copy_(rms.clamp_min(1e-3))
+
+    def encode(self, frame: Tensor, previous: Tensor) -> Tensor:
+        """The frame in [-1, 1] as the target that is diffused; `decode` is its inverse."""
+        return (frame - previous) * self.config.change_scale if self.config.target == "change" else frame
+
+    def decode(self, y: Tensor, previous: Tensor) -> Tensor:
+        return previous + y / self.config.change_scale if self.config.target == "change" else y
+
+    def loss(self, segment: Segment, generator: torch.Generator) -> Tensor:
+        """Mean loss over the frames behind the first `context` ones of a segment, padding left out.
+
+        The model's own frame replaces a frame before the next one is predicted from it, so that the model learns
+        to go on from what it draws; a padded frame is never replaced, and no gradient flows from frame to frame.
+        """
+        n = self.config.context
+        obs, known = segment.obs, segment.mask[:, 1:] & segment.mask[:, :-1]  # known[t]: obs[t] -> obs[t+1] is real
+        losses = []
+        for t in range(n, obs.shape[1]):
+            loss, generated = self.loss_of_frame(obs[:, t - n : t], segment.action[:, t - n : t], obs[:, t], generator)
+            losses.append(torch.where(known[:, t - 1], loss, 0.0))
+            shown = torch.where(segment.mask[:, t, None, None], generated, obs[:, t])
+            obs = torch.cat([obs[:, :t], shown[:, None], obs[:, t + 1 :]], dim=1)
+        return torch.stack(losses).sum() / known[:, n - 1 :].sum().clamp_min(1)
+
+    def loss_of_frame(
+        self, context: Tensor, action: Tensor, obs: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """context uint8 (B, n, H, W), action (B, n), obs uint8 (B, H, W) -> loss (B,), the model's frame uint8 (B, H, W)."""
+        c, frames = self.config, to_float(context)
+        previous = frames[:, -1:]
+        y = self.encode(to_float(obs)[:, None], previous)
+        sigma = edm.draw_sigma(len(y), c.sigma_log_mean, c.sigma_log_std, c.sigma_least, c.sigma_most, generator)
+        noise = edm.draw_noise(sigma, y.shape, c.offset_noise, generator)
+        net = self._bind(frames, action)
+        loss, denoised = edm.denoising_loss(net, y, sigma, noise, self.sigma_data, c.offset_noise)
+        return loss, to_uint8(self.decode(denoised.detach(), previous))[:, 0]
+
+    @torch.no_grad()
+    def sample(self, context: Tensor, action: Tensor, s: config.Sampler, generator: torch.Generator) -> Tensor:
+        """context uint8 (B, n, H, W), action int64 (B, n) -> the next frame, uint8 (B, H, W)."""
+        frames = to_float(context)
+        net = self._bind(frames, action)
+
+        def denoise(x: Tensor, sigma: float) -> Tensor:
+            return edm.denoise(net, x, x.new_full((len(x),), sigma), self.sigma_data, self.config.offset_noise)
+
+        previous = frames[:, -1:]
+        x = torch.randn(previous.shape, generator=generator, device=generator.device)
+        y = draw(denoise, x, s, generator)
+        return to_uint8(self.decode(y, previous))[:, 0]
+
+    def _bind(self, frames: Tensor, action: Tensor) -> edm.Network:
+        return lambda x, c_noise: self.net(x, c_noise, frames, action)
+
+
+def draw(denoise: sampler.Denoise, noise: Tensor, s: config.Sampler, generator: torch.Generator) -> Tensor:
+    """Runs the sampler that `s` names from unit normal `noise`; the shape stays.
+
+    By default the noise is *not* scaled by sigma_max although the schedule starts there: the narrower start makes
+    a rollout drift less (DIAMOND, section 4 and its issue 40).
+    """
+    sigmas = sampler.karras_schedule(s.steps, s.sigma_min, s.sigma_max, s.rho)
+    x = noise * s.sigma_max if s.initial_noise == "sigma_max" else noise
+    if s.s_churn > 0:
+        return sampler.churned_euler(denoise, x, sigmas, generator, s.s_churn, s.s_tmin, s.s_tmax, s.s_noise)
+    return (sampler.heun if s.method == "heun" else sampler.euler)(denoise, x, sigmas)

@@ -1,0 +1,69 @@
+"""The model of reward and episode end."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adamas import config
+from adamas.frames import SIZE, to_float
+from adamas.networks.blocks import zero
+from adamas.networks.encoders import ConditionedEncoder
+from adamas.replay import Segment
+
+REWARDS = 3  # classes of the reward's sign: -1, 0, +1
+Hidden = tuple[Tensor, Tensor]  # an LSTM's state, each float (1, B, lstm_dim)
+
+
+class Counts(NamedTuple):
+    """How often something rare was there, was predicted, and both; each float ()."""
+
+    actual: Tensor
+    predicted: Tensor
+    both: Tensor
+
+
+class RewardEnd(nn.Module):
+    """Reads transitions (frame, action, next frame) in order; predicts the reward's sign and the end of each."""
+
+    def __init__(self, c: config.RewardEnd, num_actions: int) -> None:
+        super().__init__()
+        self.action_embedding = nn.Embedding(num_actions, c.condition_channels)
+        self.encoder = ConditionedEncoder(2, c.condition_channels, c.channels, c.depths, c.attention, c.patch, SIZE)
+        self.lstm = nn.LSTM(self.encoder.features + c.condition_channels, c.lstm_dim, batch_first=True)
+        self.head = nn.Sequential(
+            nn.Linear(c.lstm_dim, c.lstm_dim), nn.SiLU(), zero(nn.Linear(c.lstm_dim, REWARDS + 2, bias=False))
+        )
+
+    def forward(
+        self, obs: Tensor, action: Tensor, next_obs: Tensor, hidden: Hidden | None = None
+    ) -> tuple[Tensor, Tensor, Hidden]:
+        """obs, next_obs uint8 (B, T, H, W), action int64 (B, T) -> reward logits (B, T, 3), end logits (B, T, 2), hidden."""
+        b, t = action.shape
+        condition = self.action_embedding(action.flatten())  # (B*T, D)
+        pair = torch.stack([to_float(obs), to_float(next_obs)], dim=2).flatten(0, 1)  # (B*T, 2, H, W)
+        features = torch.cat([self.encoder(pair, condition).float(), condition], dim=1)
+        with torch.autocast(features.device.type, enabled=False):
+            output, hidden = self.lstm(features.unflatten(0, (b, t)), hidden)
+            reward, end = self.head(output).split([REWARDS, 2], dim=-1)
+        return reward, end, hidden
+
+    def loss(self, segment: Segment) -> tuple[Tensor, Counts, Counts]:
+        """Mean cross-entropy of reward and end over real transitions; and counts of rewards and of ends."""
+        known = segment.mask[:, 1:] & segment.mask[:, :-1]
+        reward_logits, end_logits, _ = self(segment.obs[:, :-1], segment.action[:, :-1], segment.obs[:, 1:])
+        reward = segment.reward[:, :-1].sign().long() + 1
+        end = segment.terminated[:, :-1].long()
+        entropies = F.cross_entropy(reward_logits.flatten(0, 1), reward.flatten(), reduction="none")
+        entropies = entropies + F.cross_entropy(end_logits.flatten(0, 1), end.flatten(), reduction="none")
+        loss = torch.where(known.flatten(), entropies, 0.0).sum() / known.sum().clamp_min(1)
+        return loss, _count(reward_logits, reward, 1, known), _count(end_logits, end, 0, known)
+
+
+def _count(logits: Tensor, label: Tensor, common: int, known: Tensor) -> Counts:
+    guess = logits.detach().argmax(-1)
+    actual, predicted = (label != common) & known, (guess != common) & known
+    return Counts(*(x.sum().float() for x in (actual, predicted, predicted & actual & (guess == label))))

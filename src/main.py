@@ -1,0 +1,41 @@
+"""Trains an agent inside a diffusion world model of an Atari game: `python src/main.py env=Breakout`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from adamas import cli
+from adamas.config import Config, UserError
+
+
+def run(config: Config) -> None:
+    """Composes the parts of a run and sets it going."""
+    from adamas import device  # torch takes seconds to import: not before the config is known to be right
+    from adamas.envs.atari import check_game
+    from adamas.training.estimate import announce, measure_costs
+    from adamas.training.run_folder import RunFolder
+    from adamas.training.trainer import Trainer
+
+    check_game(config.env)
+    chip = device.pick_device(config.device)
+    folder = RunFolder(Path(config.resume)) if config.resume else RunFolder.create(config.runs, config.env)
+    try:
+        trainer = Trainer(config, folder, chip)
+        if config.resume:
+            trainer.resume()
+        elif config.initialize["from"]:
+            trainer.initialize(config.initialize["from"], config.initialize["parts"])
+    except UserError:
+        folder.discard()
+        raise
+    cli.save_config(config, folder.config)
+    folder.write_origin()
+    costs = measure_costs(config, trainer.models.action_meanings, chip)
+    print(announce(config, folder.path, device.describe(chip), trainer.progress, costs), flush=True)
+    finished = trainer.run(costs)
+    print("done" if finished else f"stopped and saved: go on with python src/main.py resume={folder.path}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.launch(run))

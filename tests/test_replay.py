@@ -418,6 +418,7 @@ def test_a_dataset_that_cannot_be_used_says_what_is_wrong(tmp_path: Path) -> Non
     wrong("floats", r"column 'obs' is float32 \(4, 84, 84\), but must be uint8", obs=np.zeros((4, 84, 84), np.float32))
     wrong("colour", r"column 'obs' is uint8 \(4, 64, 64, 3\), but must be", obs=np.zeros((4, 64, 64, 3), np.uint8))
     wrong("short", r"column 'action' is uint8 \(3,\)", action=np.zeros(3, np.uint8))
+    wrong("nan", "'reward' holds a number that is not finite", reward=np.array([0, 0, np.nan, 0], np.float32))
     wrong("wide", "column 'action' is int64", action=np.zeros(4, np.int64))
     wrong("code", "cannot be read", reward=np.array([print] * 4, object))
     wrong("order", "row 1 is 'final'", final=np.array([False, True, False, False]))

@@ -102,6 +102,8 @@ def read(path: Path, frame_shape: tuple[int, int]) -> dict[str, np.ndarray]:
             raise UserError(f"{path}: column '{name}' is {found.dtype} {found.shape}, but must be {dtype} {shape}")
     if rows == (0,):
         raise UserError(f"{path} holds no rows")
+    if not np.isfinite(columns["reward"]).all():
+        raise UserError(f"{path}: column 'reward' holds a number that is not finite")
     _check_final(path, columns)
     return columns
 

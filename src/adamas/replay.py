@@ -52,13 +52,14 @@ class Replay:
         self.device = torch.device(device)
         self._age_weights = torch.tensor(age_weights, dtype=torch.float64)
         self._starts = torch.empty(0, dtype=torch.int64)  # first row of each episode
+        self._reward_counts = torch.zeros(3, dtype=torch.int64)  # steps with reward below, at, above 0
         self._chunks: list[dict[str, Any]] = []
         rows = int(capacity * HEADROOM) + 1
         self._columns = {name: self._allocate(name, rows) for name in chunks.DTYPES}
 
     @property
     def num_steps(self) -> int:
-        return self.num_rows - int(self._columns["final"][: self.num_rows].sum())
+        return int(self._reward_counts.sum())
 
     @property
     def num_episodes(self) -> int:
@@ -67,13 +68,7 @@ class Replay:
     @property
     def reward_counts(self) -> dict[int, int]:
         """Number of steps with a negative (-1), no (0) and a positive (+1) reward."""
-        reward = self._columns["reward"][: self.num_rows]
-        below, above = int((reward < 0).sum()), int((reward > 0).sum())
-        return {-1: below, 0: self.num_steps - below - above, 1: above}
-
-    @property
-    def most_action(self) -> int:
-        return int(self._columns["action"][: self.num_rows].max())
+        return dict(zip((-1, 0, 1), self._reward_counts.tolist(), strict=True))
 
     def add(self, obs: Any, action: int, reward: float, terminated: bool, truncated: bool, next_obs: Any) -> None:
         """Writes one step, and its `next_obs` too when that is the true final frame of the episode.
@@ -139,6 +134,8 @@ class Replay:
             column[first:last] = rows[name]
         self.num_rows = last
         self._starts = torch.cat([self._starts, self._find_starts(first, last)])
+        signs = rows["reward"][~rows["final"]].sign().long()
+        self._reward_counts += torch.bincount(signs + 1, minlength=3)
 
     def _find_starts(self, first: int, last: int) -> Tensor:
         """The rows of `first .. last - 1` that start an episode: those after its end. Usually a final frame is the

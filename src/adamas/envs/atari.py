@@ -57,7 +57,7 @@ def check_game(name: str) -> None:
 
 
 def _plain(name: str) -> str:
-    """ "ms_pacman", "Ms Pacman" and "MsPacman" are one name."""
+    """The letters and digits alone: "ms_pacman", "Ms Pacman" and "MsPacman" are one name."""
     return "".join(filter(str.isalnum, name.lower()))
 
 
@@ -65,7 +65,7 @@ class Emulator:
     """One emulator and the game in it, which is a pure function of (seed, no-ops, actions so far).
 
     That holds because every game reloads its ROM (about 0.09 s): only then does the emulator take the seed of its sticky
-    actions, and nothing is left of the game before.
+    actions, and only then is nothing left of the game before (after `reset_game()` alone 17 of the 104 games differ).
     """
 
     def __init__(self, game: str, frame_skip: int, repeat_action_probability: float) -> None:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
+from adamas.agent.actor_critic import Rollout
 from adamas.logger import Logger
 from adamas.replay import Replay
 from adamas.training.models import Models
 from adamas.training.rollouts import imagine
-from adamas.agent.actor_critic import Rollout
 from adamas.world_model.reward_end import Counts
 
 

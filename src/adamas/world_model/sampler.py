@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ def karras_schedule(steps: int, sigma_min: float, sigma_max: float, rho: float) 
 
 def euler(denoise: Denoise, x: Tensor, sigmas: list[float]) -> Tensor:
     """First-order steps along dx/dsigma = (x - D(x; sigma)) / sigma; one call of `denoise` a step."""
-    for sigma, sigma_next in zip(sigmas, sigmas[1:]):
+    for sigma, sigma_next in pairwise(sigmas):
         slope = (x - denoise(x, sigma)) / sigma
         x = x + (sigma_next - sigma) * slope
     return x
@@ -31,7 +32,7 @@ def euler(denoise: Denoise, x: Tensor, sigmas: list[float]) -> Tensor:
 
 def heun(denoise: Denoise, x: Tensor, sigmas: list[float]) -> Tensor:
     """Second-order steps (Algorithm 1); two calls of `denoise` a step, one in the last."""
-    for sigma, sigma_next in zip(sigmas, sigmas[1:]):
+    for sigma, sigma_next in pairwise(sigmas):
         slope = (x - denoise(x, sigma)) / sigma
         x_next = x + (sigma_next - sigma) * slope
         if sigma_next > 0:
@@ -53,7 +54,7 @@ def churned_euler(
 ) -> Tensor:
     """First-order steps that each begin by adding some noise back (Algorithm 2 without its correction)."""
     most = math.sqrt(2) - 1
-    for sigma, sigma_next in zip(sigmas, sigmas[1:]):
+    for sigma, sigma_next in pairwise(sigmas):
         gamma = min(s_churn / (len(sigmas) - 1), most) if s_tmin <= sigma <= s_tmax else 0.0
         sigma_hat = sigma * (1 + gamma)
         fresh = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)

@@ -1,0 +1,419 @@
+"""The denoiser: what its network is shown in training and in sampling, what its loss counts, and its U-Net."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from adamas.config import Denoiser as Config
+from adamas.config import Sampler
+from adamas.frames import to_float, to_uint8
+from adamas.networks.blocks import AdaGroupNorm, ConditionedResBlock, SelfAttention
+from adamas.networks.unet import UNet
+from adamas.replay import Segment
+from adamas.world_model import edm
+from adamas.world_model.denoiser import Denoiser, draw
+
+N, ACTIONS, SIZE = 3, 4, 12  # context frames, actions, pixels a side (a convolution does not care)
+SMALL = {
+    "context": N,
+    "patch": 4,
+    "channels": [16, 16],
+    "depths": [1, 1],
+    "attention": False,
+    "condition_channels": 24,
+}
+TARGETS = pytest.mark.parametrize("target", ["frame", "change"])
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def make(awake: bool = True, **changes: object) -> Denoiser:
+    """A small denoiser; `awake`, its branches that start at zero do not."""
+    torch.manual_seed(0)
+    denoiser = Denoiser(Config(**{**SMALL, **changes}), ACTIONS)
+    return wake(denoiser) if awake else denoiser
+
+
+def wake(module: nn.Module) -> nn.Module:
+    for parameter in module.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.2)
+    return module
+
+
+def frames(*shape: int, size: int = SIZE, seed: int = 0) -> Tensor:
+    return torch.randint(0, 256, (*shape, size, size), dtype=torch.uint8, generator=generator(seed))
+
+
+def segment(batch: int, length: int, mask: list[list[int]] | None = None, seed: int = 0) -> Segment:
+    """Random frames and actions; all known, but where `mask` says otherwise."""
+    action = torch.randint(0, ACTIONS, (batch, length), generator=generator(seed))
+    known = torch.ones(batch, length) if mask is None else torch.tensor(mask)
+    no = torch.zeros(batch, length, dtype=torch.bool)
+    return Segment(frames(batch, length, seed=seed), action, torch.zeros(batch, length), no, no, known.bool())
+
+
+class Seen(NamedTuple):
+    """The arguments of one call of the network."""
+
+    x: Tensor
+    c_noise: Tensor
+    context: Tensor
+    action: Tensor
+
+
+class Recorder(nn.Module):
+    """A network that remembers what it is shown and answers with fixed random planes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Seen] = []
+
+    def forward(self, *args: Tensor) -> Tensor:
+        self.seen.append(Seen(*args))
+        return torch.randn(args[0].shape, generator=generator(len(self.seen)))
+
+
+class Oracle(nn.Module):
+    """The network whose denoised frame is `target(context)`: what Table 1 of Karras et al. makes of it."""
+
+    def __init__(self, denoiser: Denoiser, target: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.sigma_data, self.target = denoiser.config.sigma_data, target
+
+    def forward(self, x: Tensor, c_noise: Tensor, context: Tensor, action: Tensor) -> Tensor:
+        variance = (8 * c_noise.double()).exp()[:, None, None, None]
+        total = variance + self.sigma_data**2
+        y = self.target(context).double()
+        return (y - self.sigma_data**2 / total * x * total.sqrt()) / (variance.sqrt() * self.sigma_data / total.sqrt())
+
+
+# What the network is shown
+
+
+def record_both_paths(sigma: float, **changes: object) -> tuple[Segment, Denoiser, Seen, Seen]:
+    """What the same context at the same noise level makes the network see in training, and in one step of sampling."""
+    denoiser = make(sigma_least=sigma, sigma_most=sigma, **changes)
+    denoiser.net = Recorder()
+    batch = segment(2, N + 1)
+    denoiser.loss(batch, generator(5))
+    denoiser.sample(batch.obs[:, :N], batch.action[:, :N], Sampler(steps=1, sigma_max=sigma), generator(5))
+    return batch, denoiser, *denoiser.net.seen
+
+
+@TARGETS
+@pytest.mark.parametrize("sigma", [0.01, 0.6, 20.0])
+def test_training_and_sampling_show_the_network_the_same_conditions(target: str, sigma: float) -> None:
+    batch, _, training, sampling = record_both_paths(sigma, target=target)
+    torch.testing.assert_close(training.context, batch.obs[:, :N].float() / 127.5 - 1)  # oldest first, in [-1, 1]
+    assert torch.equal(training.action, batch.action[:, :N])  # that of the newest frame leads to the next one
+    torch.testing.assert_close(training.c_noise, torch.full((2,), sigma**2 + 0.3**2).log() / 8)
+    for ours, theirs in zip(training[1:], sampling[1:], strict=True):
+        assert torch.equal(ours, theirs)
+    assert training.x.shape == sampling.x.shape == (2, 1, SIZE, SIZE)
+
+
+@TARGETS
+@pytest.mark.parametrize("sigma", [0.01, 0.6, 20.0])
+def test_training_and_sampling_scale_the_noisy_frame_alike(target: str, sigma: float) -> None:
+    batch, denoiser, training, sampling = record_both_paths(sigma, target=target)
+    c_in = (sigma**2 + 0.3**2 + denoiser.config.sigma_data**2) ** -0.5
+    clean = batch.obs[:, N].float() / 127.5 - 1
+    if target == "change":
+        clean = (clean - (batch.obs[:, N - 1].float() / 127.5 - 1)) * denoiser.config.change_scale
+    replay = generator(5)
+    level = edm.draw_sigma(2, -0.4, 1.2, sigma, sigma, replay)
+    noise = edm.draw_noise(level, (2, 1, SIZE, SIZE), 0.3, replay)
+    torch.testing.assert_close(training.x, c_in * (clean[:, None] + noise))
+    torch.testing.assert_close(sampling.x, c_in * torch.randn((2, 1, SIZE, SIZE), generator=generator(5)))
+
+
+def test_the_network_looks_at_every_frame_every_action_and_the_noise_level() -> None:
+    net = make().net
+    x, c_noise = torch.randn(1, 1, SIZE, SIZE, generator=generator()), torch.zeros(1)
+    context, action = to_float(frames(1, N)), torch.zeros(1, N, dtype=torch.int64)
+    outputs = [
+        net(x, c_noise, context, action),
+        net(x, c_noise + 0.5, context, action),
+        net(-x, c_noise, context, action),
+    ]
+    for t in range(N):
+        at_t = nn.functional.one_hot(torch.tensor([t]), N)
+        outputs += [net(x, c_noise, context, at_t), net(x, c_noise, context * (1 - at_t[..., None, None]), action)]
+    outputs = torch.stack(outputs).flatten(1)
+    assert (torch.cdist(outputs, outputs) + torch.eye(len(outputs)) > 1e-2).all()
+
+
+# Sampling
+
+
+@TARGETS
+@pytest.mark.parametrize("s", [Sampler(), Sampler(method="heun", steps=5), Sampler(steps=1), Sampler(s_churn=9.0)])
+def test_with_an_oracle_for_a_network_a_sample_is_the_true_frame_in_every_grey_level(target: str, s: Sampler) -> None:
+    denoiser = make(target=target)
+    context = frames(2, N, size=16)
+    truth = torch.stack([torch.arange(256), 255 - torch.arange(256)]).to(torch.uint8).reshape(2, 16, 16)
+    y = denoiser.encode(to_float(truth)[:, None], to_float(context[:, -1:]))
+    denoiser.net = Oracle(denoiser, lambda context: y)
+    sample = denoiser.sample(context, torch.zeros(2, N, dtype=torch.int64), s, generator())
+    assert torch.equal(sample, truth)
+
+
+@TARGETS
+def test_a_still_picture_stays_still_for_100_generated_frames(target: str) -> None:
+    denoiser = make(target=target)
+    denoiser.net = Oracle(denoiser, lambda context: denoiser.encode(context[:, -1:], context[:, -1:]))
+    picture = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    context, random = picture.expand(1, N, 16, 16), generator()
+    for _ in range(100):
+        frame = denoiser.sample(context, torch.zeros(1, N, dtype=torch.int64), Sampler(), random)
+        context = torch.cat([context[:, 1:], frame[:, None]], dim=1)
+    assert torch.equal(context, picture.expand(1, N, 16, 16))
+
+
+@TARGETS
+def test_a_new_denoiser_draws_what_a_network_that_answers_0_would(target: str) -> None:
+    denoiser, s = make(awake=False, target=target), Sampler()
+    context = frames(2, N)
+    previous = to_float(context[:, -1:])
+
+    def c_skip_alone(x: Tensor, sigma: float) -> Tensor:
+        return 0.25 / (0.25 + sigma**2 + 0.09) * x
+
+    y = draw(c_skip_alone, torch.randn(previous.shape, generator=generator(3)), s, generator())
+    expected = to_uint8(y if target == "frame" else previous + y / denoiser.config.change_scale)[:, 0]
+    assert torch.equal(denoiser.sample(context, torch.zeros(2, N, dtype=torch.int64), s, generator(3)), expected)
+
+
+def test_a_sample_is_a_whole_frame_of_bytes() -> None:
+    context = torch.zeros(2, N, 84, 84, dtype=torch.uint8)
+    sample = make().sample(context, torch.zeros(2, N, dtype=torch.int64), Sampler(steps=1), generator())
+    assert sample.dtype == torch.uint8
+    assert sample.shape == (2, 84, 84)
+
+
+@TARGETS
+def test_the_same_generator_gives_the_same_loss_and_the_same_sample(target: str) -> None:
+    denoiser, batch = make(target=target), segment(2, N + 2)
+    losses = [denoiser.loss(batch, generator(seed)) for seed in (1, 1, 2)]
+    assert losses[0] == losses[1] != losses[2]
+    one, again, other = (
+        denoiser.sample(batch.obs[:, :N], batch.action[:, :N], Sampler(), generator(seed)) for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+# The target
+
+
+@TARGETS
+def test_decode_is_the_inverse_of_encode(target: str) -> None:
+    denoiser = make(target=target, change_scale=3.0)
+    frame, previous = to_float(frames(2, 1)), to_float(frames(2, 1, seed=1))
+    y = denoiser.encode(frame, previous)
+    torch.testing.assert_close(y, frame if target == "frame" else 3 * (frame - previous))
+    assert torch.equal(to_uint8(denoiser.decode(y, previous)), to_uint8(frame))
+
+
+def test_measure_sets_sigma_data_to_the_root_mean_square_of_the_changes() -> None:
+    denoiser = make(target="change", change_scale=3.0)
+    obs, next_obs = frames(5), frames(5, seed=1)
+    denoiser.measure(obs, next_obs)
+    changes = 3 * (next_obs.double() - obs.double()) / 127.5
+    assert denoiser.sigma_data.item() == pytest.approx(changes.square().mean().sqrt().item())
+    denoiser.measure(obs, obs)
+    assert denoiser.sigma_data > 0  # a still game
+
+
+def test_measure_leaves_the_sigma_data_of_frames_alone() -> None:
+    denoiser = make(target="frame", sigma_data=0.4)
+    denoiser.measure(frames(5), frames(5, seed=1))
+    assert denoiser.sigma_data == torch.tensor(0.4)
+
+
+def test_sigma_data_is_saved_with_the_weights() -> None:
+    denoiser, other = make(target="change"), make(target="change")
+    denoiser.measure(frames(5), frames(5, seed=1))
+    other.load_state_dict(denoiser.state_dict())
+    assert other.sigma_data == denoiser.sigma_data != torch.tensor(0.5)
+
+
+# The loss
+
+MASK = [  # of N + 2 frames
+    [1, 1, 1, 1, 1],
+    [0, 0, 1, 1, 1],  # an episode that starts here
+    [0, 0, 0, 1, 1],  # its first frame follows from nothing that was seen
+    [1, 1, 1, 1, 0],  # an episode that ends here
+    [1, 1, 1, 0, 0],
+    [0, 0, 0, 0, 0],
+]
+KNOWN = torch.tensor([[1, 1], [1, 1], [0, 1], [1, 0], [0, 0], [0, 0]]).bool()  # targets, of the last two frames
+
+
+def loss_by_hand(denoiser: Denoiser, batch: Segment) -> Tensor:
+    """The mean over known frames, the second of which are predicted from what was generated of the first."""
+    random, obs = generator(), batch.obs
+    first, generated = denoiser.loss_of_frame(obs[:, :N], batch.action[:, :N], obs[:, N], random)
+    shown = obs[:, 1 : N + 1].clone()
+    shown[KNOWN[:, 0], -1] = generated[KNOWN[:, 0]]
+    second, _ = denoiser.loss_of_frame(shown, batch.action[:, 1 : N + 1], obs[:, N + 1], random)
+    return torch.stack([first, second], dim=1)[KNOWN].mean()
+
+
+@TARGETS
+def test_the_loss_and_its_gradient_are_those_of_the_frames_one_by_one(target: str) -> None:
+    """So no gradient flows through the frame that is fed back: by hand it is plain data."""
+    batch, denoiser = segment(len(MASK), N + 2, MASK), make(target=target)
+    twin = copy.deepcopy(denoiser)
+    ours, theirs = denoiser.loss(batch, generator()), loss_by_hand(twin, batch)
+    torch.testing.assert_close(ours, theirs)
+    ours.backward()
+    theirs.backward()
+    for (name, p), q in zip(denoiser.named_parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_the_models_own_frame_is_shown_next_where_its_target_is_known_and_nowhere_else() -> None:
+    batch, denoiser = segment(len(MASK), N + 2, MASK), make()
+    denoiser.net = Recorder()
+    denoiser.loss(batch, generator())
+    first, second = denoiser.net.seen
+    denoiser.net = Recorder()
+    _, generated = denoiser.loss_of_frame(batch.obs[:, :N], batch.action[:, :N], batch.obs[:, N], generator())
+    assert not torch.equal(generated, batch.obs[:, N])
+    shown = torch.where(KNOWN[:, 0, None, None], generated, batch.obs[:, N])
+    assert torch.equal(second.context[:, -1], to_float(shown))
+    assert torch.equal(second.context[:, :-1], to_float(batch.obs[:, 1:N]))
+    assert torch.equal(second.action, batch.action[:, 1 : N + 1])
+    assert torch.equal(first.context, to_float(batch.obs[:, :N]))
+
+
+def test_the_models_own_frame_is_what_it_denoised() -> None:
+    denoiser = make()
+    batch = segment(2, N + 1)
+    truth = to_float(batch.obs[:, N:])
+    denoiser.net = Oracle(denoiser, lambda context: truth)
+    loss, generated = denoiser.loss_of_frame(batch.obs[:, :N], batch.action[:, :N], batch.obs[:, N], generator())
+    assert loss.max() < 1e-6
+    assert torch.equal(generated, batch.obs[:, N])
+
+
+def test_what_padding_holds_does_not_change_the_loss() -> None:
+    rows = [0, 3, 4, 5]  # where padding is on the right, or everywhere: on the left it is context
+    mask = [MASK[i] for i in rows]
+    batch, denoiser = segment(4, N + 2, mask), make()
+    noise = torch.where(batch.mask[..., None, None], batch.obs, frames(4, N + 2, seed=9))
+    action = torch.where(batch.mask, batch.action, ACTIONS - 1)
+    ours, theirs = (denoiser.loss(b, generator()) for b in (batch, batch._replace(obs=noise, action=action)))
+    assert ours == theirs
+    assert ours > 0
+
+
+def test_a_batch_of_padding_has_loss_0_and_gradient_0() -> None:
+    denoiser = make()
+    loss = denoiser.loss(segment(2, N + 2, [[0] * 5] * 2), generator())
+    loss.backward()
+    assert loss == 0
+    assert all((p.grad == 0).all() for p in denoiser.parameters())
+
+
+def test_every_input_of_every_layer_gets_a_gradient() -> None:
+    denoiser = make(attention=True, depths=[2, 1])
+    batch = segment(4, N + 2)
+    assert batch.action[:, :-1].unique().numel() == ACTIONS
+    denoiser.loss(batch, generator()).backward()
+    for name, p in denoiser.named_parameters():
+        others = [d for d in range(p.ndim) if d != min(1, p.ndim - 1)]
+        assert p.grad.abs().sum(others).min() > 0, name
+
+
+def test_the_first_update_of_a_new_denoiser_moves_its_last_layer() -> None:
+    denoiser = make(awake=False)
+    denoiser.loss(segment(2, N + 1), generator()).backward()
+    assert denoiser.net.unet.conv_out.weight.grad.any()
+
+
+# The network
+
+
+def test_the_published_denoiser_has_4_4_million_parameters() -> None:
+    with torch.device("meta"):
+        count = sum(p.numel() for p in Denoiser(Config(), ACTIONS).parameters())
+    assert count == pytest.approx(4.4e6, rel=0.02)
+
+
+def test_the_published_denoiser_takes_11_4_gflop_a_frame() -> None:
+    with torch.device("meta"):
+        net = Denoiser(Config(), ACTIONS).net
+        x, context = torch.zeros(1, 1, 84, 84), torch.zeros(1, 4, 84, 84)
+        with FlopCounterMode(display=False) as counter:
+            net(x, torch.zeros(1), context, torch.zeros(1, 4, dtype=torch.int64))
+    assert counter.get_total_flops() == pytest.approx(11.4e9, rel=0.02)
+
+
+@pytest.mark.parametrize("size", [(84, 84), (8, 8), (7, 9), (1, 3)])
+@pytest.mark.parametrize("attention", [False, True])
+def test_the_unet_keeps_any_frame_size(size: tuple[int, int], attention: bool) -> None:
+    unet = UNet(2, 3, 8, channels=[16, 32, 16], depths=[1, 2, 1], attention=attention)
+    x, condition = torch.randn(2, 2, *size), torch.randn(2, 8)
+    assert not unet(x, condition).any()  # zero at first
+    assert wake(unet)(x, condition).shape == (2, 3, *size)
+
+
+def test_every_block_on_the_way_up_sees_its_mirror_image_from_the_way_down() -> None:
+    torch.manual_seed(0)
+    unet = wake(UNet(1, 1, 8, channels=[16, 32, 16], depths=[1, 2, 1], attention=False))
+    left, seen = [], []
+    for level in unet.down:
+        for module in (level["resize"], *level["blocks"]):
+            module.register_forward_hook(lambda module, args, output: left.append(output))
+    for level in unet.up:
+        for block in level["blocks"]:
+            block.register_forward_hook(lambda module, args, output: seen.append(args[0]))
+    unet(torch.randn(1, 1, 8, 8), torch.randn(1, 8))
+    assert len(seen) == len(left) == 7
+    for x, mirror in zip(seen, reversed(left), strict=True):
+        assert torch.equal(x[:, -mirror.shape[1] :], mirror)
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(16, 1), (64, 2)])
+def test_adaptive_group_norm_is_over_the_channels_of_a_group_and_all_pixels_of_one_frame(
+    channels: int, groups: int
+) -> None:
+    torch.manual_seed(0)
+    norm = AdaGroupNorm(channels, 8)
+    x, condition = torch.randn(3, channels, 5, 7) * torch.rand(3, channels, 1, 1) + 2, torch.randn(3, 8)
+    grouped = x.reshape(3, groups, -1)
+    plain = (grouped - grouped.mean(-1, keepdim=True)) / (grouped.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
+    scale, shift = norm.modulation(condition)[..., None, None].chunk(2, dim=1)
+    torch.testing.assert_close(norm(x, condition), plain.reshape(x.shape) * (1 + scale) + shift)
+
+
+@pytest.mark.parametrize("attention", [False, True])
+def test_a_new_residual_block_is_its_skip_connection(attention: bool) -> None:
+    block = ConditionedResBlock(16, 16, 8, attention)
+    x = torch.randn(2, 16, 4, 4)
+    assert torch.equal(block(x, torch.randn(2, 8)), x)
+
+
+def test_attention_is_the_softmax_of_products_over_all_pixels_head_by_head() -> None:
+    torch.manual_seed(0)
+    attention, x = wake(SelfAttention(16)), torch.randn(2, 16, 3, 5)
+    q, k, v = attention.qkv(attention.norm(x)).flatten(2).chunk(3, dim=1)  # (B, C, H*W)
+    heads = []
+    for channels in (slice(0, 8), slice(8, 16)):
+        weights = torch.einsum("bci,bcj->bij", q[:, channels], k[:, channels]).div(8**0.5).softmax(-1)
+        heads.append(torch.einsum("bij,bcj->bci", weights, v[:, channels]))
+    expected = x + attention.out(torch.cat(heads, dim=1).unflatten(2, (3, 5)))
+    torch.testing.assert_close(attention(x), expected)

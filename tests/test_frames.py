@@ -1,0 +1,89 @@
+"""Bytes to floats and back, and pictures made of frames."""
+
+from __future__ import annotations
+
+import io
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageSequence
+
+from adamas.frames import gif, tile, to_float, to_uint8
+
+LEVELS = torch.arange(256, dtype=torch.uint8)
+
+
+def decode_gif(data: bytes, duration: int) -> list[np.ndarray]:
+    """Its frames, one every `duration` ms: a GIF holds a frame that does not change once, for longer."""
+    frames = []
+    for frame in ImageSequence.Iterator(Image.open(io.BytesIO(data))):
+        times, rest = divmod(frame.info["duration"], duration)
+        assert rest == 0
+        frames += [np.array(frame.convert("L"))] * times
+    return frames
+
+
+def test_floats_span_minus_1_to_1_evenly() -> None:
+    x = to_float(LEVELS)
+    assert x.dtype == torch.float32
+    torch.testing.assert_close(x, torch.linspace(-1, 1, 256))
+
+
+def test_every_grey_level_survives_100_round_trips() -> None:
+    frame = LEVELS
+    for _ in range(100):
+        frame = to_uint8(to_float(frame))
+    assert frame.dtype == torch.uint8
+    assert torch.equal(frame, LEVELS)
+
+
+@given(st.integers(0, 255), st.floats(-0.499, 0.499))
+def test_a_float_becomes_the_nearest_level(level: int, off: float) -> None:
+    assert to_uint8(torch.tensor((level + off) / 127.5 - 1)).item() == level
+
+
+@pytest.mark.parametrize(("x", "level"), [(-7.0, 0), (-1.001, 0), (1.001, 255), (float("inf"), 255)])
+def test_what_is_out_of_range_is_clipped(x: float, level: int) -> None:
+    assert to_uint8(torch.tensor(x)).item() == level
+
+
+def test_half_precision_is_rounded_as_a_float_is() -> None:
+    half = torch.linspace(-1, 1, 999).bfloat16()
+    assert torch.equal(to_uint8(half), to_uint8(half.float()))
+
+
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 4), st.integers(0, 3), st.integers(1, 3))
+@settings(deadline=None, max_examples=50)
+def test_tile_puts_each_film_in_its_place(t: int, rows: int, n: int, size: int, gap: int, scale: int) -> None:
+    h, w = size, size + 1
+    films = torch.randint(1, 256, (rows, t, n, h, w), dtype=torch.uint8)  # not 0: that is the gap's
+    grid = tile(list(films), gap=gap, scale=scale)
+    assert grid.shape == (t, scale * (rows * (h + gap) - gap), scale * (n * (w + gap) - gap))
+    small = grid[:, ::scale, ::scale]
+    assert torch.equal(grid, small.repeat_interleave(scale, 1).repeat_interleave(scale, 2)), "a pixel is a square"
+    for row, film in itertools.product(range(rows), range(n)):
+        top, left = row * (h + gap), film * (w + gap)
+        assert torch.equal(small[:, top : top + h, left : left + w], films[row, :, film])
+    assert (small == 0).sum() == small.numel() - films.numel(), "all else is dark"
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=6), st.integers(0, 2**16))
+@settings(deadline=None, max_examples=30)
+def test_a_gif_shows_the_frames_that_it_was_given(order: list[int], seed: int) -> None:
+    """Also where frames repeat, and with all 256 grey levels."""
+    pictures = torch.randint(0, 256, (4, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    pictures[0] = LEVELS.reshape(16, 16)
+    film = pictures[order]
+    frames = decode_gif(gif(film, fps=20), duration=50)
+    if len(set(order)) == 1:  # a still picture: no duration to count
+        frames = frames[:1] * len(order)
+    np.testing.assert_array_equal(np.stack(frames), film.numpy())
+
+
+def test_a_gif_loops_for_ever() -> None:
+    data = gif(torch.stack([LEVELS.reshape(16, 16), 255 - LEVELS.reshape(16, 16)]))
+    assert Image.open(io.BytesIO(data)).info["loop"] == 0

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from adamas import cli
 from adamas.config import Config, UserError
 
 
-def run(config: Config) -> None:
-    """Composes the parts of a run and sets it going."""
+def check_here(config: Config) -> None:
+    """Raises UserError if the game or the device is not to be had on this machine."""
     from adamas import device  # torch takes seconds to import: not before the config is known to be right
     from adamas.envs.atari import check_game
+
+    check_game(config.env)
+    device.pick_device(config.device)
+
+
+def run(config: Config) -> None:
+    """Composes the parts of a run and sets it going."""
+    from adamas import device
     from adamas.training.estimate import announce, measure_costs
     from adamas.training.run_folder import RunFolder
     from adamas.training.trainer import Trainer
 
-    check_game(config.env)
     chip = device.pick_device(config.device)
     folder = RunFolder(Path(config.resume)) if config.resume else RunFolder.create(config.runs, config.env)
     try:
@@ -29,8 +37,8 @@ def run(config: Config) -> None:
     except UserError:
         folder.discard()
         raise
-    cli.save_config(config, folder.config)
-    folder.write_origin()
+    cli.save_config(replace(config, resume=None), folder.config)
+    folder.add_origin()
     costs = measure_costs(config, trainer.models.action_meanings, chip)
     print(announce(config, folder.path, device.describe(chip), trainer.progress, costs), flush=True)
     finished = trainer.run(costs)
@@ -38,4 +46,4 @@ def run(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.launch(run))
+    sys.exit(cli.launch(run, check_here))

@@ -43,7 +43,7 @@ def in_child(argv):
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
             sys.argv[1:] = argv
-            sys.exit(cli.launch(run, config_dir))
+            sys.exit(cli.launch(run, config_dir=config_dir))
         _, status = os.waitpid(child, 0)
         out.seek(0), err.seek(0)
         return os.waitstatus_to_exitcode(status), out.read(), err.read()
@@ -55,7 +55,7 @@ if "GPU" in os.environ:
 if "EACH" in os.environ:  # many command lines, for the price of one import
     print(json.dumps([in_child(argv) for argv in json.loads(os.environ["EACH"])]))
     sys.exit()
-sys.exit(cli.launch(run, config_dir))
+sys.exit(cli.launch(run, config_dir=config_dir))
 """
 
 PRESETS = {

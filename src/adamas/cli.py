@@ -37,6 +37,7 @@ from omegaconf.errors import (
 from yaml import YAMLError
 
 from adamas.config import Config, UserError, check
+from adamas.files import publish
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "config"
 RESUMED = "resumed"  # the name under which a saved run takes the place of a preset
@@ -69,10 +70,18 @@ KINDS = {
 }
 
 
-def launch(run: Callable[[Config], None], config_dir: Path = CONFIG_DIR) -> int:
-    """Composes the config that the command line asks for, calls `run` with it, and returns the exit code."""
+def launch(
+    run: Callable[[Config], None],
+    check_here: Callable[[Config], None] = lambda config: None,
+    config_dir: Path = CONFIG_DIR,
+) -> int:
+    """Composes the config that the command line asks for, calls `run` with it, and returns the exit code.
+
+    Args:
+        check_here: raises UserError for what this machine cannot run. All jobs of a sweep pass it before the first runs.
+    """
     try:
-        return _launch(run, sys.argv[1:], config_dir)
+        return _launch(run, check_here, sys.argv[1:], config_dir)
     except UserError as error:
         print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
         return 2
@@ -81,8 +90,10 @@ def launch(run: Callable[[Config], None], config_dir: Path = CONFIG_DIR) -> int:
 
 
 def save_config(config: Config, path: Path) -> None:
-    """Writes every knob of `config` as YAML."""
-    OmegaConf.save(OmegaConf.structured(config), path)
+    """Writes every knob of `config` as YAML, whole or not at all: without it a run cannot be resumed."""
+    temporary = path.with_suffix(".tmp")
+    OmegaConf.save(OmegaConf.structured(config), temporary)
+    publish(temporary, path)
 
 
 def load_config(path: Path) -> Config:
@@ -103,7 +114,9 @@ def describe(config: type[Config]) -> str:
     return "\n".join(map(str, _knobs(config())))
 
 
-def _launch(run: Callable[[Config], None], argv: list[str], config_dir: Path) -> int:
+def _launch(
+    run: Callable[[Config], None], check_here: Callable[[Config], None], argv: list[str], config_dir: Path
+) -> int:
     arguments = _read_arguments(argv)
     if arguments.help:
         print(HELP.format(presets=_describe_presets(config_dir), knobs=describe(Config)))
@@ -115,6 +128,8 @@ def _launch(run: Callable[[Config], None], argv: list[str], config_dir: Path) ->
     if arguments.cfg:
         print(*(OmegaConf.to_yaml(OmegaConf.structured(config)) for config in configs), sep="\n", end="")
         return 0
+    for config in configs:
+        check_here(config)
     _run_all(run, jobs, configs, why)
     return 0
 

@@ -32,7 +32,9 @@ class Atari:
 
     frame_skip: int = knob(4, "emulator frames an agent step", least=1)
     noop_max: int = knob(30, "most no-op emulator frames after a reset", least=0)
-    repeat_action_probability: float = knob(0.0, "sticky actions: chance that a frame repeats the last action", least=0, most=1)
+    repeat_action_probability: float = knob(
+        0.0, "sticky actions: chance that a frame repeats the last action", least=0, most=1
+    )
     max_episode_steps: int = knob(27_000, "agent steps after which a game is truncated", least=1)
 
 
@@ -43,7 +45,9 @@ class Collection:
     steps: int = knob(100_000, "agent steps in all", least=1)
     first_steps: int = knob(5_000, "least agent steps before the first update", least=1)
     first_steps_most: int = knob(10_000, "most agent steps before the first update", least=1)
-    rare_rewards: int = knob(10, "rewards of each rarer kind to wait for before the first update", least=0)
+    rare_rewards: int = knob(
+        10, "rewards of the rarer signs (of -, 0 and +) to wait for before the first update", least=0
+    )
     steps_per_epoch: int = knob(100, "agent steps in each later epoch", least=1)
     epsilon: float = knob(0.01, "chance of a uniformly random action", least=0, most=1)
 
@@ -65,7 +69,9 @@ class Optimization:
 class Denoiser:
     """The diffusion model of the next frame (Karras et al. 2022, with the paper's symbols)."""
 
-    target: str = knob("frame", "what is diffused: the next frame, or its change from the last one", choices=("frame", "change"))
+    target: str = knob(
+        "frame", "what is diffused: the next frame, or its change from the last one", choices=("frame", "change")
+    )
     change_scale: float = knob(4.0, "a change is multiplied by this before diffusion (target=change)", above=0)
     context: int = knob(4, "past frames, and as many actions, that condition the next frame", least=1)
     patch: int = knob(1, "pixels are unshuffled into patches of this size before the U-Net", choices=(1, 2, 4))
@@ -73,14 +79,18 @@ class Denoiser:
     depths: list[int] = knob([2, 2, 2, 2], "residual blocks at each level", least=1)
     attention: bool = knob(True, "the two blocks in the middle attend over the whole frame")
     condition_channels: int = knob(256, "width of the condition (noise level and actions)", least=8)
-    sigma_data: float = knob(0.5, "standard deviation of frames in [-1, 1]; measured from the replay for target=change", above=0)
+    sigma_data: float = knob(
+        0.5, "standard deviation of frames in [-1, 1]; measured from the replay for target=change", above=0
+    )
     offset_noise: float = knob(0.3, "standard deviation of the noise that a whole frame shares", least=0)
     sigma_log_mean: float = knob(-0.4, "P_mean: mean of log(sigma) in training")
     sigma_log_std: float = knob(1.2, "P_std: standard deviation of log(sigma) in training", above=0)
     sigma_least: float = knob(2e-3, "training sigmas are clipped to at least this", above=0)
     sigma_most: float = knob(20.0, "training sigmas are clipped to at most this", above=0)
     fed_back_frames: int = knob(1, "frames of a training segment that the model generates and is then shown", least=0)
-    ema_decay: float = knob(0.0, "decay of the averaged weights used for imagination; 0 uses the raw weights", least=0, most=0.99999)
+    ema_decay: float = knob(
+        0.0, "decay of the averaged weights used for imagination; 0 uses the raw weights", least=0, most=0.99999
+    )
     optimization: Optimization = field(default_factory=Optimization)
 
 
@@ -93,7 +103,9 @@ class Sampler:
     sigma_max: float = knob(5.0, "first noise level", above=0)
     sigma_min: float = knob(2e-3, "last noise level before 0", above=0)
     rho: float = knob(7.0, "curvature of the noise schedule", above=0)
-    initial_noise: str = knob("unit", "scale of the first noise: 1 (less drift), or sigma_max (as in EDM)", choices=("unit", "sigma_max"))
+    initial_noise: str = knob(
+        "unit", "scale of the first noise: 1 (less drift), or sigma_max (as in EDM)", choices=("unit", "sigma_max")
+    )
     s_churn: float = knob(0.0, "S_churn: noise added back over the whole trajectory", least=0)
     s_tmin: float = knob(0.0, "S_tmin: no churn below this sigma", least=0)
     s_tmax: float = knob(float("inf"), "S_tmax: no churn above this sigma", least=0)
@@ -128,7 +140,9 @@ class ActorCritic:
     value_weight: float = knob(1.0, "weight of the value loss", least=0)
     model_free_envs: int = knob(8, "real games played side by side when policy=model_free", least=1)
     optimization: Optimization = field(
-        default_factory=lambda: Optimization(first_updates=5_000, weight_decay=0.0, warmup_updates=0, max_grad_norm=100.0)
+        default_factory=lambda: Optimization(
+            first_updates=5_000, weight_decay=0.0, warmup_updates=0, max_grad_norm=100.0
+        )
     )
 
 
@@ -159,8 +173,14 @@ class Config:
     env: str = knob("Breakout", "the game's name as ale-py spells it: Breakout, MsPacman, ...")
     seed: int = knob(0, "one seed gives one run, bit for bit, on CPU", least=0, most=2**31 - 1)
     device: str = knob("auto", "auto, cpu, cuda, cuda:1, mps")
-    precision: str = knob("auto", "of convolutions and matrix products; auto: bfloat16 where the chip has it", choices=("auto", "float32", "bfloat16"))
-    policy: str = knob("imagined", "where the policy learns: in imagination or in the real game", choices=("imagined", "model_free"))
+    precision: str = knob(
+        "auto",
+        "of convolutions and matrix products; auto: bfloat16 where the chip has it",
+        choices=("auto", "float32", "bfloat16"),
+    )
+    policy: str = knob(
+        "imagined", "where the policy learns: in imagination or in the real game", choices=("imagined", "model_free")
+    )
     runs: str = knob("runs", "folder that holds the run folders")
     resume: Optional[str] = knob(None, "a run folder to go on with")
     dataset: Optional[str] = knob(None, "a folder of stored episodes to train on, without collecting")
@@ -169,7 +189,9 @@ class Config:
         metadata={"help": "from: a run folder whose weights to start with; parts: which of them"},
     )
     final_epochs: int = knob(50, "epochs after the last collection", least=0)
-    age_weights: list[float] = knob([0.1, 0.1, 0.1, 0.7], "share of the samples from each age group of episodes, oldest first", least=0)
+    age_weights: list[float] = knob(
+        [0.1, 0.1, 0.1, 0.7], "share of the samples from each age group of episodes, oldest first", least=0
+    )
     atari: Atari = field(default_factory=Atari)
     collection: Collection = field(default_factory=Collection)
     denoiser: Denoiser = field(default_factory=Denoiser)
@@ -193,7 +215,9 @@ def check(config: Config) -> Config:
         f"denoiser.condition_channels={config.denoiser.condition_channels} must be a multiple of twice denoiser.context={config.denoiser.context}",
     )
     first, most = config.collection.first_steps, config.collection.first_steps_most
-    _require(first <= most, f"collection.first_steps={first} is above collection.first_steps_most={most}: raise the second")
+    _require(
+        first <= most, f"collection.first_steps={first} is above collection.first_steps_most={most}: raise the second"
+    )
     _require(
         config.denoiser.sigma_least < config.denoiser.sigma_most,
         f"denoiser.sigma_least={config.denoiser.sigma_least} must be below denoiser.sigma_most={config.denoiser.sigma_most}",
@@ -216,9 +240,11 @@ def _check_initialize(initialize: dict[str, Any]) -> None:
     _require(not unknown, f"unknown key 'initialize.{''.join(unknown[:1])}': initialize has 'from' and 'parts'")
     parts = initialize["parts"]
     _require(
-        isinstance(parts, list) and set(parts) <= set(PARTS),
+        isinstance(parts, list) and all(part in PARTS for part in parts),
         f"initialize.parts={parts} must be a list of some of {', '.join(PARTS)}",
     )
+    source = initialize["from"]
+    _require(source is None or isinstance(source, str), f"initialize.from={source} must be the path of a run folder")
 
 
 def _check_fields(node: Any, prefix: str) -> None:

@@ -70,6 +70,11 @@ class Replay:
         """Number of steps with a negative (-1), no (0) and a positive (+1) reward."""
         return dict(zip((-1, 0, 1), self._reward_counts.tolist(), strict=True))
 
+    @property
+    def most_action(self) -> int:
+        """The greatest action that was ever taken."""
+        return int(self._columns["action"][: self.num_rows].max())
+
     def add(self, obs: Any, action: int, reward: float, terminated: bool, truncated: bool, next_obs: Any) -> None:
         """Writes one step, and its `next_obs` too when that is the true final frame of the episode.
 

@@ -39,9 +39,9 @@ class RunFolder:
             return cls(path)
         raise FileExistsError(f"{runs}/{game}/{name} and 999 more names are taken")
 
-    def write_origin(self) -> None:
-        """origin.json: what a person needs to know to repeat the run."""
-        (self.path / "origin.json").write_text(json.dumps(_origin(), indent=2) + "\n")
+    def add_origin(self) -> None:
+        """A line of origin.jsonl for the start and each resume: what a person needs to know to repeat the run."""
+        _append_line(self.path / "origin.jsonl", _origin())
 
     def discard(self) -> None:
         """Removes the folder of a run that could not start; one that holds something stays."""
@@ -50,8 +50,12 @@ class RunFolder:
 
     def append_evaluation(self, record: dict[str, Any]) -> None:
         """One line of JSON an evaluation. After a resume an epoch's line may come twice: the later one counts."""
-        with open(self.evaluations, "a") as file:
-            file.write(json.dumps(record) + "\n")
+        _append_line(self.evaluations, record)
+
+
+def _append_line(path: Path, record: dict[str, Any]) -> None:
+    with open(path, "a") as file:
+        file.write(json.dumps(record) + "\n")
 
 
 def _origin() -> dict[str, Any]:

@@ -1,0 +1,324 @@
+"""The program as a user runs it: `src/main.py` in a process of its own, on the real emulator."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from adamas import checkpoint
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = [
+    "preset=smoke",
+    "device=cpu",
+    "final_epochs=1",
+    "collection.steps=90",
+    "collection.first_steps=60",
+    "collection.first_steps_most=60",
+    "collection.steps_per_epoch=30",
+    *(
+        f"{part}.optimization.{name}"
+        for part in ("denoiser", "reward_end", "actor_critic")
+        for name in ("first_updates=4", "updates=2", "batch_size=2")
+    ),
+    "actor_critic.horizon=4",
+    "atari.max_episode_steps=60",
+    "evaluation.games=1",
+    "evaluation.final_games=1",
+    "evaluation.dreams=1",
+    "evaluation.dream_steps=4",
+]
+
+
+def start(*overrides: str, cwd: Path) -> subprocess.Popen:
+    command = [sys.executable, str(ROOT / "src" / "main.py"), *overrides]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def main(*overrides: str, cwd: Path) -> tuple[int, str, str]:
+    process = start(*overrides, cwd=cwd)
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+def train(*overrides: str, cwd: Path) -> Path:
+    """Runs to the end and returns the run folder."""
+    code, out, err = main(*overrides, cwd=cwd)
+    assert code == 0, err
+    assert out.endswith("done\n")
+    return only_run(cwd)
+
+
+def only_run(cwd: Path) -> Path:
+    (folder,) = cwd.glob("runs/*/*")
+    return folder
+
+
+def final_parts(folder: Path) -> dict:
+    """What a run ended with, less what may differ from machine hour to machine hour."""
+    parts, _ = checkpoint.load_newest(folder / "checkpoints", warn=pytest.fail)
+    chunks = sorted((folder / "replay").glob("*.npz"))
+    rows = [dict(np.load(chunk)) for chunk in chunks]
+    parts["replay"] = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    parts["progress"] = {k: v for k, v in parts["progress"].items() if k not in ("seconds", "saves")}
+    return parts
+
+
+def same(a: object, b: object) -> bool:
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    return np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train("env=Breakout", *TINY, cwd=tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.mark.parametrize("game", ["Breakout", "Pong", "MsPacman"])
+def test_preset_smoke_runs_the_whole_loop(game: str, tmp_path: Path) -> None:
+    folder = train(f"env={game}", "preset=smoke", cwd=tmp_path)
+
+    records = [json.loads(line) for line in (folder / "evaluations.jsonl").read_text().splitlines()]
+    assert [record["kind"] for record in records] == ["evaluation"] * 3 + ["final_evaluation"]
+    assert all(len(record["returns"]) == 2 for record in records)
+    assert records[-1]["steps"] == 400
+
+    parts, _ = checkpoint.load_newest(folder / "checkpoints", warn=pytest.fail)
+    assert parts["game"] == game
+    assert parts["progress"]["total"]["denoiser"] == 50
+    assert all(torch.isfinite(value).all() for value in parts["models"]["denoiser"].values())
+
+    curves = EventAccumulator(str(folder / "tensorboard")).Reload()
+    losses = [event.value for event in curves.Scalars("denoiser/loss")]
+    assert losses[-1] < losses[0]
+    wanted = {"reward_end/loss", "reward_end/end_recall", "actor_critic/entropy", "denoiser/grad_norm"}
+    wanted |= {"denoiser/learning_rate", "evaluation/return", "final_evaluation/return", "speed/collect_a_second"}
+    assert wanted <= set(curves.Tags()["scalars"])
+    assert curves.Tags()["images"] == ["dream/real_imagined_difference"]
+    with Image.open(folder / "dreams" / "epoch-0002.gif") as picture:
+        assert picture.n_frames == 20
+
+
+def test_the_start_says_what_where_and_how_long(tmp_path: Path) -> None:
+    code, out, _ = main("env=Breakout", *TINY, "collection.steps=60", "final_epochs=0", cwd=tmp_path)
+    folder = only_run(tmp_path).relative_to(tmp_path)
+    assert code == 0
+    for words in ("adamas learns Breakout", "cpu (1 threads)", str(folder), "tensorboard --logdir runs", "about "):
+        assert words in out
+
+
+def test_one_seed_gives_one_run(tiny_run: Path, tmp_path: Path) -> None:
+    again = train("env=Breakout", *TINY, cwd=tmp_path)
+    assert same(final_parts(again), final_parts(tiny_run))
+
+
+def test_another_seed_gives_another_run(tiny_run: Path, tmp_path: Path) -> None:
+    other = train("env=Breakout", *TINY, "seed=1", cwd=tmp_path)
+    assert not same(final_parts(other)["models"], final_parts(tiny_run)["models"])
+
+
+def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(tiny_run: Path, tmp_path: Path) -> None:
+    """SIGKILL after a random number of saves and a random moment more; a save after every single step and update."""
+    draw = random.Random(0)
+    often = "checkpoint.every_minutes=1e-9"
+    arguments, stopped_in = ["env=Breakout", *TINY, often], []
+    for _ in range(40):
+        process = start(*arguments, cwd=tmp_path)
+        _wait_for_saves(process, tmp_path, draw.choice([5, 30, 40, 60]))
+        time.sleep(0.05 * draw.random())
+        process.kill()
+        if process.wait() == 0:
+            break
+        parts, _ = checkpoint.load_newest(only_run(tmp_path) / "checkpoints", warn=print)
+        stopped_in.append(max(parts["progress"]["done"], key=_order, default="start"))
+        arguments = [f"resume={only_run(tmp_path)}", often]
+    assert len(stopped_in) >= 3
+    assert "collect" in stopped_in
+    assert len(set(stopped_in)) >= 2
+    assert same(final_parts(only_run(tmp_path)), final_parts(tiny_run))
+
+
+def _order(phase: str) -> int:
+    return ["collect", "denoiser", "reward_end", "actor_critic", "evaluation", "final evaluation"].index(phase)
+
+
+def _wait_for_saves(process: subprocess.Popen, cwd: Path, count: int) -> None:
+    seen = {path.name for path in cwd.glob("runs/*/*/checkpoints/*.pt")}
+    first = len(seen)
+    while process.poll() is None and len(seen) < first + count:
+        seen |= {path.name for path in cwd.glob("runs/*/*/checkpoints/*.pt")}
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1"])
+def test_a_signal_saves_and_ends_with_0(name: str, tiny_run: Path, tmp_path: Path) -> None:
+    process = start("env=Breakout", *TINY, cwd=tmp_path)
+    _wait_for_saves(process, tmp_path, 1)
+    time.sleep(0.1)
+    process.send_signal(getattr(signal, name))
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert f"resume=runs/Breakout/{only_run(tmp_path).name}" in out
+    code, _, err = main(f"resume={only_run(tmp_path)}", cwd=tmp_path)
+    assert code == 0, err
+    assert same(final_parts(only_run(tmp_path)), final_parts(tiny_run))
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tiny_run: Path, tmp_path: Path) -> None:
+    folder = train("env=Breakout", *TINY, "checkpoint.every_minutes=1e-9", cwd=tmp_path)
+    newest = sorted((folder / "checkpoints").glob("*.pt"))[-1]
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1
+    newest.write_bytes(data)
+    code, out, err = main(f"resume={folder}", cwd=tmp_path)
+    assert code == 0, err
+    assert f"checkpoint {newest} is damaged" in out
+    assert same(final_parts(folder), final_parts(tiny_run))
+
+
+def test_a_run_whose_loss_is_not_finite_stops_with_its_last_good_weights(tmp_path: Path) -> None:
+    code, _, err = main(
+        "env=Breakout",
+        *TINY,
+        "denoiser.optimization.learning_rate=1e30",
+        "denoiser.optimization.warmup_updates=0",
+        "denoiser.optimization.first_updates=100",
+        cwd=tmp_path,
+    )
+    assert code == 2
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith("error: denoiser: 10 updates in a row had a loss or gradient that was not")
+    checkpoint.load_newest(only_run(tmp_path) / "checkpoints", warn=pytest.fail)
+
+
+def test_a_resumed_run_takes_new_knobs(tiny_run: Path, tmp_path: Path) -> None:
+    folder = train("env=Breakout", *TINY, cwd=tmp_path)
+    code, _, err = main(f"resume={folder}", "final_epochs=2", cwd=tmp_path)
+    assert code == 0, err
+    assert final_parts(folder)["progress"]["epoch"] == final_parts(tiny_run)["progress"]["epoch"] + 1
+
+
+def test_training_on_a_dataset_collects_nothing(tiny_run: Path, tmp_path: Path) -> None:
+    folder = train("env=Breakout", *TINY, f"dataset={tiny_run / 'replay'}", cwd=tmp_path)
+    parts, _ = checkpoint.load_newest(folder / "checkpoints", warn=pytest.fail)
+    assert "collect" not in parts["progress"]["total"]
+    assert parts["progress"]["total"]["denoiser"] == 4 + 2
+    assert not (folder / "replay").exists()
+
+
+def test_the_weights_of_another_game_are_a_start(tiny_run: Path, tmp_path: Path) -> None:
+    still = [
+        f"{part}.optimization.{name}=0"
+        for part in ("denoiser", "reward_end", "actor_critic")
+        for name in ("first_updates", "updates")
+    ]
+    folder = train(
+        "env=Pong", *TINY, *still, f"initialize.from={tiny_run}", "initialize.parts=[denoiser]", cwd=tmp_path
+    )
+    pong, breakout = final_parts(folder)["models"], final_parts(tiny_run)["models"]
+    for name, value in pong["denoiser"].items():
+        theirs = breakout["average"][f"module.{name}"]
+        if name != "net.action_embedding.weight":
+            assert torch.equal(value, theirs)
+    ours, theirs = (
+        pong["denoiser"]["net.action_embedding.weight"],
+        breakout["average"]["module.net.action_embedding.weight"],
+    )
+    assert pong["action_meanings"] == ["NOOP", "FIRE", "RIGHT", "LEFT", "RIGHTFIRE", "LEFTFIRE"]
+    assert torch.equal(ours[:4], theirs)
+    assert not torch.equal(pong["reward_end"]["lstm.weight_ih_l0"], breakout["reward_end"]["lstm.weight_ih_l0"])
+
+
+def test_model_free_learns_from_the_real_game_alone(tmp_path: Path) -> None:
+    folder = train("env=Breakout", *TINY, "policy=model_free", cwd=tmp_path)
+    parts, _ = checkpoint.load_newest(folder / "checkpoints", warn=pytest.fail)
+    total = parts["progress"]["total"]
+    assert total["play"] >= 90
+    assert not {"collect", "denoiser", "reward_end"} & set(total)
+    assert parts["models"]["optimizers"]["actor_critic"]["updates"] > 0
+    assert parts["models"]["optimizers"]["denoiser"]["updates"] == 0
+
+
+def test_model_free_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    whole.mkdir(), parted.mkdir()
+    arguments = ["env=Breakout", *TINY, "policy=model_free", "collection.steps=400"]
+    expected, _ = checkpoint.load_newest(train(*arguments, cwd=whole) / "checkpoints", warn=pytest.fail)
+    process = start(*arguments, "checkpoint.every_minutes=1e-9", cwd=parted)
+    _wait_for_saves(process, parted, 4)
+    process.kill()
+    process.wait()
+    assert main(f"resume={only_run(parted)}", cwd=parted)[0] == 0
+    found, _ = checkpoint.load_newest(only_run(parted) / "checkpoints", warn=pytest.fail)
+    for key in ("models", "random", "player"):
+        assert same(found[key], expected[key])
+
+
+def test_preset_diamond_takes_an_update_of_each_kind(tmp_path: Path) -> None:
+    once = [
+        *TINY[2:],
+        *(
+            f"{part}.optimization.{name}"
+            for part in ("denoiser", "reward_end", "actor_critic")
+            for name in ("first_updates=1", "updates=0", "batch_size=1")
+        ),
+    ]
+    folder = train(
+        "env=Breakout", "preset=diamond", "device=cpu", *once, "collection.steps=60", "final_epochs=0", cwd=tmp_path
+    )
+    parts, _ = checkpoint.load_newest(folder / "checkpoints", warn=pytest.fail)
+    assert {optimizer["updates"] for optimizer in parts["models"]["optimizers"].values()} == {1}
+    assert sum(value.numel() for value in parts["models"]["denoiser"].values()) == pytest.approx(4.4e6, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["env=Brekout"], "unknown game 'Brekout': did you mean Breakout?"),
+        (["device=cdua"], "unknown device 'cdua': did you mean cuda?"),
+        (["device=cuda:99"], "device=cuda:99: this machine shows"),
+        (["densoier.context=3"], "unknown key 'densoier.context': did you mean denoiser.context?"),
+        (["dataset=nowhere"], "dataset nowhere is neither a folder nor a .npz file"),
+        (["initialize.from=nowhere"], "nowhere"),
+        (["resume=nowhere"], "resume=nowhere is not a run folder"),
+    ],
+)
+def test_mistakes_cost_one_line_and_leave_nothing_behind(arguments: list[str], line: str, tmp_path: Path) -> None:
+    preset = [] if "resume=nowhere" in arguments else ["preset=smoke"]
+    code, _, err = main(*preset, *arguments, cwd=tmp_path)
+    assert code == 2
+    assert "Traceback" not in err
+    assert err.startswith(f"error: {line}")
+    assert not list(tmp_path.glob("runs/*/*"))
+
+
+def test_a_dataset_of_another_game_is_refused(tiny_run: Path, tmp_path: Path) -> None:
+    code, _, err = main("env=Freeway", *TINY, f"dataset={tiny_run / 'replay'}", cwd=tmp_path)
+    assert code == 2
+    assert "holds action 3 but Freeway has 3 actions" in err
+
+
+def test_a_multirun_makes_a_run_folder_for_each_job(tmp_path: Path) -> None:
+    code, _, err = main("-m", "env=Breakout,Pong", *TINY, "collection.steps=60", "final_epochs=0", cwd=tmp_path)
+    assert code == 0, err
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["Breakout", "Pong"]

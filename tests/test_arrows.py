@@ -1,0 +1,125 @@
+"""The house has four floors, and arrows go down: a file imports from floors below its own, never from above."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[1] / "src"
+FLOORS = [
+    {"config", "frames", "replay", "chunks", "files", "checkpoint", "logger", "device", "cli"},
+    {"networks"},
+    {"world_model", "agent", "envs"},
+    {"training", "evaluation", "play"},
+]
+NEIGHBOURS = {("training", "evaluation")}  # rooms of one upper floor that may be seen from another: from, to
+
+
+def module_of(path: Path) -> str:
+    """ "adamas.envs.atari", "adamas.envs" for its __init__.py, "main"."""
+    parts = path.relative_to(SRC).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_of(path): path for path in SRC.rglob("*.py")}
+
+
+def names_imported(source: str) -> set[str]:
+    """Every dotted name that is imported anywhere in it, what is taken from a module included."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def imports(source: str) -> set[str]:
+    """The modules of this repository that it imports."""
+    names = names_imported(source)
+    return {name if name in FILES else name.rpartition(".")[0] for name in names} & set(FILES)
+
+
+def libraries(module: str) -> set[str]:
+    """The top-level packages that it imports from."""
+    return {name.split(".")[0] for name in names_imported(FILES[module].read_text())}
+
+
+def room(module: str) -> str:
+    """The file or folder of the package that it belongs to: "envs" for adamas.envs.atari."""
+    return module.split(".")[1]
+
+
+def floor(module: str) -> int:
+    (number,) = [i for i, rooms in enumerate(FLOORS) if room(module) in rooms]
+    return number
+
+
+def allowed(importer: str, imported: str) -> bool:
+    if "." not in importer:  # main and play see everything; the package itself nothing
+        return importer != "adamas"
+    if "." not in imported:
+        return False
+    if floor(importer) != floor(imported):
+        return floor(importer) > floor(imported)
+    rooms = room(importer), room(imported)
+    return floor(importer) == 0 or rooms[0] == rooms[1] or rooms in NEIGHBOURS
+
+
+@pytest.mark.parametrize("module", sorted(FILES))
+def test_a_file_imports_from_below(module: str) -> None:
+    assert not [name for name in imports(FILES[module].read_text()) if not allowed(module, name)]
+
+
+def test_every_file_of_the_package_stands_on_a_floor() -> None:
+    homeless = {name for name in FILES if name.startswith("adamas.") and not any(room(name) in f for f in FLOORS)}
+    assert not homeless
+    assert {name for name in FILES if not name.startswith("adamas")} <= {"main", "play"}
+
+
+def test_no_file_imports_itself_through_others() -> None:
+    graph = {module: imports(path.read_text()) - {module} for module, path in FILES.items()}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+@pytest.mark.parametrize(
+    ("library", "home"), [("ale_py", "adamas.envs.atari"), ("hydra", "adamas.cli"), ("omegaconf", "adamas.cli")]
+)
+def test_one_file_alone_knows_a_library(library: str, home: str) -> None:
+    assert [module for module in FILES if library in libraries(module)] == [home]
+
+
+def test_the_command_line_answers_without_waiting_for_torch() -> None:
+    reached, ahead = set(), {"adamas.cli"}
+    while ahead:
+        reached |= ahead
+        ahead = set().union(*(imports(FILES[module].read_text()) for module in ahead)) - reached
+    assert reached <= {"adamas.cli", "adamas.config", "adamas.files"}
+    assert not [module for module in reached if {"torch", "numpy", "cv2"} & libraries(module)]
+
+
+@pytest.mark.parametrize(
+    ("importer", "source", "right"),
+    [
+        ("main", "from adamas.training.trainer import Trainer", True),
+        ("adamas.agent.actor_critic", "from adamas.networks.blocks import zero", True),
+        ("adamas.agent.actor_critic", "from adamas.agent.returns import lambda_returns", True),
+        ("adamas.training.trainer", "from adamas.evaluation import evaluate", True),
+        ("adamas.checkpoint", "def f():\n    from adamas import files", True),
+        ("adamas.agent.actor_critic", "from adamas.world_model import edm", False),
+        ("adamas.world_model.edm", "def f():\n    import adamas.envs.atari", False),
+        ("adamas.networks.blocks", "from adamas.agent import returns", False),
+        ("adamas.replay", "from adamas.networks.blocks import zero", False),
+        ("adamas.evaluation.evaluate", "from adamas.training.fit import Generators", False),
+        ("adamas.training.trainer", "import main", False),
+        ("adamas", "from adamas import config", False),
+    ],
+)
+def test_the_rules_themselves(importer: str, source: str, right: bool) -> None:
+    (imported,) = imports(source)
+    assert allowed(importer, imported) == right

@@ -1,0 +1,188 @@
+"""The model of reward and end: its memory, what its loss counts, and that it learns."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from adamas.config import RewardEnd as Config
+from adamas.networks.encoders import ConditionedEncoder, FrameEncoder
+from adamas.replay import Segment
+from adamas.world_model.reward_end import RewardEnd
+
+ACTIONS = 3
+
+
+def make(awake: bool = True, **changes: object) -> RewardEnd:
+    """A small model; `awake`, its branches that start at zero do not."""
+    torch.manual_seed(0)
+    small = {"patch": 4, "channels": [16, 16], "depths": [1, 1], "attention": False, "condition_channels": 8}
+    model = RewardEnd(Config(**{**small, "lstm_dim": 16, **changes}), ACTIONS)
+    for parameter in model.parameters():
+        if awake and not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+def segment(batch: int, length: int, mask: list[list[int]] | None = None, seed: int = 0) -> Segment:
+    """Random frames, actions, rewards and ends; all known, but where `mask` says otherwise."""
+    random = torch.Generator().manual_seed(seed)
+
+    def integers(low: int, high: int, *more: int) -> Tensor:
+        return torch.randint(low, high, (batch, length, *more), generator=random)
+
+    return Segment(
+        obs=integers(0, 256, 84, 84).to(torch.uint8),
+        action=integers(0, ACTIONS),
+        reward=integers(-1, 2).float(),
+        terminated=integers(0, 2).bool(),
+        truncated=torch.zeros(batch, length, dtype=torch.bool),
+        mask=torch.ones(batch, length, dtype=torch.bool) if mask is None else torch.tensor(mask).bool(),
+    )
+
+
+def answering(reward: Tensor, end: Tensor) -> RewardEnd:
+    """A model that is sure of these classes (B, T), whatever it is shown, and remembers what that was."""
+    model = make()
+
+    def forward(*args: Tensor) -> tuple[Tensor, Tensor, None]:
+        model.shown = args
+        return (*(50.0 * torch.nn.functional.one_hot(x, k) for x, k in ((reward, 3), (end, 2))), None)
+
+    model.forward = forward
+    return model
+
+
+@pytest.mark.parametrize("attention", [False, True])
+@pytest.mark.parametrize(("size", "patch"), [(84, 1), (84, 4), (64, 1), (44, 2), (37, 1)])
+def test_the_conditioned_encoder_knows_how_many_features_it_gives(size: int, patch: int, attention: bool) -> None:
+    encoder = ConditionedEncoder(2, 8, [8, 8, 16], [1, 2, 1], attention, patch, frame_size=size)
+    features = encoder(torch.randn(2, 2, size, size), torch.randn(2, 8))
+    assert features.shape == (2, encoder.features)
+
+
+@pytest.mark.parametrize(("size", "patch"), [(84, 1), (84, 4), (64, 1), (44, 2), (37, 1)])
+def test_the_frame_encoder_knows_how_many_features_it_gives(size: int, patch: int) -> None:
+    encoder = FrameEncoder([8, 8, 16], patch, frame_size=size)
+    assert encoder(torch.randn(2, 1, size, size)).shape == (2, encoder.features)
+
+
+def test_shapes_at_84_pixels() -> None:
+    batch = segment(2, 4)
+    reward, end, hidden = make()(batch.obs[:, :-1], batch.action[:, :-1], batch.obs[:, 1:])
+    assert (reward.shape, end.shape) == ((2, 3, 3), (2, 3, 2))
+    assert [h.shape for h in hidden] == [(1, 2, 16)] * 2
+
+
+def test_step_by_step_is_the_whole_sequence() -> None:
+    model, batch = make(attention=True), segment(2, 5)
+    obs, action, next_obs = batch.obs[:, :-1], batch.action[:, :-1], batch.obs[:, 1:]
+    reward, end, last = model(obs, action, next_obs)
+    hidden, rewards, ends = None, [], []
+    for t in range(4):
+        r, e, hidden = model(obs[:, t : t + 1], action[:, t : t + 1], next_obs[:, t : t + 1], hidden)
+        rewards.append(r)
+        ends.append(e)
+    torch.testing.assert_close(torch.cat(rewards, dim=1), reward)
+    torch.testing.assert_close(torch.cat(ends, dim=1), end)
+    torch.testing.assert_close(hidden, last)
+
+
+def test_the_past_matters_and_so_do_both_frames_and_the_action() -> None:
+    model, batch = make(), segment(1, 3)
+    obs, action, next_obs = batch.obs[:, :-1], batch.action[:, :-1], batch.obs[:, 1:]
+    before, _, _ = model(obs, action, next_obs)
+    for t in (0, 1):
+        for changed in (0, 1, 2):
+            inputs = [obs.clone(), action.clone(), next_obs.clone()]
+            inputs[changed][:, t] = (inputs[changed][:, t] + 1) % ACTIONS
+            after, _, _ = model(*inputs)
+            assert (after - before)[0, 1].abs().max() > 1e-6, (t, changed)
+            assert torch.equal(after[0, :t], before[0, :t])
+
+
+def test_a_new_model_expects_every_class_alike() -> None:
+    loss, _, _ = make(awake=False).loss(segment(2, 4))
+    assert loss.item() == pytest.approx(math.log(3) + math.log(2))
+
+
+def test_the_label_of_a_transition_is_what_its_action_brought() -> None:
+    batch = segment(2, 5)._replace(reward=torch.tensor([[-400.0, 0.0, 0.5, 7.0, 9.0], [0.0, -1.0, 1.0, 0.0, -9.0]]))
+    right = torch.tensor([[0, 1, 2, 2], [1, 0, 2, 1]])  # the sign of the reward, plus one; the last has no next frame
+    model = answering(right, batch.terminated[:, :-1].long())
+    loss, _, _ = model.loss(batch)
+    assert loss == 0
+    for shown, there in zip(model.shown, (batch.obs[:, :-1], batch.action[:, :-1], batch.obs[:, 1:]), strict=True):
+        assert torch.equal(shown, there)
+
+
+MASK = [[1, 1, 1, 1], [1, 1, 0, 0], [0, 1, 1, 1], [0, 0, 0, 0]]
+
+
+def test_the_loss_is_the_mean_over_real_transitions() -> None:
+    batch = segment(4, 4, MASK)
+    reward, end = torch.zeros(4, 3, dtype=torch.int64), torch.zeros(4, 3, dtype=torch.int64)
+    loss, _, _ = answering(reward, end).loss(batch)
+    costs = 50.0 * (batch.reward != -1) + 50.0 * batch.terminated
+    real = [(0, 0), (0, 1), (0, 2), (1, 0), (2, 1), (2, 2)]  # both frames exist
+    assert loss.item() == pytest.approx(sum(costs[i].item() for i in real) / len(real))
+
+
+def test_what_padding_holds_does_not_change_the_loss() -> None:
+    """On the right of an episode; what is left of it is context."""
+    batch, other = segment(2, 4, [[1, 1, 1, 1], [1, 1, 0, 0]]), segment(2, 4, seed=1)
+    mixed = (
+        torch.where(batch.mask.view(2, 4, *[1] * (ours.ndim - 2)), ours, theirs)
+        for ours, theirs in zip(batch[:-1], other[:-1], strict=True)
+    )
+    model = make()
+    ours, theirs = model.loss(batch), model.loss(Segment(*mixed, batch.mask))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_a_batch_of_padding_has_loss_0_and_gradient_0() -> None:
+    model = make()
+    loss, rewards, ends = model.loss(segment(2, 3, [[0, 0, 0], [0, 0, 1]]))
+    loss.backward()
+    assert loss == 0
+    assert all((p.grad == 0).all() for p in model.parameters())
+    assert all(count == 0 for count in (*rewards, *ends))
+
+
+def test_counts_of_a_case_made_by_hand() -> None:
+    batch = segment(2, 5, [[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])._replace(
+        reward=torch.tensor([[1.0, -1.0, 0.0, 1.0, 1.0], [1.0, -1.0, 1.0, 1.0, 1.0]]),
+        terminated=torch.tensor([[0, 0, 0, 1, 1], [1, 1, 1, 1, 1]]).bool(),
+    )
+    reward = torch.tensor([[2, 2, 0, 1], [2, 0, 2, 2]])  # right, wrong sign, false alarm, missed; right, then padding
+    end = torch.tensor([[0, 1, 0, 1], [0, 1, 1, 1]])  # right, false alarm, right, right; missed, then padding
+    _, rewards, ends = answering(reward, end).loss(batch)
+    assert rewards == (4, 4, 2)  # actual, predicted, both
+    assert ends == (2, 2, 1)
+
+
+def test_it_learns_a_handful_of_segments() -> None:
+    torch.manual_seed(0)
+    model, batch = make(awake=False, lstm_dim=32), segment(3, 6)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(80):
+        loss, rewards, ends = model.loss(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.05
+    for counts in (rewards, ends):
+        assert counts.both == counts.actual == counts.predicted > 0
+
+
+def test_every_input_of_every_layer_gets_a_gradient() -> None:
+    model, batch = make(attention=True), segment(3, 5)
+    assert batch.action[:, :-1].unique().numel() == ACTIONS
+    loss, _, _ = model.loss(batch)
+    loss.backward()
+    for name, p in model.named_parameters():
+        others = [d for d in range(p.ndim) if d != min(1, p.ndim - 1)]
+        assert p.grad.abs().sum(others).min() > 0, name

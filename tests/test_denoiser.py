@@ -371,6 +371,12 @@ def test_the_unet_keeps_any_frame_size(size: tuple[int, int], attention: bool) -
     assert wake(unet)(x, condition).shape == (2, 3, *size)
 
 
+@pytest.mark.parametrize("channels", [4, 12, 28, 96, 100])
+def test_the_unet_takes_any_number_of_channels(channels: int) -> None:
+    unet = UNet(1, 1, 8, channels=[channels], depths=[1], attention=True)
+    assert unet(torch.randn(1, 1, 4, 4), torch.randn(1, 8)).shape == (1, 1, 4, 4)
+
+
 def test_every_block_on_the_way_up_sees_its_mirror_image_from_the_way_down() -> None:
     torch.manual_seed(0)
     unet = wake(UNet(1, 1, 8, channels=[16, 32, 16], depths=[1, 2, 1], attention=False))

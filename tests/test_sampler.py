@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adamas.config import Sampler
+from adamas.config import Config, Sampler, UserError, check
 from adamas.frames import to_float, to_uint8
 from adamas.world_model import sampler
 from adamas.world_model.denoiser import draw
@@ -208,3 +208,8 @@ def test_draw_runs_the_sampler_that_the_config_names(
     noise = torch.randn(2, 1, 3, 3, generator=generator())
     sigmas = sampler.karras_schedule(4, s.sigma_min, s.sigma_max, s.rho)
     assert torch.equal(draw(gaussian, noise, s, generator(7)), solve(gaussian, scale * noise, sigmas))
+
+
+def test_churn_is_for_euler_alone() -> None:
+    with pytest.raises(UserError, match=r"sampler\.s_churn"):
+        check(Config(sampler=Sampler(method="heun", s_churn=1.0)))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from adamas import cli
 from adamas.config import Config, UserError
+from adamas.config_file import save_config
 
 
 def check_here(config: Config) -> None:
@@ -37,7 +38,7 @@ def run(config: Config) -> None:
     except UserError:
         folder.discard()
         raise
-    cli.save_config(replace(config, resume=None), folder.config)
+    save_config(replace(config, resume=None), folder.config)
     folder.add_origin()
     costs = measure_costs(config, trainer.models.action_meanings, chip)
     print(announce(config, folder.path, device.describe(chip), trainer.progress, costs), flush=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from adamas import cli
+from adamas import config_file, knobs
 from adamas.config import Config, UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -108,7 +108,7 @@ def saved(tmp_path: Path) -> Path:
     """A run folder with a space and a comma in its name."""
     folder = tmp_path / "a run, saved"
     folder.mkdir()
-    cli.save_config(Config(preset="smoke", env="Pong", seed=9, final_epochs=3), folder / "config.yaml")
+    config_file.save_config(Config(preset="smoke", env="Pong", seed=9, final_epochs=3), folder / "config.yaml")
     return folder
 
 
@@ -257,11 +257,11 @@ def test_help_shows_the_usual_commands_the_presets_and_every_knob(terminal: Term
         "(euler, heun)",
     ):
         assert text in done.stdout
-    assert cli.describe(Config) in done.stdout
+    assert knobs.describe(Config) in done.stdout
 
 
 def test_describe_names_each_knob_with_its_default() -> None:
-    lines = [line.split()[0] for line in cli.describe(Config).splitlines() if line.startswith("  ")]
+    lines = [line.split()[0] for line in knobs.describe(Config).splitlines() if line.startswith("  ")]
     shown = dict(line.split("=") for line in lines)
     assert shown["denoiser.optimization.learning_rate"] == "0.0001"
     assert shown["actor_critic.optimization.first_updates"] == "5000"
@@ -275,9 +275,11 @@ def _count(tree: dict) -> int:
 
 def test_cfg_job_prints_what_the_run_folder_would_hold(terminal: Terminal, tmp_path: Path) -> None:
     done = terminal("--cfg", "job", "preset=smoke", "seed=4")
-    cli.save_config(cli.load_config(_written(tmp_path / "shown.yaml", done.stdout)), tmp_path / "saved.yaml")
+    config_file.save_config(
+        config_file.load_config(_written(tmp_path / "shown.yaml", done.stdout)), tmp_path / "saved.yaml"
+    )
     assert (tmp_path / "saved.yaml").read_text() == done.stdout
-    assert cli.load_config(tmp_path / "saved.yaml").preset == "smoke"
+    assert config_file.load_config(tmp_path / "saved.yaml").preset == "smoke"
 
 
 @pytest.mark.parametrize("text", ["2024-01-01", "1e5", "007", "no", "null", "", "a: b", "[1]", "#", "é\n'\""])
@@ -285,8 +287,8 @@ def test_cfg_job_prints_what_the_run_folder_would_hold(terminal: Terminal, tmp_p
 def test_saved_config_reads_back_exactly(tmp_path: Path, text: str, number: float) -> None:
     config = Config(env=text, dataset=text, initialize={"from": text, "parts": []}, age_weights=[number])
     config.denoiser.optimization.learning_rate = number
-    cli.save_config(config, tmp_path / "config.yaml")
-    assert cli.load_config(tmp_path / "config.yaml") == config
+    config_file.save_config(config, tmp_path / "config.yaml")
+    assert config_file.load_config(tmp_path / "config.yaml") == config
 
 
 @pytest.mark.parametrize(
@@ -306,13 +308,13 @@ def test_damaged_saved_config_names_the_file(tmp_path: Path, text: str | None, w
     if text is not None:
         path.write_text(text)
     with pytest.raises(UserError) as raised:
-        cli.load_config(path)
+        config_file.load_config(path)
     assert str(raised.value).startswith(str(path))
     assert words in str(raised.value)
 
 
 def test_knobs_newer_than_the_file_get_their_default(tmp_path: Path) -> None:
-    assert cli.load_config(_written(tmp_path / "config.yaml", "seed: 3\n")) == Config(seed=3)
+    assert config_file.load_config(_written(tmp_path / "config.yaml", "seed: 3\n")) == Config(seed=3)
 
 
 def _written(path: Path, text: str) -> Path:

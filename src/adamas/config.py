@@ -11,6 +11,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Optional  # OmegaConf 2.3 does not read `X | None`
 
+SIZE = 84  # pixels a side of a frame
 PARTS = ("denoiser", "reward_end", "actor_critic")
 
 
@@ -73,7 +74,7 @@ class Denoiser:
         "frame", "what is diffused: the next frame, or its change from the last one", choices=("frame", "change")
     )
     change_scale: float = knob(4.0, "a change is multiplied by this before diffusion (target=change)", above=0)
-    context: int = knob(4, "past frames, and as many actions, that condition the next frame", least=1)
+    context: int = knob(4, "past frames, and as many actions, that condition the next frame", least=2)
     patch: int = knob(1, "pixels are unshuffled into patches of this size before the U-Net", choices=(1, 2, 4))
     channels: list[int] = knob([64, 64, 64, 64], "channels at each level of the U-Net, finest first", least=1)
     depths: list[int] = knob([2, 2, 2, 2], "residual blocks at each level", least=1)
@@ -186,7 +187,7 @@ class Config:
     dataset: Optional[str] = knob(None, "a folder of stored episodes to train on, without collecting")
     initialize: dict[str, Any] = field(
         default_factory=lambda: {"from": None, "parts": list(PARTS)},
-        metadata={"help": "from: a run folder whose weights to start with; parts: which of them"},
+        metadata={"help": {"from": "a run folder whose weights to start with", "parts": "which of them to take"}},
     )
     final_epochs: int = knob(50, "epochs after the last collection", least=0)
     age_weights: list[float] = knob(
@@ -225,6 +226,15 @@ def check(config: Config) -> Config:
     _require(
         config.sampler.sigma_min < config.sampler.sigma_max,
         f"sampler.sigma_min={config.sampler.sigma_min} must be below sampler.sigma_max={config.sampler.sigma_max}",
+    )
+    _require(
+        config.sampler.s_churn == 0 or config.sampler.method == "euler",
+        f"sampler.s_churn={config.sampler.s_churn} works with sampler.method=euler only: set s_churn=0 or method=euler",
+    )
+    halvings, patches = len(config.actor_critic.channels), SIZE // config.actor_critic.patch
+    _require(
+        patches >> halvings > 0,
+        f"actor_critic.channels has {halvings} levels, too many to halve {patches} pixels that often: give fewer",
     )
     _require(sum(config.age_weights) > 0, "age_weights are all 0: at least one age group needs a weight")
     _require(

@@ -9,8 +9,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-SIZE = 84  # pixels a side
-
 
 def to_float(frame: Tensor) -> Tensor:
     """uint8 (...), 0..255 -> float32 of the same shape in [-1, 1]."""
@@ -43,5 +41,7 @@ def gif(film: Tensor, fps: float = 15) -> bytes:
     """uint8 (T, H, W) -> an endlessly looping greyscale GIF."""
     images = [Image.fromarray(np.ascontiguousarray(frame)) for frame in film.cpu().numpy()]
     file = io.BytesIO()
-    images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0)
+    images[0].save(
+        file, "GIF", optimize=False, save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0
+    )
     return file.getvalue()

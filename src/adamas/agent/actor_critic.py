@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from adamas import config
 from adamas.agent.returns import lambda_returns
-from adamas.frames import SIZE, to_float
+from adamas.config import SIZE
+from adamas.frames import to_float
 from adamas.networks.blocks import zero
 from adamas.networks.encoders import FrameEncoder
 

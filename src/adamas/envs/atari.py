@@ -21,8 +21,7 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.error import InvalidAction, ResetNeeded
 from gymnasium.spaces import Box, Discrete
 
-from adamas.config import Atari, UserError
-from adamas.frames import SIZE
+from adamas.config import SIZE, Atari, UserError
 
 ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # neither banner nor log lines, in the whole process
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from adamas.config import PARTS, Config
-from adamas.frames import SIZE
+from adamas.config import PARTS, SIZE, Config
 from adamas.logger import Logger
 from adamas.replay import Replay
 from adamas.training.fit import UPDATES, Generators

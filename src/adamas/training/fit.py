@@ -61,8 +61,8 @@ def update_actor_critic(models: Models, replay: Replay, random: Generators, logg
     with models.autocast():
         context = replay.sample_contexts(c.actor_critic.optimization.batch_size, c.denoiser.context, random.data)
         rollout = imagine(models.world, models.actor_critic, context, c.actor_critic.horizon, random.noise)
-    logger.add("imagination/reward", (rollout.reward * rollout.mask).sum(1).mean())
-    logger.add("imagination/end", (rollout.terminated & rollout.mask).any(1).float().mean())
+    logger.add("imagination/reward", rollout.reward.sum(1).mean())
+    logger.add("imagination/end", rollout.terminated.any(1).float().mean())
     update_policy(models, rollout, logger)
 
 

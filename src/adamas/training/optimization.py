@@ -40,7 +40,7 @@ class Optimizer:
         self.adamw.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
-        bad = ~norm.isfinite()
+        bad = ~(norm.isfinite() & loss.detach().isfinite())
         for group in self.adamw.param_groups:
             group["lr"] = self.learning_rate
         self.adamw.found_inf = bad.float()  # the fused kernel skips the step where this is 1, without a wait

@@ -32,7 +32,7 @@ def imagine(
         action = draw(logits[:, 0], generator)
         state, prediction = world.step(state, action, generator)
         frames.append(prediction.obs)
-        steps.append((action, prediction.reward, prediction.terminated, alive))
+        steps.append((action, prediction.reward * alive, prediction.terminated & alive, alive))
         alive = alive & ~prediction.terminated
     action, reward, terminated, mask = (torch.stack(column, dim=1) for column in zip(*steps, strict=True))
     return Rollout(start, torch.stack(frames, dim=1), action, reward, terminated, torch.zeros_like(terminated), mask)

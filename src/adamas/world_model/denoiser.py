@@ -67,7 +67,8 @@ class Denoiser(nn.Module):
         """Mean loss over the frames behind the first `context` ones of a segment, padding left out.
 
         The model's own frame replaces a frame before the next one is predicted from it, so that the model learns
-        to go on from what it draws; a padded frame is never replaced, and no gradient flows from frame to frame.
+        to go on from what it draws. A frame that is padding, or that nothing came before, is never replaced, and no
+        gradient flows from frame to frame.
         """
         n = self.config.context
         obs, known = segment.obs, segment.mask[:, 1:] & segment.mask[:, :-1]  # known[t]: obs[t] -> obs[t+1] is real
@@ -75,7 +76,7 @@ class Denoiser(nn.Module):
         for t in range(n, obs.shape[1]):
             loss, generated = self.loss_of_frame(obs[:, t - n : t], segment.action[:, t - n : t], obs[:, t], generator)
             losses.append(torch.where(known[:, t - 1], loss, 0.0))
-            shown = torch.where(segment.mask[:, t, None, None], generated, obs[:, t])
+            shown = torch.where(known[:, t - 1, None, None], generated, obs[:, t])
             obs = torch.cat([obs[:, :t], shown[:, None], obs[:, t + 1 :]], dim=1)
         return torch.stack(losses).sum() / known[:, n - 1 :].sum().clamp_min(1)
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adamas import config
-from adamas.frames import SIZE, to_float
+from adamas.config import SIZE
+from adamas.frames import to_float
 from adamas.networks.blocks import zero
 from adamas.networks.encoders import ConditionedEncoder
 from adamas.replay import Segment

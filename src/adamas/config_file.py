@@ -1,0 +1,39 @@
+"""A config as a YAML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from adamas.config import Config, UserError
+from adamas.files import publish
+from adamas.wording import in_words
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Writes every knob of `config` as YAML, whole or not at all: without it a run cannot be resumed."""
+    temporary = path.with_suffix(".tmp")
+    OmegaConf.save(OmegaConf.structured(config), temporary)
+    publish(temporary, path)
+
+
+def load_config(path: Path) -> Config:
+    """Reads what `save_config` wrote. A knob that is newer than the file gets its default."""
+    try:
+        saved = OmegaConf.load(path)
+        if not saved:
+            raise UserError(f"{path} is empty")
+        return OmegaConf.to_object(OmegaConf.merge(schema(), saved))
+    except OmegaConfBaseException as error:
+        raise UserError(f"{path}: {in_words(error)}") from error
+    except (OSError, YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {in_words(error)}") from error
+
+
+def schema() -> DictConfig:
+    schema = OmegaConf.structured(Config)
+    OmegaConf.set_struct(schema, True)  # closes `initialize`, which is a plain dict, to unknown keys too
+    return schema

@@ -1,0 +1,100 @@
+"""The knobs of a config as a table: their names, kinds, defaults and help."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adamas.config import Config
+
+HELP = """\
+adamas trains a reinforcement-learning agent inside a diffusion world model of an Atari game.
+
+usage: python src/main.py [knob=value ...] [-m] [--cfg job] [--help]
+
+  python src/main.py env=Breakout                    train on Breakout
+  python src/main.py env=Pong preset=smoke           the same script from end to end, in minutes
+  python src/main.py resume=runs/Breakout/DATE-TIME  go on with a run
+  python src/main.py -m env=Breakout,Pong seed=1,2   four runs, one after the other
+  python src/main.py env=Pong --cfg job              print the whole config and stop
+
+presets (when none is named: cpu with no CUDA GPU, diamond with one):
+{presets}
+
+knobs and their defaults, some of which a preset changes:
+{knobs}"""
+
+
+def help_text(config_dir: Path) -> str:
+    return HELP.format(presets=describe_presets(config_dir), knobs=describe(Config))
+
+
+def describe(config: type[Config]) -> str:
+    """Every knob with its default, its help and its choices, section by section."""
+    return "\n".join(map(str, knobs(config())))
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One line of the help. A section has no kind: it holds the knobs that follow it."""
+
+    name: str
+    help: str
+    kind: Any = None
+    default: Any = None
+    choices: tuple[Any, ...] = ()
+
+    def __str__(self) -> str:
+        if self.kind is None:
+            return f"\n{self.name}: {self.help}"
+        choices = f" ({', '.join(map(str, self.choices))})" if self.choices else ""
+        return f"  {f'{self.name}={shown(self.default)}':<48} {self.help}{choices}"
+
+
+def knobs(node: Any, prefix: str = "") -> Iterator[Knob]:
+    hints = typing.get_type_hints(type(node))
+    for item in dataclasses.fields(node):
+        name, value, text = prefix + item.name, getattr(node, item.name), item.metadata.get("help", "")
+        if dataclasses.is_dataclass(value):
+            yield Knob(name, value.__doc__.splitlines()[0])
+            yield from knobs(value, prefix=f"{name}.")
+        elif isinstance(value, dict):
+            yield from (Knob(f"{name}.{key}", text[key], Any, default) for key, default in value.items())
+        else:
+            yield Knob(name, text, hints[item.name], value, item.metadata.get("choices", ()))
+
+
+def kinds() -> dict[str, Any]:
+    """The type of every knob, and None for a section, under its dotted name."""
+    table: dict[str, Any] = {}
+    for knob in knobs(Config()):
+        table.setdefault(knob.name.rpartition(".")[0] or knob.name, None)  # `initialize` has no line of its own
+        table[knob.name] = knob.kind
+    return table
+
+
+def shown(value: Any) -> str:
+    """A value as one would type it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"[{','.join(map(shown, value))}]" if isinstance(value, list) else str(value)
+
+
+def preset_names(config_dir: Path) -> list[str]:
+    return sorted(path.stem for path in (config_dir / "preset").glob("*.yaml"))
+
+
+def describe_presets(config_dir: Path) -> str:
+    """Each preset with the first line of comment in its file."""
+    lines = []
+    for name in preset_names(config_dir):
+        text = (config_dir / "preset" / f"{name}.yaml").read_text(encoding="utf-8")
+        comments = [line.strip("# ") for line in text.splitlines() if line.startswith("#") and "@package" not in line]
+        lines.append(f"  preset={name:<20} {comments[0] if comments else ''}")
+    return "\n".join(lines)

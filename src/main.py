@@ -20,14 +20,19 @@ def check_here(config: Config) -> None:
     device.pick_device(config.device)
 
 
-def run(config: Config) -> None:
-    """Composes the parts of a run and sets it going."""
+def run(config: Config) -> bool:
+    """Composes the parts of a run and sets it going. Returns False if it was asked to stop before its end."""
     from adamas import device
-    from adamas.training.estimate import announce, measure_costs
+    from adamas.envs.atari import action_meanings
+    from adamas.training.estimate import announce, measure_costs, total_seconds
+    from adamas.training.progress import plan
     from adamas.training.run_folder import RunFolder
+    from adamas.training.session import Session
     from adamas.training.trainer import Trainer
 
     chip = device.pick_device(config.device)
+    print("measuring how fast this machine is", flush=True)
+    costs = measure_costs(config, action_meanings(config.env), chip)
     folder = RunFolder(Path(config.resume)) if config.resume else RunFolder.create(config.runs, config.env)
     try:
         trainer = Trainer(config, folder, chip)
@@ -40,10 +45,13 @@ def run(config: Config) -> None:
         raise
     save_config(replace(config, resume=None), folder.config)
     folder.add_origin()
-    costs = measure_costs(config, trainer.models.action_meanings, chip)
     print(announce(config, folder.path, device.describe(chip), trainer.progress, costs), flush=True)
-    finished = trainer.run(costs)
+    total = total_seconds(plan(config), costs)
+    snapshot = trainer.state_dict
+    session = Session(folder, config.checkpoint, trainer.progress, trainer.logger, snapshot, costs, total)
+    finished = trainer.run(session)
     print("done" if finished else f"stopped and saved: go on with python src/main.py resume={folder.path}", flush=True)
+    return finished
 
 
 if __name__ == "__main__":

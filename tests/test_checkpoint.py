@@ -71,9 +71,29 @@ def test_the_same_step_again(tmp_path: Path, keep: int) -> None:
     os.utime(first, (1, 1))  # a clock tick may span both saves
     checkpoint.save(tmp_path, 5, {"try": 2}, keep)
     assert newest(tmp_path)[0] == {"try": 2}
-    assert len(names(tmp_path)) == keep
+    assert len(names(tmp_path)) == 1
     again = checkpoint.save(tmp_path, 5, {"try": 2}, keep)
-    assert (checkpoint.load(again), len(names(tmp_path))) == ({"try": 2}, keep)
+    assert (checkpoint.load(again), len(names(tmp_path))) == ({"try": 2}, 1)
+
+
+def test_the_good_one_outlives_a_damaged_one_of_the_step_that_is_saved_again(tmp_path: Path) -> None:
+    good = checkpoint.save(tmp_path, 1, {"try": 1}, keep=2)
+    damaged = checkpoint.save(tmp_path, 2, {"try": 1}, keep=2)
+    damaged.write_bytes(b"")
+    again = checkpoint.save(tmp_path, 2, {"try": 2}, keep=2)
+    assert names(tmp_path) == sorted([good.name, again.name])
+
+
+def test_a_checkpoint_that_refers_to_something_damaged_is_passed_over(tmp_path: Path) -> None:
+    def verify(parts: dict) -> None:
+        if parts["chunks"] > 1:
+            raise UserError("chunk 2 is damaged")
+
+    for chunks in (1, 2):
+        checkpoint.save(tmp_path, chunks, {"chunks": chunks}, keep=2)
+    lines: list[str] = []
+    parts, _ = checkpoint.load_newest(tmp_path, warn=lines.append, verify=verify)
+    assert (parts, lines) == ({"chunks": 1}, ["chunk 2 is damaged; trying the one before it"])
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -103,8 +123,8 @@ def test_a_damaged_one_is_passed_over_and_does_not_outlive_the_next_save(tmp_pat
     assert (found, good.name[:8]) == ({"step": 2}, "00000002")
     assert len(warnings) == 1
     assert path.name in warnings[0]
-    checkpoint.save(tmp_path, 2, {"step": 2, "again": True}, keep)
-    assert newest(tmp_path)[::2] == ({"step": 2, "again": True}, [])
+    checkpoint.save(tmp_path, 3, {"step": 3, "again": True}, keep)
+    assert newest(tmp_path)[::2] == ({"step": 3, "again": True}, [])
     assert len(names(tmp_path)) == keep
 
 

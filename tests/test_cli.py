@@ -28,6 +28,8 @@ def run(config):
     print(json.dumps({**dataclasses.asdict(config), "torch": "torch" in sys.modules}), flush=True)
     if config.env == "Nowhere":
         raise UserError("unknown game 'Nowhere'")
+    if config.env == "Stop":
+        return False
     if config.env == "Crash":
         raise ValueError("a bug")
     if config.env == "Interrupt":
@@ -215,6 +217,13 @@ def test_sweep_says_which_job_runs_and_stops_at_the_first_that_fails(terminal: T
     assert jobs == ["job 1 of 3: env=Pong preset=cpu", "job 2 of 3: env=Nowhere preset=cpu"]
 
 
+def test_sweep_ends_with_a_job_that_was_asked_to_stop(terminal: Terminal) -> None:
+    assert [config["env"] for config in terminal.configs("-m", "env=Pong,Stop,Breakout", "preset=cpu")] == [
+        "Pong",
+        "Stop",
+    ]
+
+
 @pytest.mark.parametrize(
     ("gpu", "preset", "line"),
     [
@@ -228,6 +237,11 @@ def test_preset_that_is_picked(terminal: Terminal, gpu: str, preset: str, line: 
     assert (first, json.loads(config)["preset"]) == (line, preset)
 
 
+def test_preset_that_is_picked_for_the_cpu_of_a_machine_with_a_gpu(terminal: Terminal) -> None:
+    done = terminal("device=cpu", GPU="yes")
+    assert done.stdout.startswith("preset=cpu: device=cpu was asked for;")
+
+
 def test_resume_takes_the_saved_config_and_overrides_on_top(terminal: Terminal, saved: Path) -> None:
     (config,) = terminal.configs(f"resume='{saved}'", "final_epochs=60")
     expected = Config(preset="smoke", env="Pong", seed=9, final_epochs=60, resume=str(saved))
@@ -236,8 +250,8 @@ def test_resume_takes_the_saved_config_and_overrides_on_top(terminal: Terminal, 
 
 def test_resume_mistakes(terminal: Terminal, saved: Path) -> None:
     resume = f"resume='{saved}'"
-    assert terminal.error(resume, "seed=x") == "seed=x: a whole number is needed"
-    for key in ("preset=cpu", "env=Pong"):
+    assert terminal.error(resume, "final_epochs=x") == "final_epochs=x: a whole number is needed"
+    for key in ("preset=cpu", "env=Pong", "seed=2", "dataset=x", "initialize.from=x", "denoiser.target=change"):
         assert terminal.error(resume, key).startswith(f"{key.split('=')[0]}= cannot be used with resume=")
     assert terminal.error("-m", resume).startswith("-m cannot be used with resume=")
     for nowhere in ("nowhere", ""):

@@ -173,6 +173,14 @@ def test_bad_updates_that_are_not_in_a_row_do_not_end_the_run() -> None:
     assert optimizer.skipped == 5 * (PATIENCE - 1)
 
 
+def test_a_loaded_optimizer_keeps_the_knobs_of_now() -> None:
+    net, optimizer = make(weight_decay=0.5)
+    train(net, optimizer, 1)
+    _, other = make(weight_decay=0.25)
+    other.load_state_dict(optimizer.state_dict())
+    assert [group["weight_decay"] for group in other.adamw.param_groups] == [0.25, 0.0]
+
+
 def test_a_saved_optimizer_goes_on_bit_for_bit() -> None:
     net, optimizer = make(warmup_updates=10)
     train(net, optimizer, 3)

@@ -23,8 +23,8 @@ DIGITS = 16  # of the digest, in the name
 def save(folder: Path, step: int, parts: dict[str, Any], keep: int) -> Path:
     """Writes `parts` (tensors, numbers, strings, and lists and dicts of them) as the checkpoint of `step`.
 
-    Of the older ones the newest are kept, `keep` in all. Those of later steps go: whoever saves now has gone back
-    to an earlier checkpoint because they were damaged.
+    Of the older ones the newest are kept, `keep` in all. Others of this step or of later ones go: whoever saves now
+    has gone back to an earlier checkpoint because they were damaged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f"{step:08d}.tmp"
@@ -32,7 +32,7 @@ def save(folder: Path, step: int, parts: dict[str, Any], keep: int) -> Path:
     torch.load(temporary, weights_only=True, map_location="meta")  # what cannot be loaded must not replace what can
     path = folder / f"{step:08d}-{sha256(temporary)[:DIGITS]}.pt"
     publish(temporary, path)
-    older = [other for other in _newest_first(folder) if other != path and _step(other) <= step]
+    older = [other for other in _newest_first(folder) if other != path and _step(other) < step]
     _remove_all_but(folder, [path, *older[: keep - 1]])
     return path
 
@@ -47,11 +47,19 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(f"checkpoint {path} cannot be read: {type(error).__name__}") from error
 
 
-def load_newest(folder: Path, warn: Callable[[str], None]) -> tuple[dict[str, Any], Path]:
-    """The parts and the path of the newest good checkpoint. Each damaged one that is newer costs a line to `warn`."""
+def load_newest(
+    folder: Path, warn: Callable[[str], None], verify: Callable[[dict[str, Any]], None] = lambda parts: None
+) -> tuple[dict[str, Any], Path]:
+    """The parts and the path of the newest good checkpoint. Each damaged one that is newer costs a line to `warn`.
+
+    Args:
+        verify: raises UserError if something that the parts refer to is damaged.
+    """
     for path in _newest_first(folder):
         try:
-            return load(path), path
+            parts = load(path)
+            verify(parts)
+            return parts, path
         except UserError as error:
             warn(f"{error}; trying the one before it")
     raise UserError(f"{folder} holds no usable checkpoint")

@@ -33,17 +33,19 @@ from adamas.knobs import help_text, kinds, preset_names, shown
 from adamas.wording import in_words, malformed, unknown_key
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "config"
+FIXED = ("preset", "env", "seed", "policy", "dataset", "runs", "initialize", "denoiser.target", "denoiser.sigma_data")
 RESUMED = "resumed"  # the name under which a saved run takes the place of a preset
 
 
 def launch(
-    run: Callable[[Config], None],
+    run: Callable[[Config], bool | None],
     check_here: Callable[[Config], None] = lambda config: None,
     config_dir: Path = CONFIG_DIR,
 ) -> int:
     """Composes the config that the command line asks for, calls `run` with it, and returns the exit code.
 
     Args:
+        run: returns False to end a sweep before its next job.
         check_here: raises UserError for what this machine cannot run. All jobs of a sweep pass it before the first runs.
     """
     try:
@@ -56,7 +58,7 @@ def launch(
 
 
 def _launch(
-    run: Callable[[Config], None], check_here: Callable[[Config], None], argv: list[str], config_dir: Path
+    run: Callable[[Config], bool | None], check_here: Callable[[Config], None], argv: list[str], config_dir: Path
 ) -> int:
     arguments = _read_arguments(argv)
     if arguments.help:
@@ -75,13 +77,14 @@ def _launch(
     return 0
 
 
-def _run_all(run: Callable[[Config], None], jobs: list[_Job], configs: list[Config], why: str) -> None:
+def _run_all(run: Callable[[Config], bool | None], jobs: list[_Job], configs: list[Config], why: str) -> None:
     if why:
         print(why, flush=True)
     for number, (job, config) in enumerate(zip(jobs, configs, strict=True), 1):
         if len(jobs) > 1:
             print(f"job {number} of {len(jobs)}: {' '.join(job.overrides)}", flush=True)
-        run(config)
+        if run(config) is False:  # it was asked to stop, and so is the sweep
+            return
 
 
 # Reading the command line
@@ -156,6 +159,8 @@ def _choose_start(overrides: list[Override], sweeping: bool) -> tuple[list[str],
         return [], ""
     import torch  # here, since it takes seconds and most errors are found without it
 
+    if given.get("device") == "cpu":
+        return ["preset=cpu"], "preset=cpu: device=cpu was asked for; preset=diamond trains the published size"
     if torch.cuda.is_available():
         return ["preset=diamond"], "preset=diamond: a GPU was found; preset=cpu trains a smaller model"
     return ["preset=cpu"], "preset=cpu: no GPU was found; preset=diamond trains the published size"
@@ -163,8 +168,8 @@ def _choose_start(overrides: list[Override], sweeping: bool) -> tuple[list[str],
 
 def _store_resumed(run: str, given: dict[str, Any], sweeping: bool) -> None:
     """Makes the config of the run folder `run` a preset, so that other overrides change it as they change any."""
-    for key in ("preset", "env"):
-        if key in given:
+    for key in given:
+        if key.partition(".")[0] in FIXED or key in FIXED:
             raise UserError(f"{key}= cannot be used with resume=, which goes on with the {key} of the run: drop one")
     if sweeping:
         raise UserError("-m cannot be used with resume=, which goes on with one run: drop one of the two")

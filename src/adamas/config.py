@@ -1,8 +1,8 @@
 """Every knob of adamas: one dataclass field each, with its unit, its default and its check.
 
 The defaults are the published DIAMOND hyperparameters (arXiv 2405.12399) at 84x84 grey; a preset is a
-small YAML file in config/preset that changes some of them. `check` holds the rules; it is called once, in
-`src/main.py`, so that the rest of the code can trust what it is given.
+small YAML file in config/preset that changes some of them. `check` holds the rules; it is called once, on
+the command line's config, so that the rest of the code can trust what it is given.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class UserError(Exception):
 
 
 def knob(default: Any, help: str, **check: Any) -> Any:
-    """A config field. `check` is any of `choices=`, `least=`, `most=`, `above=`, and `length=` for lists."""
+    """A config field. `check` is any of `choices=`, `least=`, `most=` and `above=`."""
     metadata = {"help": help, **check}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
@@ -236,6 +236,11 @@ def check(config: Config) -> Config:
         patches >> halvings > 0,
         f"actor_critic.channels has {halvings} levels, too many to halve {patches} pixels that often: give fewer",
     )
+    needed = config.denoiser.context - 1 + config.evaluation.dream_steps
+    _require(
+        config.atari.max_episode_steps >= needed,
+        f"evaluation.dream_steps={config.evaluation.dream_steps} takes games of {needed} steps, more than atari.max_episode_steps={config.atari.max_episode_steps}: lower the first",
+    )
     _require(sum(config.age_weights) > 0, "age_weights are all 0: at least one age group needs a weight")
     _require(
         not (config.dataset and config.policy == "model_free"),
@@ -266,6 +271,7 @@ def _check_fields(node: Any, prefix: str) -> None:
         choices = item.metadata.get("choices")
         if choices:
             _require(value in choices, f"{name}={value} is not one of {', '.join(map(str, choices))}")
+        _require(value != [], f"{name} is empty: give at least one number")
         for number in value if isinstance(value, list) else [value]:
             _check_bounds(name, number, item.metadata)
 

@@ -38,10 +38,10 @@ def tile(rows: list[Tensor], gap: int = 2, scale: int = 1) -> Tensor:
 
 
 def gif(film: Tensor, fps: float = 15) -> bytes:
-    """uint8 (T, H, W) -> an endlessly looping greyscale GIF."""
+    """uint8 (T, H, W) -> an endlessly looping greyscale GIF, which counts time in hundredths of a second."""
     images = [Image.fromarray(np.ascontiguousarray(frame)) for frame in film.cpu().numpy()]
     file = io.BytesIO()
     images[0].save(
-        file, "GIF", optimize=False, save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0
+        file, "GIF", optimize=False, save_all=True, append_images=images[1:], duration=10 * round(100 / fps), loop=0
     )
     return file.getvalue()

@@ -35,7 +35,7 @@ class Logger:
     def flush(self, step: int) -> dict[str, float]:
         """Writes and returns every mean that has some weight, then forgets them. Waits for the device once."""
         names = list(self._sums)
-        flat = [torch.as_tensor(x, dtype=torch.float64) for name in names for x in self._sums[name]]
+        flat = [torch.as_tensor(x, dtype=torch.float32) for name in names for x in self._sums[name]]
         devices = {x.device for x in flat}
         numbers = {d: iter(torch.stack([x for x in flat if x.device == d]).tolist()) for d in devices}
         values = iter([next(numbers[x.device]) for x in flat])
@@ -47,9 +47,6 @@ class Logger:
 
     def scalar(self, name: str, value: float, step: int) -> None:
         self._writer.add_scalar(name, value, step)
-
-    def text(self, name: str, text: str) -> None:
-        self._writer.add_text(name, text)
 
     def gif(self, name: str, data: bytes, height: int, width: int, step: int) -> None:
         """An encoded GIF as a moving picture (torch's own add_video needs moviepy 1)."""

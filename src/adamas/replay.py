@@ -116,13 +116,18 @@ class Replay:
             self._chunks.append(chunks.write(folder, first, new))
         return {"rows": self.num_rows, "chunks": [dict(chunk) for chunk in self._chunks]}
 
+    @staticmethod
+    def verify(folder: Path, manifest: dict[str, Any]) -> None:
+        """Raises UserError when a chunk is missing or damaged."""
+        for chunk in manifest["chunks"]:
+            chunks.verify(folder / chunk["name"], chunk["sha256"])
+
     def load(self, folder: Path, manifest: dict[str, Any]) -> None:
         """Fills this empty replay with what `save` wrote to `folder` up to the time of `manifest`; chunks that are
         not in it are left alone. UserError when a chunk is missing or damaged."""
         if self.num_rows:
             raise ValueError("only an empty replay can load")
-        for chunk in manifest["chunks"]:  # all of them before the first is read: a replay is never half loaded
-            chunks.verify(folder / chunk["name"], chunk["sha256"])
+        self.verify(folder, manifest)  # before the first chunk is read: a replay is never half loaded
         self._reserve(manifest["rows"])
         for chunk in manifest["chunks"]:
             self._append_file(folder / chunk["name"])

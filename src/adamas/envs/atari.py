@@ -55,6 +55,11 @@ def check_game(name: str) -> None:
     raise UserError(f"unknown game '{name}': {hint}")
 
 
+def action_meanings(game: str) -> tuple[str, ...]:
+    """What the actions 0, 1, ... of a game do: ("NOOP", "FIRE", "RIGHT", "LEFT") for Breakout."""
+    return Emulator(game, frame_skip=4, repeat_action_probability=0.0).action_meanings
+
+
 def _plain(name: str) -> str:
     """The letters and digits alone: "ms_pacman", "Ms Pacman" and "MsPacman" are one name."""
     return "".join(filter(str.isalnum, name.lower()))

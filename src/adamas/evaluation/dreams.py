@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 
 from adamas.agent.actor_critic import ActorCritic
+from adamas.config import UserError
 from adamas.envs.atari import AtariEnv
 from adamas.frames import tile, to_float
 from adamas.networks.categorical import draw
 from adamas.world_model.world_model import WorldModel
+
+PATIENCE = 100  # games too short for a clip, in a row
 
 
 class Clip(NamedTuple):
@@ -23,11 +26,15 @@ class Clip(NamedTuple):
 
 @torch.no_grad()
 def record(policy: ActorCritic, env: AtariEnv, count: int, steps: int, seed: int) -> Clip:
-    """Has the policy play in `env` and cuts its play into clips. Steps before a game over that fill no clip are left."""
+    """Has the policy play in `env` and cuts its play into clips. Steps before a game over that fill no clip are left.
+
+    Raises:
+        UserError: PATIENCE games in a row were too short for a clip.
+    """
     generator = torch.Generator().manual_seed(seed)
     frame, _ = env.reset(seed=seed)
     hidden, clips = policy.initial_hidden(1), []
-    obs, actions = [torch.from_numpy(frame)], []
+    obs, actions, too_short = [torch.from_numpy(frame)], [], 0
     while len(clips) < count:
         logits, _, hidden = policy(obs[-1].to(policy.device)[None, None], hidden)
         actions.append(int(draw(logits[0, 0].cpu(), generator)))
@@ -35,9 +42,11 @@ def record(policy: ActorCritic, env: AtariEnv, count: int, steps: int, seed: int
         obs.append(torch.from_numpy(frame))
         if len(actions) == steps:
             clips.append((torch.stack(obs), torch.tensor(actions)))
-            obs, actions = obs[-1:], []
+            obs, actions, too_short = obs[-1:], [], 0
         if terminated or truncated:
-            obs, actions = [torch.from_numpy(env.reset()[0])], []
+            obs, actions, too_short = [torch.from_numpy(env.reset()[0])], [], too_short + 1
+            if too_short == PATIENCE:
+                raise UserError(f"{PATIENCE} games in a row ended before {steps} steps: lower evaluation.dream_steps")
             hidden = policy.initial_hidden(1)
     return Clip(*(torch.stack(column).to(policy.device) for column in zip(*clips, strict=True)))
 

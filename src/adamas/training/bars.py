@@ -14,10 +14,12 @@ class Bars:
 
     Args:
         costs: expected seconds a unit of each phase.
-        total, done: expected seconds of the whole run, and of what a resumed run has behind it.
+        total: expected seconds of the whole run.
+        behind: units of each phase that a resumed run has behind it.
     """
 
-    def __init__(self, costs: Mapping[str, float], total: float, done: float) -> None:
+    def __init__(self, costs: Mapping[str, float], total: float, behind: Mapping[str, int]) -> None:
+        done = sum(units * costs.get(phase, 0.0) for phase, units in behind.items())
         self.costs = costs
         self.live = sys.stderr.isatty()
         form = "run {percentage:3.0f}%|{bar:24}| {elapsed}<{remaining}{postfix}"
@@ -26,8 +28,8 @@ class Bars:
         )
 
     @contextmanager
-    def phase(self, name: str, title: str, units: int, done: int) -> Iterator[tqdm]:
-        """A bar for `units` of the phase `name`; `update` it once a unit."""
+    def phase(self, title: str, units: int, done: int) -> Iterator[tqdm]:
+        """A bar for `units` of a phase; `update` it once a unit."""
         self.run.set_postfix_str(title, refresh=False)
         form = "{desc:24} {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt} {elapsed}<{remaining} {rate_fmt}{postfix}"
         with tqdm(

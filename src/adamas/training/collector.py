@@ -22,7 +22,7 @@ class Ended(NamedTuple):
 class Collector:
     """One game that goes on from call to call."""
 
-    def __init__(self, env: AtariEnv, replay: Replay, policy: ActorCritic, seed: int) -> None:
+    def __init__(self, env: AtariEnv, replay: Replay, seed: int) -> None:
         self.env, self.replay = env, replay
         self.obs, _ = env.reset(seed=seed)
         self.hidden: Hidden | None = None  # None where an episode begins

@@ -61,7 +61,8 @@ def announce(config: Config, folder: Path, device: str, progress: Progress, cost
 def measure_costs(config: Config, action_meanings: tuple[str, ...], device: torch.device) -> dict[str, float]:
     """Seconds a unit of each phase. Leaves no trace in any random state that the run uses."""
     with torch.random.fork_rng(devices=[]):
-        costs = {name: _update_seconds(name, config, action_meanings, device) for name in PARTS}
+        parts = PARTS if config.policy == "imagined" else ()
+        costs = {name: _update_seconds(name, config, action_meanings, device) for name in parts}
         models = Models(config, action_meanings, device)
     games = config.evaluation.games, config.evaluation.final_games
     acting = {n: _policy_seconds(models, n) / n + EMULATOR_SECONDS for n in {1, *games}}  # a step of one game
@@ -74,10 +75,10 @@ def measure_costs(config: Config, action_meanings: tuple[str, ...], device: torc
 def _update_seconds(name: str, config: Config, action_meanings: tuple[str, ...], device: torch.device) -> float:
     full = getattr(config, name).optimization.batch_size
     batch = max(1, full // FRACTION)
-    seconds = _seconds(_rehearsal(name, batch, config, action_meanings, device)) if batch < full else 0.0
+    seconds = _seconds(_rehearsal(name, batch, config, action_meanings, device), device) if batch < full else 0.0
     if device.type == "cpu" and seconds > ENOUGH:
         return seconds * full / batch
-    return _seconds(_rehearsal(name, full, config, action_meanings, device))
+    return _seconds(_rehearsal(name, full, config, action_meanings, device), device)
 
 
 def _rehearsal(
@@ -104,20 +105,20 @@ def _policy_seconds(models: Models, batch: int) -> float:
         with models.autocast():
             policy(obs, policy.initial_hidden(batch))[0].cpu()
 
-    return _seconds(act)
+    return _seconds(act, models.device)
 
 
-def _seconds(work: Callable[[], None]) -> float:
+def _seconds(work: Callable[[], None], device: torch.device) -> float:
     """Of the second and third run: the first one sets things up."""
     work()
-    _wait()
+    _wait(device)
     start = time.perf_counter()
     for _ in range(2):
         work()
-    _wait()
+    _wait(device)
     return (time.perf_counter() - start) / 2
 
 
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -32,7 +32,10 @@ class Generators:
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         for name, generator in vars(self).items():
-            generator.set_state(state[name])
+            if state[name].shape == generator.get_state().shape:
+                generator.set_state(state[name])
+            else:  # saved on another kind of chip, whose stream cannot go on here: a new one
+                generator.manual_seed(int(state["data"].sum()))
 
 
 def update_denoiser(models: Models, replay: Replay, random: Generators, logger: Logger) -> None:

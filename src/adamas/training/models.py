@@ -47,7 +47,7 @@ class Models:
         state: dict[str, Any] = {name: getattr(self, name).state_dict() for name in PARTS}
         state["average"] = self.average.state_dict() if self.average else None
         state["optimizers"] = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
-        return {**state, "action_meanings": list(self.action_meanings)}
+        return {**state, "action_meanings": list(self.action_meanings), "target": self.config.denoiser.target}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name in PARTS:
@@ -61,6 +61,10 @@ class Models:
 
         What belongs to an action goes to the action of the same meaning; actions that are new here start afresh.
         """
+        if "denoiser" in parts and state["target"] != self.config.denoiser.target:
+            raise UserError(
+                f"initialize.from={source}: its denoiser.target is {state['target']}; set denoiser.target={state['target']}"
+            )
         for name in parts:
             weights = _best_weights(state, name)
             module = getattr(self, name)

@@ -64,7 +64,9 @@ class Optimizer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.adamw.load_state_dict(state["adamw"])
+        ours, theirs = self.adamw.state_dict()["param_groups"], state["adamw"]["param_groups"]
+        groups = [{**mine, "lr": saved["lr"]} for mine, saved in zip(ours, theirs, strict=True)]  # knobs of now
+        self.adamw.load_state_dict({**state["adamw"], "param_groups": groups})
         self.updates = state["updates"]
         self.skipped.copy_(state["skipped"])
         self.in_a_row.copy_(state["in_a_row"])

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from adamas.config import UserError
+
 
 class RunFolder:
     """Where the parts of a run lie."""
@@ -36,6 +38,8 @@ class RunFolder:
                 path.mkdir(parents=True)
             except FileExistsError:
                 continue
+            except OSError as error:
+                raise UserError(f"runs={runs}: no folder can be made there ({error.strerror})") from error
             return cls(path)
         raise FileExistsError(f"{runs}/{game}/{name} and 999 more names are taken")
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
+from tqdm import tqdm
+
 from adamas import checkpoint, config
 from adamas.logger import Logger
 from adamas.training.bars import Bars
@@ -24,6 +26,8 @@ class Session:
     Args:
         snapshot: returns all that a checkpoint holds beside the progress.
         costs: expected seconds a unit of each phase, and `total` of the whole run, for the bars.
+
+    Inside `with session:` signals ask to stop, bars are shown, and a resume is possible from the first moment.
     """
 
     def __init__(
@@ -37,12 +41,12 @@ class Session:
         total: float,
     ) -> None:
         self.folder, self.config, self.progress, self.logger, self.snapshot = folder, c, progress, logger, snapshot
-        behind = sum(units * costs.get(phase, 0.0) for phase, units in progress.total.items())
-        self.bars, self.stop = Bars(costs, total, behind), StopRequest()
+        self.bars, self.stop = Bars(costs, total, progress.total), StopRequest()
         self.saved_at = time.monotonic()
 
     def __enter__(self) -> Session:
         self.stop.__enter__()
+        self.save()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -58,20 +62,17 @@ class Session:
         done, rounds = self.progress.done, 0
         if done[phase] >= target():
             return
-        with self.bars.phase(phase, f"epoch {self.progress.epoch} {phase}", target(), done[phase]) as bar:
-            while done[phase] < target():
-                start = time.monotonic()
-                units = work() or 1
-                self.progress.tick(phase, units)
-                self.logger.add(f"speed/{phase}_a_second", float(units), time.monotonic() - start)
-                self.bars.tick(phase, units)
-                bar.total = target()
-                bar.update(units)
-                rounds += 1
-                if rounds % FLUSH_EVERY == 0:
-                    self._flush(phase, bar)
-                self.heed()
-            self._flush(phase, bar)
+        with self.bars.phase(f"epoch {self.progress.epoch} {phase}", target(), done[phase]) as bar:
+            try:
+                while done[phase] < target():
+                    self._work(phase, work, bar)
+                    bar.total = target()
+                    rounds += 1
+                    if rounds % FLUSH_EVERY == 0:
+                        self._flush(phase, bar)
+                    self.heed()
+            finally:
+                self._flush(phase, bar)
 
     def heed(self) -> None:
         """Saves if it is time, and stops if asked to. Also called inside of long rounds that change nothing."""
@@ -81,17 +82,28 @@ class Session:
         if time.monotonic() - self.saved_at > 60 * self.config.every_minutes:
             self.save()
 
+    def seconds(self) -> float:
+        """Wall-clock of all sittings of the run."""
+        return self.progress.seconds + time.monotonic() - self.saved_at
+
     def save(self) -> None:
         """Everything that a resume needs, atomically."""
-        now = time.monotonic()
-        self.progress.seconds += now - self.saved_at
+        self.progress.seconds = self.seconds()
         self.progress.saves += 1
-        self.saved_at = now
+        self.saved_at = time.monotonic()
         self.logger.sync()
         parts = {**self.snapshot(), "progress": self.progress.state_dict()}
         checkpoint.save(self.folder.checkpoints, self.progress.saves, parts, self.config.keep)
 
-    def _flush(self, phase: str, bar: Any) -> None:
+    def _work(self, phase: str, work: Callable[[], int | None], bar: tqdm) -> None:
+        start = time.monotonic()
+        units = work() or 1
+        self.progress.tick(phase, units)
+        self.logger.add(f"speed/{phase}_a_second", float(units), time.monotonic() - start)
+        self.bars.tick(phase, units)
+        bar.update(units)
+
+    def _flush(self, phase: str, bar: tqdm) -> None:
         means = self.logger.flush(self.progress.total[phase])
         if SHOWN.get(phase) in means:
             bar.set_postfix_str(f" {SHOWN[phase]} {means[SHOWN[phase]]:.3g}", refresh=False)

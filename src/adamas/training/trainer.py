@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -18,15 +17,15 @@ from adamas.frames import gif
 from adamas.logger import Logger
 from adamas.replay import Replay, read_dataset
 from adamas.training.collector import Collector
-from adamas.training.estimate import total_seconds
 from adamas.training.fit import UPDATES, Generators, update_policy
 from adamas.training.models import Models
-from adamas.training.progress import Progress, plan
+from adamas.training.progress import Progress
 from adamas.training.rollouts import RealRollouts
 from adamas.training.run_folder import RunFolder
 from adamas.training.session import Session
 from adamas.training.stopping import Stopped
 
+FORMAT = 1  # of a checkpoint
 MEASURED_SEGMENTS = 512  # segments from which the size of a change is measured
 
 
@@ -46,40 +45,31 @@ class Trainer:
         if config.policy == "model_free":
             self.player = RealRollouts(envs, self.policy, config.seed)
         else:
-            self.player = Collector(envs[0], self.replay, self.policy, config.seed)
+            self.player = Collector(envs[0], self.replay, config.seed)
 
-    def run(self, costs: Mapping[str, float]) -> bool:
-        """Trains until the plan is done (True) or the run is asked to stop (False). Saves in either case.
-
-        Args:
-            costs: expected seconds a unit of each phase, for the progress bars.
-        """
-        total = total_seconds(plan(self.config), costs)
-        checkpointing = self.config.checkpoint
-        with Session(
-            self.folder, checkpointing, self.progress, self.logger, self.state_dict, costs, total
-        ) as self.session:
-            self.session.save()  # from here on a resume is possible
+    def run(self, session: Session) -> bool:
+        """Trains until the plan is done (True) or the session is asked to stop (False). Saves in either case."""
+        with session:
             try:
-                self.train()
+                self.train(session)
             except Stopped:
                 return False
         return True
 
-    def train(self) -> None:
+    def train(self, session: Session) -> None:
         """The recipe."""
         while not self.finished():
             if self.config.policy == "model_free":
-                self.learn_in_the_game()
+                self.learn_in_the_game(session)
             else:
-                self.collect()
-                self.fit("denoiser")
-                self.fit("reward_end")
-                self.fit("actor_critic")
-            self.evaluate_if_due()
+                self.collect(session)
+                self.fit("denoiser", session)
+                self.fit("reward_end", session)
+                self.fit("actor_critic", session)
+            self.evaluate_if_due(session)
             self.progress.next_epoch()
-        self.evaluate_at_the_end()
-        self.session.save()
+        self.evaluate_at_the_end(session)
+        session.save()
 
     def finished(self) -> bool:
         final = 0 if self.config.policy == "model_free" else self.config.final_epochs
@@ -90,29 +80,28 @@ class Trainer:
         taken = self.progress.total["collect"] + self.progress.total["play"]
         return 0 if self.config.dataset else max(0, self.config.collection.steps - taken)
 
-    def collect(self) -> None:
-        self.session.loop("collect", self._steps_this_epoch, self._collect_step)
+    def collect(self, session: Session) -> None:
+        session.loop("collect", self._steps_this_epoch, self._collect_step)
 
-    def fit(self, part: str) -> None:
+    def fit(self, part: str, session: Session) -> None:
         optimization = getattr(self.config, part).optimization
         updates = optimization.first_updates if self.progress.epoch == 0 else optimization.updates
-        if part == "denoiser" and self.progress.total[part] == 0:
+        if part == "denoiser" and updates and self.progress.total[part] == 0:
             self._measure_changes()
-        self.session.loop(
-            part, lambda: updates, lambda: UPDATES[part](self.models, self.replay, self.random, self.logger)
-        )
+        update = UPDATES[part]
+        session.loop(part, lambda: updates, lambda: update(self.models, self.replay, self.random, self.logger))
 
-    def learn_in_the_game(self) -> None:
-        self.session.loop("play", self._steps_this_epoch, self._learn_from_real_rollouts)
+    def learn_in_the_game(self, session: Session) -> None:
+        session.loop("play", self._steps_this_epoch, self._learn_from_real_rollouts)
 
-    def evaluate_if_due(self) -> None:
+    def evaluate_if_due(self, session: Session) -> None:
         if self.progress.epoch % self.config.evaluation.every_epochs == 0:
             games = self.config.evaluation.games
-            self.session.loop("evaluation", lambda: 1, lambda: self._evaluate(games, "evaluation"))
+            session.loop("evaluation", lambda: 1, lambda: self._evaluate(games, "evaluation", session))
 
-    def evaluate_at_the_end(self) -> None:
+    def evaluate_at_the_end(self, session: Session) -> None:
         games = self.config.evaluation.final_games
-        self.session.loop("final evaluation", lambda: 1, lambda: self._evaluate(games, "final_evaluation"))
+        session.loop("final evaluation", lambda: 1, lambda: self._evaluate(games, "final_evaluation", session))
 
     def _steps_this_epoch(self) -> int:
         """Agent steps of this epoch: in the first one as many as it takes to see some rewards, within bounds."""
@@ -151,21 +140,19 @@ class Trainer:
         pair = self.replay.sample(MEASURED_SEGMENTS, 2, generator, first_target=1)
         self.models.denoiser.measure(pair.obs[:, 0], pair.obs[:, 1])
 
-    def _evaluate(self, count: int, name: str) -> None:
-        epoch, seed = self.progress.epoch, (self.config.seed * 1_000_003 + self.progress.epoch + 1) % 2**31
+    def _evaluate(self, count: int, name: str, session: Session) -> None:
+        c, epoch = self.config, self.progress.epoch
+        seed = (c.seed * 1_000_003 + epoch + 1) % 2**31
         with self.models.autocast():
-            games = play_games(
-                self.policy, self.config.env, count, self.config.atari, seed, lambda *_: self.session.heed()
-            )
-            record = {"epoch": epoch, "steps": self.progress.total["collect"] + self.progress.total["play"]}
-            record |= {"kind": name, "return": mean(games.returns), **games._asdict()}
-            if self.config.policy == "imagined":
-                record["psnr"] = self._show_dreams(seed)
-        self.logger.scalar(f"{name}/return", record["return"], epoch)
+            games = play_games(self.policy, c.env, count, c.atari, seed, each_step=lambda *_: session.heed())
+            psnr = self._show_dreams(seed) if c.policy == "imagined" else None
+        score, steps = mean(games.returns), self.progress.total["collect"] + self.progress.total["play"]
+        self.logger.scalar(f"{name}/return", score, epoch)
         self.logger.scalar(f"{name}/length", mean(games.lengths), epoch)
-        self.logger.scalar(f"{name}/steps_collected", record["steps"], epoch)
-        self.folder.append_evaluation(record)
-        self.session.bars.say(f"epoch {epoch}: mean return {record['return']:.2f} over {count} full games")
+        self.logger.scalar(f"{name}/steps_collected", steps, epoch)
+        record = {"kind": name, "epoch": epoch, "steps": steps, "seconds": round(session.seconds()), "return": score}
+        self.folder.append_evaluation({**record, **games._asdict(), "psnr": psnr})
+        session.bars.say(f"epoch {epoch}: mean return {score:.2f} over {count} full games")
 
     def _show_dreams(self, seed: int) -> list[float]:
         epoch = self.progress.epoch
@@ -181,7 +168,7 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "format": 1,
+            "format": FORMAT,
             "game": self.config.env,
             "models": self.models.state_dict(),
             "random": self.random.state_dict(),
@@ -191,13 +178,22 @@ class Trainer:
 
     def resume(self) -> None:
         """Goes on from the newest good checkpoint of the run folder, exactly where it was."""
-        state, _ = checkpoint.load_newest(self.folder.checkpoints, warn=print)
-        self.models.load_state_dict(state["models"])
+        state, path = checkpoint.load_newest(self.folder.checkpoints, warn=print, verify=self._verify)
+        try:
+            self.models.load_state_dict(state["models"])
+            self.player.load_state_dict(state["player"], self.models.device)
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise UserError(f"{path} does not fit the sizes that this command asks for: drop such knobs") from error
         self.random.load_state_dict(state["random"])
-        self.player.load_state_dict(state["player"], self.models.device)
         self.progress.load_state_dict(state["progress"])
         if state["replay"]:
             self.replay.load(self.folder.replay, state["replay"])
+
+    def _verify(self, state: dict[str, Any]) -> None:
+        if state["format"] != FORMAT:
+            raise UserError(f"a checkpoint of format {state['format']} was written by another version of adamas")
+        if state["replay"]:
+            self.replay.verify(self.folder.replay, state["replay"])
 
     def initialize(self, source: str, parts: list[str]) -> None:
         """Starts from the weights of another run: its folder, or one of its checkpoints."""

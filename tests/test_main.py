@@ -140,6 +140,17 @@ def test_one_seed_gives_one_run(tiny_run: Path, tmp_path: Path) -> None:
     assert same(final_parts(again), final_parts(tiny_run))
 
 
+def test_the_scripts_draw_a_run(tiny_run: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    for script, picture in (("dream.py", "dream.gif"), ("curves.py", "curves.png")):
+        more = ["--dreams", "1", "--steps", "3"] if script == "dream.py" else []
+        command = [sys.executable, str(ROOT / "scripts" / script), str(tiny_run), str(tmp_path / picture), *more]
+        subprocess.run(command, env=environment, check=True)
+        with Image.open(tmp_path / picture) as image:
+            image.load()
+            assert min(image.size) > 84
+
+
 def test_another_seed_gives_another_run(tiny_run: Path, tmp_path: Path) -> None:
     other = train("env=Breakout", *TINY, "seed=1", cwd=tmp_path)
     assert not same(final_parts(other)["models"], final_parts(tiny_run)["models"])

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from gymnasium.vector import VectorEnv
 
 from adamas.agent.actor_critic import ActorCritic
 from adamas.config import Atari
@@ -28,12 +29,12 @@ def play_games(
     count: int,
     atari: Atari,
     seed: int,
-    each_step: Callable[[int, int], None] = lambda steps, ended: None,
+    each_step: Callable[[], None],
 ) -> Games:
     """Plays `count` full games at once: a lost life does not end one, no epsilon, at most `max_episode_steps` each.
 
     Args:
-        each_step: called with the steps so far and the games that have ended; may raise to give up.
+        each_step: called after each step; may raise to give up.
     """
     env, generator = make_vector_env(game, count, atari), torch.Generator().manual_seed(seed)
     try:
@@ -42,7 +43,9 @@ def play_games(
         env.close()
 
 
-def _play(policy, env, generator, seed, each_step) -> Games:
+def _play(
+    policy: ActorCritic, env: VectorEnv, generator: torch.Generator, seed: int, each_step: Callable[[], None]
+) -> Games:
     count = env.num_envs
     obs, _ = env.reset(seed=seed)
     hidden = policy.initial_hidden(count)
@@ -58,5 +61,5 @@ def _play(policy, env, generator, seed, each_step) -> Games:
         goes_on = ~(terminated | truncated)[playing]
         hidden = tuple(h[:, torch.from_numpy(goes_on).to(h.device)] for h in hidden)
         playing = playing[goes_on]
-        each_step(int(lengths.max()), count - len(playing))
+        each_step()
     return Games(returns.tolist(), lengths.tolist())

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+from adamas.training.estimate import total_seconds
+
 
 class Bars:
     """The run's bar counts expected seconds, so that its time left knows that phases differ in cost.
@@ -19,7 +21,7 @@ class Bars:
     """
 
     def __init__(self, costs: Mapping[str, float], total: float, behind: Mapping[str, int]) -> None:
-        done = sum(units * costs.get(phase, 0.0) for phase, units in behind.items())
+        done = total_seconds(behind, costs)
         self.costs = costs
         self.live = sys.stderr.isatty()
         form = "run {percentage:3.0f}%|{bar:24}| {elapsed}<{remaining}{postfix}"
@@ -39,7 +41,7 @@ class Bars:
 
     def tick(self, phase: str, units: int) -> None:
         """So many more units of `phase` are done."""
-        self.run.update(min(units * self.costs.get(phase, 0.0), self.run.total - self.run.n))
+        self.run.update(min(units * self.costs[phase], self.run.total - self.run.n))
 
     def say(self, line: str) -> None:
         tqdm.write(line)

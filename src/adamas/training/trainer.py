@@ -144,7 +144,7 @@ class Trainer:
         c, epoch = self.config, self.progress.epoch
         seed = (c.seed * 1_000_003 + epoch + 1) % 2**31
         with self.models.autocast():
-            games = play_games(self.policy, c.env, count, c.atari, seed, each_step=lambda *_: session.heed())
+            games = play_games(self.policy, c.env, count, c.atari, seed, each_step=session.heed)
             psnr = self._show_dreams(seed) if c.policy == "imagined" else None
         score, steps = mean(games.returns), self.progress.total["collect"] + self.progress.total["play"]
         self.logger.scalar(f"{name}/return", score, epoch)

@@ -231,6 +231,11 @@ class Raw:
             frames.append(self.ale.getScreenGrayscale())
         return frames
 
+    def colours(self, action: int) -> np.ndarray:
+        """The next frame, uint8 (210, 160, 3)."""
+        self.ale.act(self.actions[action])
+        return self.ale.getScreenRGB()
+
 
 def resized(frame: np.ndarray) -> np.ndarray:
     return cv2.resize(frame, (84, 84), interpolation=cv2.INTER_AREA)
@@ -255,6 +260,37 @@ def test_every_frame_is_fresh_and_the_last_one_of_a_game_is_the_last_one_of_the_
             env.reset()
     assert info["game_over"]
     assert lost > 0
+
+
+def ball_mass(frames: np.ndarray) -> np.ndarray:
+    """The sum over |grey - background| between the bricks and the paddle, where nothing but the ball ever moves: (N,)."""
+    frames = frames.astype(float)
+    top, bottom = 95 * frames.shape[1] // 210, 185 * frames.shape[1] // 210  # both are whole pixels at 84 too
+    return np.abs(frames - np.median(frames, axis=0))[:, top:bottom].sum(axis=(1, 2))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_greyscale_and_resize_keep_the_ball_of_breakout(seed):
+    """Its mass in colour on the emulator's own screen, and in the frames of the agent, whose pixels are larger.
+
+    Over these games the two differ by 1.1 % at most, which is the rounding of its 4 to 9 pixels.
+    """
+    env = AtariEnv("Breakout", STILL, episodic_life=False)
+    obs, _ = env.reset(seed=seed)
+    raw = Raw("Breakout", game_seed(env))
+    screens, frames = [], []
+    for action in random_actions(env, steps=400, seed=seed):
+        obs, _, terminated, _, _ = env.step(action)
+        if terminated:
+            break
+        colours = [raw.colours(action) for _ in range(4)][-2:]
+        screens.append(np.max([colour @ (0.299, 0.587, 0.114) for colour in colours], axis=0))
+        frames.append(obs)
+    before, after = ball_mass(np.stack(screens)), ball_mass(np.stack(frames)) * (210 * 160) / (84 * 84)
+    there = before > 0
+    assert 50 < there.sum() < len(there)
+    assert np.array_equal(after > 0, there)
+    np.testing.assert_allclose(after[there], before[there], rtol=0.02)
 
 
 def test_noops_are_frames_without_action_before_the_first_frame():

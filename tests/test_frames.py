@@ -84,6 +84,16 @@ def test_a_gif_shows_the_frames_that_it_was_given(order: list[int], seed: int) -
     np.testing.assert_array_equal(np.stack(frames), film.numpy())
 
 
+def test_every_grey_level_survives_100_rounds_through_a_gif() -> None:
+    picture = LEVELS.reshape(16, 16)
+    for _ in range(100):
+        film = torch.stack([picture, 255 - picture])
+        frames = decode_gif(gif(film, fps=20), duration=50)
+        np.testing.assert_array_equal(np.stack(frames), film.numpy())
+        picture = torch.from_numpy(frames[0])
+    assert torch.equal(picture, LEVELS.reshape(16, 16))
+
+
 def test_a_gif_loops_for_ever() -> None:
     data = gif(torch.stack([LEVELS.reshape(16, 16), 255 - LEVELS.reshape(16, 16)]))
     assert Image.open(io.BytesIO(data)).info["loop"] == 0

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adamas.config import UserError
+from adamas.frames import to_float, to_uint8
 from adamas.replay import Replay, Segment, read_dataset
 
 SHAPE = (1, 2)  # a frame spells the number of its row: two digits to the base of 256
@@ -258,6 +259,23 @@ def test_a_restored_replay_goes_on_as_if_never_interrupted(episodes: Episodes, d
         assert {p.name: p.read_bytes() for p in Path(one).iterdir()} == {
             p.name: p.read_bytes() for p in Path(other).iterdir()
         }
+
+
+def test_every_grey_level_survives_100_rounds_of_saving_loading_and_floats(tmp_path: Path) -> None:
+    """By way of a checkpoint and of a dataset in turn."""
+    levels = (torch.arange(84 * 84) % 256).to(torch.uint8).reshape(84, 84)
+    picture = levels
+    for i in range(100):
+        replay, folder = Replay(1), tmp_path / str(i)
+        replay.add(picture, 0, 0.0, False, False, picture)
+        manifest = replay.save(folder)
+        if i % 2:
+            loaded = read_dataset(folder, [1.0])
+        else:
+            loaded = Replay(1)
+            loaded.load(folder, manifest)
+        picture = to_uint8(to_float(loaded.sample(1, 1, generator()).obs[0, 0]))
+    assert torch.equal(picture, levels)
 
 
 def test_a_save_writes_only_what_is_new(tmp_path: Path) -> None:

@@ -1,0 +1,266 @@
+"""One update of each part: what it draws, what it trains, at which precision; and the averaged weights."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from adamas import config
+from adamas.config import Config
+from adamas.logger import Logger
+from adamas.replay import Replay, Segment
+from adamas.training import fit
+from adamas.training.fit import Generators, update_actor_critic, update_denoiser, update_reward_end
+from adamas.training.models import Models
+from adamas.training.run_folder import RunFolder
+from adamas.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+MEANINGS = ("NOOP", "FIRE", "RIGHT", "LEFT")
+DECAY = 0.75
+
+
+def small_config(precision: str = "float32", **denoiser: object) -> Config:
+    tiny = config.Optimization(batch_size=8, learning_rate=1e-2, warmup_updates=0)
+    small = {"patch": 4, "channels": [16], "depths": [1], "attention": False, "condition_channels": 24}
+    c = Config(
+        precision=precision,
+        denoiser=config.Denoiser(**{**small, "context": 3, "optimization": tiny, **denoiser}),
+        sampler=config.Sampler(steps=1),
+        reward_end=config.RewardEnd(**small, lstm_dim=8, segment_frames=6, optimization=tiny),
+        actor_critic=config.ActorCritic(patch=4, channels=[8], lstm_dim=8, horizon=4, optimization=tiny),
+    )
+    return config.check(c)
+
+
+def make(**settings: object) -> Models:
+    torch.manual_seed(0)
+    return Models(small_config(**settings), MEANINGS, CPU)
+
+
+@pytest.fixture(scope="module")
+def replay() -> Replay:
+    """Three episodes of random frames."""
+    random, replay = torch.Generator().manual_seed(0), Replay(40)
+    frames = torch.randint(0, 256, (41, 84, 84), dtype=torch.uint8, generator=random)
+    actions, rewards = torch.randint(0, 4, (40,), generator=random), torch.randint(-1, 2, (40,), generator=random)
+    for t in range(40):
+        replay.add(frames[t], int(actions[t]), float(rewards[t]), t % 15 == 14, False, frames[t + 1])
+    return replay
+
+
+@pytest.fixture
+def logger(tmp_path: Path) -> Logger:
+    return Logger(tmp_path)
+
+
+def weights(module: nn.Module) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in module.parameters()]
+
+
+def assert_same(ours: list[Tensor], theirs: list[Tensor], **tolerance: float) -> None:
+    torch.testing.assert_close(ours, theirs, **(tolerance or {"rtol": 0, "atol": 0}))
+
+
+def segments_of(models: Models, part: str) -> list[Segment]:
+    """From now on, the segments that the part computes a loss of."""
+    seen, module = [], getattr(models, part)
+    original = module.loss
+
+    def remember(segment: Segment, *others: object) -> object:
+        seen.append(segment)
+        return original(segment, *others)
+
+    module.loss = remember
+    return seen
+
+
+# The averaged weights
+
+
+def test_the_average_is_the_moving_one_of_the_weights_after_each_update(replay: Replay, logger: Logger) -> None:
+    models, random, expected = make(ema_decay=DECAY), Generators.seeded(0, CPU), None
+    for _ in range(5):
+        before = weights(models.denoiser)
+        update_denoiser(models, replay, random, logger)
+        raw = weights(models.denoiser)
+        assert any(not torch.equal(a, b) for a, b in zip(before, raw, strict=True)), "the raw weights are trained"
+        expected = (
+            raw if expected is None else [DECAY * a + (1 - DECAY) * b for a, b in zip(expected, raw, strict=True)]
+        )
+        assert_same(weights(models.average.module), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_imagination_uses_the_average_where_there_is_one_and_the_raw_weights_otherwise(
+    replay: Replay, logger: Logger
+) -> None:
+    models, random = make(ema_decay=DECAY), Generators.seeded(0, CPU)
+    for _ in range(3):
+        update_denoiser(models, replay, random, logger)
+    assert_same(weights(models.world.denoiser), weights(models.average.module))
+    assert any(
+        not torch.equal(a, b) for a, b in zip(weights(models.world.denoiser), weights(models.denoiser), strict=True)
+    )
+    assert not any(p.requires_grad for p in models.world.denoiser.parameters())
+    raw = make(ema_decay=0.0)
+    assert raw.average is None
+    assert raw.world.denoiser is raw.denoiser
+
+
+def test_the_average_has_the_measured_sigma_data(replay: Replay, logger: Logger) -> None:
+    models = make(ema_decay=DECAY, target="change")
+    pair = replay.sample(16, 2, torch.Generator().manual_seed(0), first_target=1)
+    models.denoiser.measure(pair.obs[:, 0], pair.obs[:, 1])
+    assert models.denoiser.sigma_data != 0.5
+    for _ in range(2):
+        update_denoiser(models, replay, Generators.seeded(0, CPU), logger)
+        torch.testing.assert_close(models.world.denoiser.sigma_data, models.denoiser.sigma_data)
+
+
+def test_saved_models_go_on_bit_for_bit_averages_included(replay: Replay, logger: Logger) -> None:
+    models, random = make(ema_decay=DECAY), Generators.seeded(0, CPU)
+    for _ in range(2):
+        update_denoiser(models, replay, random, logger)
+    other, other_random = Models(models.config, MEANINGS, CPU), Generators.seeded(9, CPU)
+    other.load_state_dict(copy.deepcopy(models.state_dict()))
+    other_random.load_state_dict(random.state_dict())
+    for m, r in ((models, random), (other, other_random)):
+        update_denoiser(m, replay, r, logger)
+    for module, twin in ((models.denoiser, other.denoiser), (models.world, other.world)):
+        torch.testing.assert_close(module.state_dict(), twin.state_dict(), rtol=0, atol=0)
+
+
+def test_a_run_that_starts_from_another_one_takes_its_average(replay: Replay, logger: Logger) -> None:
+    models = make(ema_decay=DECAY)
+    for _ in range(3):
+        update_denoiser(models, replay, Generators.seeded(0, CPU), logger)
+    torch.manual_seed(1)
+    other = Models(models.config, MEANINGS, CPU)
+    other.initialize(models.state_dict(), ["denoiser"], "runs/other")
+    assert_same(weights(other.denoiser), weights(models.average.module))
+    assert_same(weights(other.world.denoiser), weights(models.average.module))
+
+
+def test_what_belongs_to_an_action_goes_to_the_action_of_the_same_meaning() -> None:
+    models = make()
+    torch.manual_seed(1)
+    other = Models(models.config, ("NOOP", "LEFT", "UP", "FIRE"), CPU)
+    new = other.denoiser.net.action_embedding.weight.detach().clone()
+    other.initialize(models.state_dict(), ["denoiser"], "runs/other")
+    theirs, ours = models.denoiser.net.action_embedding.weight, other.denoiser.net.action_embedding.weight
+    assert_same([ours[0], ours[1], ours[2], ours[3]], [theirs[0], theirs[3], new[2], theirs[1]])
+
+
+# What an update draws
+
+
+@pytest.mark.parametrize("fed_back", [0, 2])
+def test_the_denoiser_is_trained_on_segments_with_a_known_target(fed_back: int, replay: Replay, logger: Logger) -> None:
+    models = make(fed_back_frames=fed_back)
+    seen, random = segments_of(models, "denoiser"), Generators.seeded(0, CPU)
+    for _ in range(8):
+        update_denoiser(models, replay, random, logger)
+    n = models.config.denoiser.context
+    mask = torch.cat([segment.mask for segment in seen])
+    assert mask.shape == (64, n + 1 + fed_back)
+    assert mask[:, n:].any(1).all()
+    assert mask[:, :n].logical_not().any(), "some contexts start before their episode"
+    for place in range(fed_back + 1):
+        assert mask[:, n + place].any()
+
+
+def test_each_random_number_comes_from_its_own_generator(replay: Replay, logger: Logger) -> None:
+    """So that a change in one place does not reshuffle the others."""
+    models, random, twin = make(), Generators.seeded(0, CPU), Generators.seeded(0, CPU)
+    torch.manual_seed(5)
+    at_large = torch.get_rng_state()
+    update_denoiser(models, replay, random, logger)
+    replay.sample(8, 5, twin.data, first_target=3)
+    assert torch.equal(random.data.get_state(), twin.data.get_state())
+    assert torch.equal(random.act.get_state(), twin.act.get_state())
+    assert not torch.equal(random.noise.get_state(), twin.noise.get_state())
+    update_reward_end(models, replay, random, logger)
+    update_actor_critic(models, replay, random, logger)
+    assert torch.equal(torch.get_rng_state(), at_large)
+    starts = [g.initial_seed() for seed in range(5) for g in vars(Generators.seeded(seed, CPU)).values()]
+    assert len(set(starts)) == 15
+
+
+def test_the_policy_learns_from_dreams_of_its_horizon(
+    replay: Replay, logger: Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, rollouts = make(), []
+    monkeypatch.setattr(fit, "update_policy", lambda models, rollout, logger: rollouts.append(rollout))
+    update_actor_critic(models, replay, Generators.seeded(0, CPU), logger)
+    (rollout,) = rollouts
+    assert rollout.obs.shape == (8, 5, 84, 84)
+    assert rollout.action.shape == (8, 4)
+
+
+@pytest.mark.parametrize("update", [update_denoiser, update_reward_end, update_actor_critic])
+def test_an_update_trains_its_own_part_alone(update: object, replay: Replay, logger: Logger) -> None:
+    models, random = make(ema_decay=DECAY), Generators.seeded(0, CPU)
+    before = {name: weights(getattr(models, name)) for name in config.PARTS}
+    average = weights(models.average.module)
+    for _ in range(2):
+        update(models, replay, random, logger)
+    part = update.__name__.removeprefix("update_")
+    for name in config.PARTS:
+        changed = any(not torch.equal(a, b) for a, b in zip(before[name], weights(getattr(models, name)), strict=True))
+        assert changed == (name == part)
+    averaged = any(not torch.equal(a, b) for a, b in zip(average, weights(models.average.module), strict=True))
+    assert averaged == (part == "denoiser")
+
+
+# Precision
+
+
+def test_under_autocast_convolutions_run_in_bfloat16_and_all_around_them_in_float32(
+    replay: Replay, logger: Logger
+) -> None:
+    models = make(precision="bfloat16")
+    inside, shown, losses = [], [], []
+    models.denoiser.net.unet.conv_in.register_forward_hook(lambda module, args, output: inside.append(output.dtype))
+    models.denoiser.net.register_forward_hook(lambda module, args, output: shown.append([x.dtype for x in args[:3]]))
+    original = models.denoiser.loss_of_frame
+
+    def remember(*args: object) -> object:
+        losses.append(original(*args))
+        return losses[-1]
+
+    models.denoiser.loss_of_frame = remember
+    update_denoiser(models, replay, Generators.seeded(0, CPU), logger)
+    update_actor_critic(models, replay, Generators.seeded(0, CPU), logger)
+    assert set(inside) == {torch.bfloat16}
+    assert len(inside) == 2 + 4, "training with one frame fed back, then a dream of 4 steps"
+    assert all(dtypes == [torch.float32] * 3 for dtypes in shown)
+    assert all(loss.dtype == torch.float32 for loss, _ in losses)
+
+
+# The size of a change
+
+
+@pytest.mark.parametrize("target", ["frame", "change"])
+def test_a_run_measures_the_size_of_a_change_before_its_first_update(
+    target: str, replay: Replay, tmp_path: Path
+) -> None:
+    """The root mean square of the real changes, as near as the sample gets; first frames of episodes count as still."""
+
+    class Sitting:
+        """A session that only counts."""
+
+        def loop(self, phase: str, target: object, work: object) -> None:
+            self.units = target()
+
+    trainer = Trainer(small_config(target=target), RunFolder(tmp_path), CPU)
+    trainer.replay = replay
+    trainer.fit("denoiser", sitting := Sitting())
+    assert sitting.units == trainer.config.denoiser.optimization.first_updates
+    episodes = replay._columns["obs"][: replay.num_rows].double().split([16, 16, 10])
+    changes = torch.cat([4 * frames.diff(dim=0) / 127.5 for frames in episodes])
+    expected = changes.square().mean().sqrt().item() if target == "change" else 0.5
+    assert trainer.models.denoiser.sigma_data.item() == pytest.approx(expected, rel=0.05)

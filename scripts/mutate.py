@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import multiprocessing
 import os
 import re
 import shlex
@@ -20,13 +21,26 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
 
+import pytest
 from mutations import FAST, MUTATIONS, Mutation
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path("src/adamas")
 LIMIT = 600  # seconds a test; one that hangs has noticed too
+LOG = "pytest.log"
 PASSED, FAILED = 0, 1  # exit statuses of pytest; any other means that the tests did not run
+PROCESSES = multiprocessing.get_context("forkserver")  # to import the libraries once, and the package for each fault
+LIBRARIES = [
+    "ale_py.vector_env",
+    "cv2",
+    "hypothesis.strategies",
+    "PIL.Image",
+    "pytest",
+    "torch.optim.swa_utils",
+    "torch.utils.flop_counter",
+    "torch.utils.tensorboard",
+]
 
 
 class Outcome(NamedTuple):
@@ -51,6 +65,8 @@ def main() -> None:
     chosen = [m for m in MUTATIONS if arguments.only in m.fault or any(arguments.only in e.file for e in m.edits)]
     if not chosen:
         parser.error(f"no fault contains '{arguments.only}'")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    PROCESSES.set_forkserver_preload(LIBRARIES)
     outcomes = run_all(chosen, arguments.jobs)
     table = "\n".join(["| fault | where | caught by | s |", "|---|---|---|--:|", *(o.row() for o in outcomes)])
     print(table)
@@ -124,20 +140,30 @@ def try_out(mutation: Mutation, copy: Path) -> Outcome:
 def run_tests(copy: Path, tests: tuple[str, ...]) -> tuple[str, float]:
     """The first test that fails, "" if none does; and the seconds that it took."""
     start = time.monotonic()
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", f"--timeout={LIMIT}"]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(copy / "src"),
-        "PYTHONDONTWRITEBYTECODE": "1",  # a cached file of the same second and size would hide a fault
-        "OMP_NUM_THREADS": "1",
-    }
-    result = subprocess.run(
-        [*command, *(f"tests/{test}" for test in tests)], cwd=copy, env=environment, text=True, capture_output=True
-    )
-    failed = re.search(r"^(?:FAILED|ERROR) tests/([^\s\[]+::[^\s\[]+)", result.stdout, re.MULTILINE)
-    if result.returncode not in (PASSED, FAILED) or (result.returncode == FAILED and not failed):
-        sys.exit(f"pytest did not run:\n{result.stdout[-3000:]}{result.stderr[-3000:]}")
+    process = PROCESSES.Process(target=be_pytest, args=(copy, tests))
+    process.start()
+    process.join()
+    output = (copy / LOG).read_text()
+    failed = re.search(r"^(?:FAILED|ERROR) tests/([^\s\[]+::[^\s\[]+)", output, re.MULTILINE)
+    if process.exitcode not in (PASSED, FAILED) or (process.exitcode == FAILED and not failed):
+        sys.exit(f"pytest did not run:\n{output[-3000:]}")
     return failed[1] if failed else "", time.monotonic() - start
+
+
+def be_pytest(copy: Path, tests: tuple[str, ...]) -> None:
+    """What a process does that has the libraries but not yet the package. Its exit status is pytest's."""
+    with open(copy / LOG, "w") as log:
+        os.dup2(log.fileno(), sys.stdout.fileno())
+        os.dup2(log.fileno(), sys.stderr.fileno())
+    os.chdir(copy)
+    os.environ["PYTHONPATH"] = str(copy / "src")
+    sys.path.insert(0, str(copy / "src"))
+    sys.dont_write_bytecode = True  # a cached file of the same second and size would hide a fault
+    options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--tb=short", f"--timeout={LIMIT}"]
+    status = pytest.main([*options, *(f"tests/{test}" for test in tests)])
+    if not Path(sys.modules["adamas"].__file__).is_relative_to(copy):
+        sys.exit(f"the tests ran on {sys.modules['adamas'].__file__}")
+    sys.exit(int(status))
 
 
 def headline(outcomes: list[Outcome]) -> str:
@@ -151,7 +177,7 @@ def headline(outcomes: list[Outcome]) -> str:
         f"`python {shlex.join([os.path.relpath(sys.argv[0], ROOT), *sys.argv[1:]])}`, "
         f"{datetime.date.today()}, commit {git('rev-parse', '--short', 'HEAD')}{changed}: "
         f"{caught} of {len(outcomes)} faults caught. Where not said otherwise in `scripts/mutations.py`, the tests are "
-        f"{', '.join(FAST)}, in this order and up to the first failure; seconds include the start of Python."
+        f"{', '.join(FAST)}, in this order and up to the first failure; seconds include pytest's start."
     )
 
 

@@ -121,7 +121,11 @@ def test_preset_smoke_runs_the_whole_loop(game: str, tmp_path: Path) -> None:
     wanted = {"reward_end/loss", "reward_end/grad_norm", "actor_critic/entropy", "denoiser/grad_norm"}
     wanted |= {"denoiser/learning_rate", "evaluation/return", "final_evaluation/return", "speed/collect_a_second"}
     assert wanted <= set(curves.Tags()["scalars"])
-    assert curves.Tags()["images"] == ["dream/real_imagined_difference"]
+    assert set(curves.Tags()["images"]) == {"dream/moving", "dream/still", "dream/trajectory"}
+    assert {f"detail_{name}_moving_recall/at_15" for name in ("fixed", "random", "copy", "real")} <= set(
+        curves.Tags()["scalars"]
+    )
+    assert curves.Tags()["tensors"] == ["detail/text_summary"]
     with Image.open(folder / "dreams" / "epoch-0002.gif") as picture:
         shown = sum(frame.info["duration"] for frame in ImageSequence.Iterator(picture))
     assert shown == 20 * 70  # ms
@@ -140,15 +144,42 @@ def test_one_seed_gives_one_run(tiny_run: Path, tmp_path: Path) -> None:
     assert same(final_parts(again), final_parts(tiny_run))
 
 
-def test_the_scripts_draw_a_run(tiny_run: Path, tmp_path: Path) -> None:
+def run_script(name: str, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "scripts" / name), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    for script, picture in (("dream.py", "dream.gif"), ("curves.py", "curves.png")):
-        more = ["--dreams", "1", "--steps", "3"] if script == "dream.py" else []
-        command = [sys.executable, str(ROOT / "scripts" / script), str(tiny_run), str(tmp_path / picture), *more]
-        subprocess.run(command, env=environment, check=True)
-        with Image.open(tmp_path / picture) as image:
-            image.load()
-            assert min(image.size) > 84
+    return subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
+
+
+def open_picture(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        image.load()
+        return image
+
+
+def test_curves_draws_a_run(tiny_run: Path, tmp_path: Path) -> None:
+    assert run_script("curves.py", str(tiny_run), str(tmp_path / "curves.png")).returncode == 0
+    assert min(open_picture(tmp_path / "curves.png").size) > 84
+
+
+def test_evaluate_measures_every_kept_checkpoint(tiny_run: Path, tmp_path: Path) -> None:
+    done = run_script("evaluate.py", str(tiny_run), "--dreams=2", "--steps=5", f"--out={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert "| 5           | real " in done.stdout
+    record = json.loads((tmp_path / "detail.json").read_text())
+    kept = checkpoint.newest_first(tiny_run / "checkpoints")
+    assert record["checkpoint"] == kept[0].name
+    assert len(record["checkpoints"]) == len(kept) == 2
+    assert record["checkpoints"]["8"] == record["detail"]["fixed"]  # the newest one, after all 8 updates
+    assert record["detail"]["real"]["moving_recall"] == [1.0] * 5
+    for name in ("detail.png", "contact_sheet.png", "dreams.gif", "dreams.png", "trajectory.png"):
+        assert min(open_picture(tmp_path / name).size) > 84
+    assert done.stdout.split("\nsaved")[0].endswith((tmp_path / "detail.md").read_text().strip().split("\n\n")[1])
+
+
+def test_evaluate_refuses_what_is_no_run(tmp_path: Path) -> None:
+    done = run_script("evaluate.py", str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr == f"error: {tmp_path} is not a run folder: it has no config.yaml\n"
 
 
 def test_another_seed_gives_another_run(tiny_run: Path, tmp_path: Path) -> None:

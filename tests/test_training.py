@@ -9,17 +9,17 @@ from adamas import config
 from adamas.agent.actor_critic import ActorCritic
 from adamas.config import Config, UserError
 from adamas.envs.atari import AtariEnv
-from adamas.evaluation import dreams
+from adamas.evaluation import clips
 from adamas.training.fit import Generators
 from adamas.training.progress import Progress, plan
 
 
 def test_games_that_are_too_short_for_a_clip_end_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dreams, "PATIENCE", 2)
+    monkeypatch.setattr(clips, "PATIENCE", 2)
     env = AtariEnv("Breakout", config.Atari(max_episode_steps=5), episodic_life=False)
     policy = ActorCritic(config.ActorCritic(patch=4, channels=[8], lstm_dim=8), num_actions=4)
     with pytest.raises(UserError, match="2 games in a row ended before 6 steps"):
-        dreams.record(policy, env, count=1, steps=6, seed=0)
+        clips.record(policy, env, count=1, steps=6, seed=0)
 
 
 def test_generators_saved_on_another_kind_of_chip_start_a_new_stream() -> None:

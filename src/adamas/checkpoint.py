@@ -32,7 +32,7 @@ def save(folder: Path, step: int, parts: dict[str, Any], keep: int) -> Path:
     torch.load(temporary, weights_only=True, map_location="meta")  # what cannot be loaded must not replace what can
     path = folder / f"{step:08d}-{sha256(temporary)[:DIGITS]}.pt"
     publish(temporary, path)
-    older = [other for other in _newest_first(folder) if other != path and _step(other) < step]
+    older = [other for other in newest_first(folder) if other != path and _step(other) < step]
     _remove_all_but(folder, [path, *older[: keep - 1]])
     return path
 
@@ -55,7 +55,7 @@ def load_newest(
     Args:
         verify: raises UserError if something that the parts refer to is damaged.
     """
-    for path in _newest_first(folder):
+    for path in newest_first(folder):
         try:
             parts = load(path)
             verify(parts)
@@ -65,7 +65,8 @@ def load_newest(
     raise UserError(f"{folder} holds no usable checkpoint")
 
 
-def _newest_first(folder: Path) -> list[Path]:
+def newest_first(folder: Path) -> list[Path]:
+    """The checkpoints in the folder, by the step in their names."""
     paths = [path for path in folder.glob("*.pt") if re.fullmatch(rf"\d{{8,}}-[0-9a-f]{{{DIGITS}}}", path.stem)]
     return sorted(paths, key=lambda path: (_step(path), path.stat().st_mtime_ns), reverse=True)
 
@@ -75,6 +76,6 @@ def _step(path: Path) -> int:
 
 
 def _remove_all_but(folder: Path, keep: list[Path]) -> None:
-    for path in [*_newest_first(folder), *folder.glob("*.tmp")]:
+    for path in [*newest_first(folder), *folder.glob("*.tmp")]:
         if path not in keep:
             path.unlink()

@@ -73,6 +73,16 @@ class Denoiser:
     target: str = knob(
         "frame", "what is diffused: the next frame, or its change from the last one", choices=("frame", "change")
     )
+    objective: str = knob(
+        "edm",
+        "what noise hides in training: the target (edm), or ever more of the previous frame (previous_frame)",
+        choices=("edm", "previous_frame"),
+    )
+    sigma_previous: float = knob(
+        5.0,
+        "noise level at which nothing but the previous frame is behind the noise (objective=previous_frame)",
+        above=0,
+    )
     change_scale: float = knob(4.0, "a change is multiplied by this before diffusion (target=change)", above=0)
     context: int = knob(4, "past frames, and as many actions, that condition the next frame", least=2)
     patch: int = knob(1, "pixels are unshuffled into patches of this size before the U-Net", choices=(1, 2, 4))
@@ -105,7 +115,9 @@ class Sampler:
     sigma_min: float = knob(2e-3, "last noise level before 0", above=0)
     rho: float = knob(7.0, "curvature of the noise schedule", above=0)
     initial_noise: str = knob(
-        "unit", "scale of the first noise: 1 (less drift), or sigma_max (as in EDM)", choices=("unit", "sigma_max")
+        "unit",
+        "the first noise: of deviation 1 (less drift), of sigma_max (as in EDM), or of sigma_max on the previous frame",
+        choices=("unit", "sigma_max", "previous_frame"),
     )
     s_churn: float = knob(0.0, "S_churn: noise added back over the whole trajectory", least=0)
     s_tmin: float = knob(0.0, "S_tmin: no churn below this sigma", least=0)
@@ -215,6 +227,7 @@ def check(config: Config) -> Config:
         config.denoiser.condition_channels % (2 * config.denoiser.context) == 0,
         f"denoiser.condition_channels={config.denoiser.condition_channels} must be a multiple of twice denoiser.context={config.denoiser.context}",
     )
+    _check_start(config)
     first, most = config.collection.first_steps, config.collection.first_steps_most
     _require(
         first <= most, f"collection.first_steps={first} is above collection.first_steps_most={most}: raise the second"
@@ -248,6 +261,19 @@ def check(config: Config) -> Config:
     )
     _check_initialize(config.initialize)
     return config
+
+
+def _check_start(config: Config) -> None:
+    """A sampler may start from the previous frame iff the denoiser was trained on that path."""
+    objective, start = config.denoiser.objective, config.sampler.initial_noise
+    _require(
+        (objective == "previous_frame") == (start == "previous_frame"),
+        f"denoiser.objective={objective} does not go with sampler.initial_noise={start}: previous_frame is for both or none",
+    )
+    _require(
+        objective != "previous_frame" or config.sampler.sigma_max >= config.denoiser.sigma_previous,
+        f"sampler.sigma_max={config.sampler.sigma_max} is below denoiser.sigma_previous={config.denoiser.sigma_previous}: raise the first",
+    )
 
 
 def _check_initialize(initialize: dict[str, Any]) -> None:

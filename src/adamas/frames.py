@@ -37,6 +37,13 @@ def tile(rows: list[Tensor], gap: int = 2, scale: int = 1) -> Tensor:
     return grid.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
 
 
+def png(picture: Tensor) -> bytes:
+    """uint8 (H, W) -> a greyscale PNG."""
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture.cpu().numpy())).save(file, "PNG")
+    return file.getvalue()
+
+
 def gif(film: Tensor, fps: float = 15) -> bytes:
     """uint8 (T, H, W) -> an endlessly looping greyscale GIF, which counts time in hundredths of a second."""
     images = [Image.fromarray(np.ascontiguousarray(frame)) for frame in film.cpu().numpy()]

@@ -48,8 +48,11 @@ class Logger:
     def scalar(self, name: str, value: float, step: int) -> None:
         self._writer.add_scalar(name, value, step)
 
-    def gif(self, name: str, data: bytes, height: int, width: int, step: int) -> None:
-        """An encoded GIF as a moving picture (torch's own add_video needs moviepy 1)."""
+    def text(self, name: str, markdown: str, step: int) -> None:
+        self._writer.add_text(name, markdown, step)
+
+    def picture(self, name: str, data: bytes, height: int, width: int, step: int) -> None:
+        """An encoded PNG, or a GIF as a moving picture (torch's own add_video needs moviepy 1)."""
         image = Summary.Image(height=height, width=width, colorspace=1, encoded_image_string=data)
         writer = self._writer._get_file_writer()  # no public way to write an encoded picture
         writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)

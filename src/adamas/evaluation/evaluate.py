@@ -1,31 +1,83 @@
-"""What the world model is worth: dreams beside what really happened."""
+"""What the world model is worth: dreams beside what really happened, and how much of its detail they keep."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from adamas.agent.actor_critic import ActorCritic
 from adamas.config import Config
 from adamas.envs.atari import AtariEnv
-from adamas.evaluation.dreams import dream, film, psnr, record
+from adamas.evaluation.clips import Clip, record
+from adamas.evaluation.detail import Detail, background, measure
+from adamas.evaluation.dreams import Dreams, dream, film, grid, trajectory
+from adamas.randomness import seeded
 from adamas.world_model.world_model import WorldModel
 
-
-class Dreams(NamedTuple):
-    """What the world model imagined on held-out real actions."""
-
-    film: Tensor  # uint8 (T, height, width): real above imagined above their difference
-    psnr: Tensor  # float (T,): dB at each step of the open-loop rollout
+FIXED_SEED = 1_000_000_007  # of the fixed set; the seeds of training are far from it
+SHOWN = 4  # dreams of each set in the moving picture
+SHOWN_STILL = 2  # dreams of each set in the still picture
 
 
-def evaluate_world(world: WorldModel, policy: ActorCritic, config: Config, seed: int) -> Dreams:
-    """Dreams on real actions of games played for the purpose: no frame of them is ever trained on."""
-    e, context = config.evaluation, config.denoiser.context
+class Evaluation(NamedTuple):
+    """Two sets of dreams: `fixed` is the same play and the same noise each time, to compare checkpoints; `random` is the
+    agent's own play of now and new noise, for diversity."""
+
+    detail: dict[str, Detail]  # "fixed" and "random", and the baselines "copy" and "real" on the fixed set
+    film: Tensor  # uint8 (T, height, width): see `dreams.film`, the fixed set on top
+    grid: Tensor  # uint8 (height, width): see `dreams.grid`, the fixed set on top
+    trajectory: Tensor  # uint8 (height, width): see `dreams.trajectory`
+
+
+def evaluate_world(
+    world: WorldModel, policy: ActorCritic, config: Config, seed: int, each_step: Callable[[], None] = lambda: None
+) -> Evaluation:
+    """Evaluates on real actions of games played for the purpose: no frame of them is ever trained on.
+
+    Args:
+        seed: of the random set.
+        each_step: called after each of the 2 x `evaluation.dream_steps` steps; may raise to give up.
+    """
+    clip = fixed_clip(config)
+    fixed = dream_of(world, clip, config, FIXED_SEED, each_step)
+    random = dream_of(world, record_clip(policy, config, seed), config, seed, each_step)
+    detail = {"fixed": measure_dreams(fixed), "random": measure_dreams(random), **baselines(fixed)}
+    steps = trajectory(world, clip, config.denoiser.context, FIXED_SEED)
+    return Evaluation(detail, film([fixed, random], SHOWN), grid([fixed, random], SHOWN_STILL), steps)
+
+
+def fixed_clip(config: Config) -> Clip:
+    """Uniformly random play, so that it is the same whatever the agent has learned."""
+    return record_clip(None, config, FIXED_SEED)
+
+
+def record_clip(policy: ActorCritic | None, config: Config, seed: int) -> Clip:
+    """`evaluation.dreams` clips, each as long as the context and a dream together."""
+    steps = config.denoiser.context - 1 + config.evaluation.dream_steps
     env = AtariEnv(config.env, config.atari, episodic_life=False)
-    clip = record(policy, env, e.dreams, context - 1 + e.dream_steps, seed)
-    imagined = dream(world, clip, context, torch.Generator(policy.device).manual_seed(seed))
-    real = clip.obs[:, context:]
-    return Dreams(film(real, imagined), psnr(imagined, real))
+    return record(policy, env, config.evaluation.dreams, steps, seed)
+
+
+def dream_of(
+    world: WorldModel, clip: Clip, config: Config, seed: int, each_step: Callable[[], None] = lambda: None
+) -> Dreams:
+    """Dream i of the clips draws from a generator of its own, seeded with seed + i."""
+    device = world.denoiser.sigma_data.device
+    generators = seeded(range(seed, seed + len(clip.obs)), device)
+    return dream(world, clip, config.denoiser.context, generators, each_step)
+
+
+def measure_dreams(dreams: Dreams) -> Detail:
+    """Moving is what differs from the median of the real frames."""
+    return measure(dreams.imagined, dreams.real, dreams.previous, background(dreams.real))
+
+
+def baselines(dreams: Dreams) -> dict[str, Detail]:
+    """What `copy`, the last real frame over and over, and reality itself get for the same clips."""
+    copy = dreams.previous[:, None].expand_as(dreams.real)
+    return {
+        "copy": measure_dreams(dreams._replace(imagined=copy)),
+        "real": measure_dreams(dreams._replace(imagined=dreams.real)),
+    }

@@ -45,7 +45,7 @@ class RunFolder:
 
     def add_origin(self) -> None:
         """A line of origin.jsonl for the start and each resume: what a person needs to know to repeat the run."""
-        _append_line(self.path / "origin.jsonl", _origin())
+        _append_line(self.path / "origin.jsonl", origin())
 
     def discard(self) -> None:
         """Removes the folder of a run that could not start; one that holds something stays."""
@@ -62,7 +62,7 @@ def _append_line(path: Path, record: dict[str, Any]) -> None:
         file.write(json.dumps(record) + "\n")
 
 
-def _origin() -> dict[str, Any]:
+def origin() -> dict[str, Any]:
     return {
         "command": sys.argv,
         "adamas": _version("adamas"),

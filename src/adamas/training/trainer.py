@@ -13,9 +13,10 @@ from adamas.config import Config, UserError
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation.evaluate import evaluate_world
 from adamas.evaluation.games import play_games
-from adamas.frames import gif
+from adamas.evaluation.tables import at_horizons
 from adamas.logger import Logger
 from adamas.replay import Replay, read_dataset
+from adamas.training import gallery
 from adamas.training.collector import Collector
 from adamas.training.fit import UPDATES, Generators, update_policy
 from adamas.training.models import Models
@@ -145,26 +146,19 @@ class Trainer:
         seed = (c.seed * 1_000_003 + epoch + 1) % 2**31
         with self.models.autocast():
             games = play_games(self.policy, c.env, count, c.atari, seed, each_step=session.heed)
-            psnr = self._show_dreams(seed) if c.policy == "imagined" else None
+            detail = self._show_dreams(seed, session) if c.policy == "imagined" else None
         score, steps = mean(games.returns), self.progress.total["collect"] + self.progress.total["play"]
         self.logger.scalar(f"{name}/return", score, epoch)
         self.logger.scalar(f"{name}/length", mean(games.lengths), epoch)
         self.logger.scalar(f"{name}/steps_collected", steps, epoch)
         record = {"kind": name, "epoch": epoch, "steps": steps, "seconds": round(session.seconds()), "return": score}
-        self.folder.append_evaluation({**record, **games._asdict(), "psnr": psnr})
+        self.folder.append_evaluation({**record, **games._asdict(), "detail": detail})
         session.bars.say(f"epoch {epoch}: mean return {score:.2f} over {count} full games")
 
-    def _show_dreams(self, seed: int) -> list[float]:
-        epoch = self.progress.epoch
-        dreams = evaluate_world(self.models.world, self.policy, self.config, seed)
-        data = gif(dreams.film)
-        self.logger.gif("dream/real_imagined_difference", data, *dreams.film.shape[1:], epoch)
-        self.folder.dreams.mkdir(exist_ok=True)
-        (self.folder.dreams / f"epoch-{epoch:04d}.gif").write_bytes(data)
-        for step in (1, 5, 15, 50):
-            if step <= len(dreams.psnr):
-                self.logger.scalar(f"dream/psnr_at_{step}", float(dreams.psnr[step - 1]), epoch)
-        return [round(value, 2) for value in dreams.psnr.tolist()]
+    def _show_dreams(self, seed: int, session: Session) -> dict[str, Any]:
+        evaluation = evaluate_world(self.models.world, self.policy, self.config, seed, each_step=session.heed)
+        gallery.show(evaluation, self.logger, self.folder.dreams, self.progress.epoch)
+        return {name: at_horizons(detail) for name, detail in evaluation.detail.items()}
 
     def state_dict(self) -> dict[str, Any]:
         return {

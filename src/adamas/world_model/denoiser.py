@@ -10,9 +10,11 @@ from adamas import config
 from adamas.frames import to_float, to_uint8
 from adamas.networks.blocks import FourierFeatures
 from adamas.networks.unet import UNet
+from adamas.randomness import Random, normal
 from adamas.replay import Segment
 from adamas.world_model import edm, sampler
 
+Trace = list[tuple[Tensor, Tensor]]
 FRAME_STD = 0.5  # of frames in [-1, 1]: context frames are divided by it
 
 
@@ -63,6 +65,16 @@ class Denoiser(nn.Module):
     def decode(self, y: Tensor, previous: Tensor) -> Tensor:
         return previous + y / self.config.change_scale if self.config.target == "change" else y
 
+    def way_back(self, y: Tensor, previous: Tensor, sigma: Tensor) -> Tensor:
+        """What joins the noise n so that x leads from y at sigma 0 to the previous frame at `sigma_previous`.
+
+        x = y + s (p - y) + n with s = min(1, sigma / sigma_previous), where p is the target of a frame that stands
+        still. Up to there the ODE is EDM's, dx/dsigma = (x - D) / sigma, and so the samplers are the same.
+        `y`, `previous` float (B, 1, H, W), sigma float (B,).
+        """
+        share = (sigma / self.config.sigma_previous).clamp(max=1)[:, None, None, None]
+        return share * (self.encode(previous, previous) - y)
+
     def loss(self, segment: Segment, generator: torch.Generator) -> Tensor:
         """Mean loss over the frames behind the first `context` ones of a segment, padding left out.
 
@@ -89,36 +101,52 @@ class Denoiser(nn.Module):
         y = self.encode(to_float(obs)[:, None], previous)
         sigma = edm.draw_sigma(len(y), c.sigma_log_mean, c.sigma_log_std, c.sigma_least, c.sigma_most, generator)
         noise = edm.draw_noise(sigma, y.shape, c.offset_noise, generator)
+        if c.objective == "previous_frame":
+            noise = noise + self.way_back(y, previous, sigma)
         net = self._bind(frames, action)
         loss, denoised = edm.denoising_loss(net, y, sigma, noise, self.sigma_data, c.offset_noise)
         return loss, to_uint8(self.decode(denoised.detach(), previous))[:, 0]
 
     @torch.no_grad()
-    def sample(self, context: Tensor, action: Tensor, s: config.Sampler, generator: torch.Generator) -> Tensor:
-        """context uint8 (B, n, H, W), action int64 (B, n) -> the next frame, uint8 (B, H, W)."""
+    def sample(
+        self, context: Tensor, action: Tensor, s: config.Sampler, generator: Random, trace: Trace | None = None
+    ) -> Tensor:
+        """context uint8 (B, n, H, W), action int64 (B, n) -> the next frame, uint8 (B, H, W).
+
+        To `trace` go the two frames uint8 (B, H, W) of each call of the network: what it was shown, as noisy as it
+        was, and what it made of that.
+        """
         frames = to_float(context)
-        net = self._bind(frames, action)
+        net, previous = self._bind(frames, action), frames[:, -1:]
+
+        def show(y: Tensor) -> Tensor:
+            return to_uint8(self.decode(y, previous))[:, 0]
 
         def denoise(x: Tensor, sigma: float) -> Tensor:
-            return edm.denoise(net, x, x.new_full((len(x),), sigma), self.sigma_data, self.config.offset_noise)
+            y = edm.denoise(net, x, x.new_full((len(x),), sigma), self.sigma_data, self.config.offset_noise)
+            if trace is not None:
+                trace.append((show(x), show(y)))
+            return y
 
-        previous = frames[:, -1:]
-        x = torch.randn(previous.shape, generator=generator, device=generator.device)
-        y = draw(denoise, x, s, generator)
-        return to_uint8(self.decode(y, previous))[:, 0]
+        noise = normal(previous.shape, generator)
+        return show(draw(denoise, noise, s, generator, self.encode(previous, previous)))
 
     def _bind(self, frames: Tensor, action: Tensor) -> edm.Network:
         return lambda x, c_noise: self.net(x, c_noise, frames, action)
 
 
-def draw(denoise: sampler.Denoise, noise: Tensor, s: config.Sampler, generator: torch.Generator) -> Tensor:
+def draw(
+    denoise: sampler.Denoise, noise: Tensor, s: config.Sampler, generator: Random, previous: Tensor | float = 0.0
+) -> Tensor:
     """Runs the sampler that `s` names from unit normal `noise`; the shape stays.
 
     By default the noise is *not* scaled by sigma_max although the schedule starts there: the narrower start makes
-    a rollout drift less (DIAMOND, section 4 and its issue 40).
+    a rollout drift less (DIAMOND, section 4 and its issue 40). `previous` is what the target would be if the frame
+    before the one to come stood still, for the start that adds it to the noise.
     """
     sigmas = sampler.karras_schedule(s.steps, s.sigma_min, s.sigma_max, s.rho)
-    x = noise * s.sigma_max if s.initial_noise == "sigma_max" else noise
+    starts = {"unit": noise, "sigma_max": s.sigma_max * noise, "previous_frame": previous + s.sigma_max * noise}
+    x = starts[s.initial_noise]
     if s.s_churn > 0:
         return sampler.churned_euler(denoise, x, sigmas, generator, s.s_churn, s.s_tmin, s.s_tmax, s.s_noise)
     return (sampler.heun if s.method == "heun" else sampler.euler)(denoise, x, sigmas)

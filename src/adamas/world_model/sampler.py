@@ -10,8 +10,9 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 
-import torch
 from torch import Tensor
+
+from adamas.randomness import Random, normal
 
 Denoise = Callable[[Tensor, float], Tensor]
 
@@ -46,7 +47,7 @@ def churned_euler(
     denoise: Denoise,
     x: Tensor,
     sigmas: list[float],
-    generator: torch.Generator,
+    generator: Random,
     s_churn: float,
     s_tmin: float = 0.0,
     s_tmax: float = math.inf,
@@ -57,8 +58,7 @@ def churned_euler(
     for sigma, sigma_next in pairwise(sigmas):
         gamma = min(s_churn / (len(sigmas) - 1), most) if s_tmin <= sigma <= s_tmax else 0.0
         sigma_hat = sigma * (1 + gamma)
-        fresh = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-        x = x + math.sqrt(sigma_hat**2 - sigma**2) * s_noise * fresh
+        x = x + math.sqrt(sigma_hat**2 - sigma**2) * s_noise * normal(x.shape, generator)
         slope = (x - denoise(x, sigma_hat)) / sigma_hat
         x = x + (sigma_next - sigma_hat) * slope
     return x

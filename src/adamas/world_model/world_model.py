@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from adamas import config
 from adamas.networks.categorical import draw
+from adamas.randomness import Random
 from adamas.world_model.denoiser import Denoiser
 from adamas.world_model.reward_end import Hidden, RewardEnd
 
@@ -48,7 +49,7 @@ class WorldModel(nn.Module):
         return WorldState(obs, action, hidden)
 
     @torch.no_grad()
-    def step(self, state: WorldState, action: Tensor, generator: torch.Generator) -> tuple[WorldState, Prediction]:
+    def step(self, state: WorldState, action: Tensor, generator: Random) -> tuple[WorldState, Prediction]:
         """One step of B dreams with action int64 (B,). Goes on after a predicted end: mask what comes then."""
         now, actions = state.obs[:, -1:], torch.cat([state.action, action[:, None]], dim=1)
         obs = self.denoiser.sample(state.obs, actions, self.sampler, generator)

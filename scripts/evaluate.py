@@ -1,0 +1,86 @@
+"""How much of the detail of reality a run's world model keeps: `python scripts/evaluate.py RUN`.
+
+Dreams the same held-out real play with each checkpoint that the run folder keeps. Prints the table of the newest one and
+saves to RUN/evaluation: detail.md and detail.json (every figure at every step), detail.png (detail against horizon),
+contact_sheet.png (does detail grow or fade from checkpoint to checkpoint?), dreams.gif, dreams.png and trajectory.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from adamas.config import UserError
+from adamas.device import describe, pick_device
+from adamas.evaluation.evaluate import FIXED_SEED, dream_of, evaluate_world, fixed_clip, measure_dreams
+from adamas.evaluation.figures import Column, contact_sheet, detail_curves
+from adamas.evaluation.tables import at_all_steps, markdown
+from adamas.frames import gif, png
+from adamas.training.run_folder import origin
+from adamas.training.saved import SavedRun
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument("--dreams", type=int, default=64, help="dreams of each set")
+    parser.add_argument("--steps", type=int, default=50, help="steps of a dream")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the agent's own play and of its dreams (the fixed set has its own)"
+    )
+    parser.add_argument("--newest", action="store_true", help="the newest checkpoint alone, without a contact sheet")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, help="where to save (RUN/evaluation)")
+    arguments = parser.parse_args()
+    try:
+        evaluate(arguments)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    run, device = SavedRun(arguments.run), pick_device(arguments.device)
+    run.config.evaluation.dreams, run.config.evaluation.dream_steps = arguments.dreams, arguments.steps
+    paths = run.checkpoints()[-1 if arguments.newest else 0 :]
+    out = arguments.out or arguments.run / "evaluation"
+    out.mkdir(parents=True, exist_ok=True)
+    print(
+        f"{run.config.env}: {len(paths)} checkpoints, {arguments.dreams} dreams of {arguments.steps} steps each, on {describe(device)}",
+        flush=True,
+    )
+    clip, columns = fixed_clip(run.config), []
+    with tqdm(total=(len(paths) + 2) * arguments.steps, unit="step") as bar:
+        for path in paths:
+            models, progress = run.load(path, device)
+            with models.autocast():
+                dreams = dream_of(models.world, clip, run.config, FIXED_SEED, bar.update)
+            updates = progress.total["denoiser"]
+            columns.append(Column(f"{updates:,} updates", updates, dreams, measure_dreams(dreams)))
+        with models.autocast():
+            newest = evaluate_world(models.world, models.actor_critic, run.config, arguments.seed, bar.update)
+    title = f"{run.config.env}, {run.path.name}, {columns[-1].title}, {arguments.dreams} dreams"
+    detail_curves(newest.detail, title, out / "detail.png")
+    if len(columns) > 1:
+        contact_sheet(columns, title, out / "contact_sheet.png")
+    (out / "dreams.gif").write_bytes(gif(newest.film))
+    (out / "dreams.png").write_bytes(png(newest.grid))
+    (out / "trajectory.png").write_bytes(png(newest.trajectory))
+    table = markdown(newest.detail)
+    (out / "detail.md").write_text(f"{title}. `{' '.join(['python', *sys.argv])}`\n\n{table}\n")
+    record = {
+        **origin(),
+        "game": run.config.env,
+        "checkpoint": paths[-1].name,
+        "detail": {name: at_all_steps(detail) for name, detail in newest.detail.items()},
+        "checkpoints": {str(column.updates): at_all_steps(column.detail) for column in columns},
+    }
+    (out / "detail.json").write_text(json.dumps(record) + "\n")
+    print(f"{table}\nsaved to {out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""Where the pictures and the detail figures of an evaluation go: TensorBoard and the run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adamas.evaluation.evaluate import Evaluation
+from adamas.evaluation.tables import at_horizons, markdown
+from adamas.frames import gif, png
+from adamas.logger import Logger
+
+
+def show(evaluation: Evaluation, logger: Logger, folder: Path, epoch: int) -> None:
+    """Writes `epoch-0010.gif`, `.png` and `-trajectory.png` to the folder, and all of it to TensorBoard."""
+    pictures = {
+        "moving": (f"epoch-{epoch:04d}.gif", gif(evaluation.film), evaluation.film[0]),
+        "still": (f"epoch-{epoch:04d}.png", png(evaluation.grid), evaluation.grid),
+        "trajectory": (f"epoch-{epoch:04d}-trajectory.png", png(evaluation.trajectory), evaluation.trajectory),
+    }
+    folder.mkdir(exist_ok=True)
+    for name, (file, data, frame) in pictures.items():
+        (folder / file).write_bytes(data)
+        logger.picture(f"dream/{name}", data, *frame.shape, epoch)
+    for name, detail in evaluation.detail.items():
+        for figure, values in at_horizons(detail).items():
+            for horizon, value in values.items():
+                if value is not None:
+                    logger.scalar(f"detail_{name}_{figure}/at_{horizon}", value, epoch)
+    logger.text("detail", markdown(evaluation.detail), epoch)

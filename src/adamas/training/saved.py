@@ -1,0 +1,51 @@
+"""A run that was saved, opened again to look at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from adamas import checkpoint
+from adamas.config import Config, UserError
+from adamas.config_file import load_config
+from adamas.envs.atari import action_meanings
+from adamas.training.models import Models
+from adamas.training.progress import Progress
+from adamas.training.run_folder import RunFolder
+
+
+@dataclass
+class SavedRun:
+    """The config and the checkpoints of a run folder.
+
+    Raises:
+        UserError: `path` is no run folder.
+    """
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        self.folder = RunFolder(self.path)
+        if not self.folder.config.is_file():
+            raise UserError(f"{self.path} is not a run folder: it has no config.yaml")
+        self.config: Config = load_config(self.folder.config)
+
+    def checkpoints(self) -> list[Path]:
+        """All that are kept, oldest first. UserError when there is none."""
+        paths = checkpoint.newest_first(self.folder.checkpoints)[::-1]
+        if not paths:
+            raise UserError(f"{self.folder.checkpoints} holds no checkpoint")
+        return paths
+
+    def load(self, path: Path, device: torch.device) -> tuple[Models, Progress]:
+        """The models of one checkpoint, and how far the run was. UserError when it is damaged."""
+        state = checkpoint.load(path)
+        models, progress = Models(self.config, action_meanings(self.config.env), device), Progress()
+        try:
+            models.load_state_dict(state["models"])
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise UserError(f"{path} does not fit {self.folder.config}") from error
+        progress.load_state_dict(state["progress"])
+        return models, progress

@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from adamas.config import UserError
 from adamas.device import describe, pick_device
-from adamas.evaluation.evaluate import FIXED_SEED, dream_of, evaluate_world, fixed_clip, measure_dreams
+from adamas.evaluation.dreams import dream, ticks
+from adamas.evaluation.evaluate import FIXED_SEED, evaluate_world, fixed_clip, measure_dreams
 from adamas.evaluation.figures import Column, contact_sheet, detail_curves
 from adamas.evaluation.tables import at_all_steps, markdown
 from adamas.frames import gif, png
@@ -53,11 +54,11 @@ def evaluate(arguments: argparse.Namespace) -> None:
         flush=True,
     )
     clip, columns = fixed_clip(run.config), []
-    with tqdm(total=(len(paths) + 2) * arguments.steps, unit="step") as bar:
+    with tqdm(total=(len(paths) + 2) * ticks(arguments.dreams, arguments.steps), unit="step") as bar:
         for path in paths:
             models, progress = run.load(path, device)
             with models.autocast():
-                dreams = dream_of(models.world, clip, run.config, FIXED_SEED, bar.update)
+                dreams = dream(models.world, clip, run.config.denoiser.context, FIXED_SEED, bar.update)
             updates = progress.total["denoiser"]
             columns.append(Column(f"{updates:,} updates", updates, dreams, measure_dreams(dreams)))
         with models.autocast():

@@ -166,8 +166,17 @@ class Evaluation:
     every_epochs: int = knob(10, "epochs from one evaluation to the next", least=1)
     games: int = knob(4, "full games an evaluation", least=1)
     final_games: int = knob(100, "full games at the end of the run", least=1)
-    dream_steps: int = knob(50, "steps of the imagined rollout that is shown beside the real one", least=1)
-    dreams: int = knob(4, "imagined rollouts an evaluation", least=1)
+    dream_steps: int = knob(50, "steps of the imagined rollouts that are compared with real ones", least=1)
+    dreams: int = knob(16, "imagined rollouts of each set, fixed and random", least=1)
+    frechet: str = knob(
+        "off",
+        "Frechet distance of dreams: never, at every n-th evaluation and the end, or at the end",
+        choices=("off", "every_n", "final"),
+    )
+    frechet_every: int = knob(5, "evaluations from one Frechet distance to the next (frechet=every_n)", least=1)
+    frechet_frames: int = knob(2048, "imagined frames, and real ones to compare them with", least=2)
+    frechet_denoising_steps: int = knob(0, "denoising steps of these dreams; 0: sampler.steps", least=0)
+    frechet_inception: Optional[str] = knob(None, "a local file of Inception weights, for the FID of the literature too")
 
 
 @dataclass

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from adamas.evaluation.clips import Clip
 from adamas.frames import tile, to_float
-from adamas.randomness import Random, seeded
+from adamas.randomness import seeded
 from adamas.world_model.denoiser import Trace
 from adamas.world_model.world_model import WorldModel
 
 HORIZONS = (1, 5, 10, 15, 50)  # steps into a dream at which it is shown and measured
 LONG_TRAJECTORY = 10  # denoising steps
+GROUP = 8  # dreams in a batch
 
 
 class Dreams(NamedTuple):
@@ -27,25 +28,43 @@ class Dreams(NamedTuple):
     imagined: Tensor  # (N, T, H, W)
 
 
-@torch.no_grad()
 def dream(
-    world: WorldModel, clip: Clip, context: int, generator: Random, each_step: Callable[[], None] = lambda: None
+    world: WorldModel, clip: Clip, context: int, seed: int, each_step: Callable[[], None] = lambda: None
 ) -> Dreams:
     """Imagines what follows the first `context` frames of each clip, open-loop: nothing else of it but its actions.
 
+    Dream i draws from a generator of its own, seeded with seed + i, and is always i % GROUP in a batch of GROUP, so that
+    its pixels do not depend on how many dreams there are, to the last bit.
+
     Args:
-        each_step: called after each step; may raise to give up.
+        each_step: called after each step of a group, `ticks` times in all; may raise to give up.
     """
+    groups = []
+    for first in range(0, len(clip.obs), GROUP):
+        index = torch.arange(first, first + GROUP).clamp(max=len(clip.obs) - 1)  # the last group repeats its last clip
+        group = Clip(clip.obs[index], clip.action[index])
+        groups.append(_imagine(world, group, context, (index + seed).tolist(), each_step))
+    imagined = torch.cat(groups)[: len(clip.obs)]
+    return Dreams(clip.obs[:, context - 1], clip.obs[:, context:], imagined)
+
+
+def ticks(count: int, steps: int) -> int:
+    """How often `dream` calls `each_step` for so many dreams of so many steps."""
+    return -(-count // GROUP) * steps
+
+
+@torch.no_grad()
+def _imagine(world: WorldModel, clip: Clip, context: int, seeds: list[int], each_step: Callable[[], None]) -> Tensor:
     device = world.denoiser.sigma_data.device
-    obs, action = (column.to(device) for column in clip)
-    state = world.start(obs[:, :context], action[:, : context - 1])
+    generators = seeded(seeds, device)
+    obs, action = clip.obs[:, :context].to(device), clip.action.to(device)
+    state = world.start(obs, action[:, : context - 1])
     frames = []
     for t in range(context - 1, action.shape[1]):
-        state, prediction = world.step(state, action[:, t], generator)
+        state, prediction = world.step(state, action[:, t], generators)
         frames.append(prediction.obs)
         each_step()
-    imagined = torch.stack(frames, dim=1).cpu()
-    return Dreams(clip.obs[:, context - 1], clip.obs[:, context:], imagined)
+    return torch.stack(frames, dim=1).cpu()
 
 
 @torch.no_grad()

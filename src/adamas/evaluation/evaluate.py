@@ -13,7 +13,6 @@ from adamas.envs.atari import AtariEnv
 from adamas.evaluation.clips import Clip, record
 from adamas.evaluation.detail import Detail, background, measure
 from adamas.evaluation.dreams import Dreams, dream, film, grid, trajectory
-from adamas.randomness import seeded
 from adamas.world_model.world_model import WorldModel
 
 FIXED_SEED = 1_000_000_007  # of the fixed set; the seeds of training are far from it
@@ -38,13 +37,13 @@ def evaluate_world(
 
     Args:
         seed: of the random set.
-        each_step: called after each of the 2 x `evaluation.dream_steps` steps; may raise to give up.
+        each_step: see `dream`.
     """
-    clip = fixed_clip(config)
-    fixed = dream_of(world, clip, config, FIXED_SEED, each_step)
-    random = dream_of(world, record_clip(policy, config, seed), config, seed, each_step)
+    clip, context = fixed_clip(config), config.denoiser.context
+    fixed = dream(world, clip, context, FIXED_SEED, each_step)
+    random = dream(world, record_clip(policy, config, seed), context, seed, each_step)
     detail = {"fixed": measure_dreams(fixed), "random": measure_dreams(random), **baselines(fixed)}
-    steps = trajectory(world, clip, config.denoiser.context, FIXED_SEED)
+    steps = trajectory(world, clip, context, FIXED_SEED)
     return Evaluation(detail, film([fixed, random], SHOWN), grid([fixed, random], SHOWN_STILL), steps)
 
 
@@ -58,15 +57,6 @@ def record_clip(policy: ActorCritic | None, config: Config, seed: int) -> Clip:
     steps = config.denoiser.context - 1 + config.evaluation.dream_steps
     env = AtariEnv(config.env, config.atari, episodic_life=False)
     return record(policy, env, config.evaluation.dreams, steps, seed)
-
-
-def dream_of(
-    world: WorldModel, clip: Clip, config: Config, seed: int, each_step: Callable[[], None] = lambda: None
-) -> Dreams:
-    """Dream i of the clips draws from a generator of its own, seeded with seed + i."""
-    device = world.denoiser.sigma_data.device
-    generators = seeded(range(seed, seed + len(clip.obs)), device)
-    return dream(world, clip, config.denoiser.context, generators, each_step)
 
 
 def measure_dreams(dreams: Dreams) -> Detail:

@@ -1,0 +1,243 @@
+"""Dreams beside reality: the two sets, their pictures and their tables."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from test_world_model import wake
+from torch import Tensor
+
+from adamas import config, randomness
+from adamas.agent.actor_critic import ActorCritic
+from adamas.config import Config
+from adamas.envs.atari import AtariEnv
+from adamas.evaluation import dreams, evaluate, tables
+from adamas.evaluation.clips import Clip, record
+from adamas.evaluation.detail import Detail
+from adamas.evaluation.dreams import Dreams
+from adamas.networks.categorical import draw
+from adamas.world_model.denoiser import Denoiser
+from adamas.world_model.reward_end import RewardEnd
+from adamas.world_model.world_model import WorldModel
+
+N, ACTIONS = 3, 4  # context frames, and Breakout's actions
+SMALL = {"patch": 4, "channels": [16, 16], "depths": [1, 1], "attention": False}
+CONFIG = Config(
+    denoiser=config.Denoiser(**SMALL, context=N, condition_channels=24),
+    evaluation=config.Evaluation(dreams=3, dream_steps=6),
+)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def films(count: int = 3, steps: int = 6, seed: int = 0) -> Dreams:
+    frames = torch.randint(0, 256, (2, count, steps + 1, 84, 84), dtype=torch.uint8, generator=generator(seed))
+    return Dreams(frames[0, :, 0], frames[0, :, 1:], frames[1, :, 1:])
+
+
+def clip(count: int, steps: int = 7) -> Clip:
+    obs = torch.randint(0, 256, (count, steps + 1, 84, 84), dtype=torch.uint8, generator=generator())
+    return Clip(obs, torch.randint(0, 3, (count, steps), generator=generator(1)))
+
+
+@pytest.fixture
+def world() -> WorldModel:
+    torch.manual_seed(0)
+    reward_end = RewardEnd(config.RewardEnd(**SMALL, condition_channels=8, lstm_dim=16), ACTIONS)
+    return WorldModel(wake(Denoiser(CONFIG.denoiser, ACTIONS)), wake(reward_end), config.Sampler(steps=2))
+
+
+def make_policy(favourite: int) -> ActorCritic:
+    """Prefers one action; 1 is FIRE, which brings the ball into play."""
+    torch.manual_seed(1)
+    policy = wake(ActorCritic(config.ActorCritic(patch=4, channels=[8, 8], lstm_dim=16), ACTIONS))
+    policy.actor.bias.data[favourite] = 3.0
+    return policy
+
+
+# A generator a sample
+
+
+def test_what_a_sample_draws_does_not_depend_on_its_batch() -> None:
+    for kind in (randomness.normal, randomness.exponential):
+        together = kind((3, 2, 5), randomness.seeded([7, 8, 9]))
+        assert torch.equal(together[1:2], kind((1, 2, 5), randomness.seeded([8])))
+        assert torch.equal(kind((3, 2, 5), generator(4)), kind((3, 2, 5), generator(4)))
+
+
+def test_one_generator_for_all_draws_what_torch_draws() -> None:
+    assert torch.equal(randomness.normal((4, 3), generator()), torch.randn(4, 3, generator=generator()))
+    assert torch.equal(
+        randomness.exponential((4, 3), generator()), torch.empty(4, 3).exponential_(generator=generator())
+    )
+
+
+def test_a_generator_is_needed_for_each_sample() -> None:
+    with pytest.raises(ValueError, match="2 generators cannot serve a batch of 3"):
+        randomness.normal((3, 1), randomness.seeded([0, 1]))
+
+
+def test_categories_are_drawn_sample_by_sample() -> None:
+    logits = torch.randn(3, 2, 4, generator=generator())
+    together = [draw(logits, randomness.seeded([7 + i, 8 + i, 9 + i])) for i in range(20)]
+    alone = [draw(logits[1:2], randomness.seeded([8 + i])) for i in range(20)]
+    assert all(torch.equal(a[1:2], b) for a, b in zip(together, alone, strict=True))
+
+
+@pytest.mark.parametrize("churn", [0.0, 3.0])
+def test_a_dream_has_the_same_pixels_however_many_there_are(world: WorldModel, churn: float) -> None:
+    world.sampler = config.Sampler(steps=2, s_churn=churn)
+    play, ticks = clip(dreams.GROUP + 2), []
+    all_of_them = dreams.dream(world, play, N, 10, lambda: ticks.append(1)).imagined
+    assert len(ticks) == dreams.ticks(dreams.GROUP + 2, 5) == 2 * 5
+    for count in (1, 3, dreams.GROUP + 1):
+        fewer = dreams.dream(world, Clip(play.obs[:count], play.action[:count]), N, 10).imagined
+        assert torch.equal(fewer, all_of_them[:count])
+    assert len(all_of_them.flatten(1).unique(dim=0)) == dreams.GROUP + 2
+
+
+# Clips and dreams
+
+
+def test_random_play_takes_every_action_about_as_often() -> None:
+    play = record(None, AtariEnv("Breakout", config.Atari(), episodic_life=False), count=20, steps=20, seed=3)
+    assert play.obs.shape == (20, 21, 84, 84)
+    assert play.action.shape == (20, 20)
+    assert play.action.flatten().bincount(minlength=4).min() > 60  # of 400, 100 each
+
+
+def test_a_clip_holds_what_each_action_brought() -> None:
+    env = AtariEnv("Breakout", config.Atari(), episodic_life=False)
+    play = record(None, env, count=2, steps=5, seed=3)
+    frame, _ = env.reset(seed=3)
+    for i in range(2):  # the second one goes on where the first one ended
+        for t in range(5):
+            assert torch.equal(play.obs[i, t], torch.from_numpy(frame))
+            frame, *_ = env.step(int(play.action[i, t]))
+        assert torch.equal(play.obs[i, 5], torch.from_numpy(frame))
+
+
+def test_a_dream_is_compared_with_the_frames_that_came_at_the_same_time(world: WorldModel) -> None:
+    play = clip(dreams.GROUP)
+    shown = dreams.dream(world, play, N, 10)
+    assert torch.equal(shown.previous, play.obs[:, N - 1])
+    assert torch.equal(shown.real, play.obs[:, N:])
+    assert shown.imagined.shape == shown.real.shape
+    state = world.start(play.obs[:, :N], play.action[:, : N - 1])
+    noise = randomness.seeded(range(10, 10 + dreams.GROUP))
+    for t in range(2):  # by hand: the action after the last context frame leads to the first imagined one
+        state, prediction = world.step(state, play.action[:, N - 1 + t], noise)
+        assert torch.equal(shown.imagined[:, t], prediction.obs)
+
+
+def test_a_dream_knows_nothing_of_what_comes_but_the_actions(world: WorldModel) -> None:
+    play = clip(2)
+    other = Clip(torch.cat([play.obs[:, :N], 255 - play.obs[:, N:]], dim=1), play.action)
+    ours, theirs = (dreams.dream(world, c, N, 10).imagined for c in (play, other))
+    assert torch.equal(ours, theirs)
+
+
+def test_the_fixed_set_stays_and_the_random_set_changes(world: WorldModel) -> None:
+    policy = make_policy(favourite=1)
+    a, b = (evaluate.evaluate_world(world, policy, CONFIG, seed) for seed in (1, 2))
+    assert_same(a.detail["fixed"], b.detail["fixed"])
+    half = a.film.shape[1] // 2
+    assert torch.equal(a.film[:, :half], b.film[:, :half])  # fixed on top
+    assert not torch.equal(a.film[:, half:], b.film[:, half:])
+    assert torch.equal(a.trajectory, b.trajectory)
+    again = evaluate.evaluate_world(world, policy, CONFIG, 2)
+    assert torch.equal(again.film, b.film)
+
+
+def test_the_fixed_set_does_not_depend_on_the_agent(world: WorldModel) -> None:
+    ours, theirs = (evaluate.evaluate_world(world, make_policy(favourite), CONFIG, 1) for favourite in (1, 2))
+    assert_same(ours.detail["fixed"], theirs.detail["fixed"])
+    assert not same(ours.detail["random"], theirs.detail["random"])
+
+
+def same(a: Detail, b: Detail) -> bool:
+    return all(torch.equal(x.nan_to_num(-1), y.nan_to_num(-1)) for x, y in zip(a, b, strict=True))
+
+
+def assert_same(a: Detail, b: Detail) -> None:
+    assert same(a, b)
+
+
+def test_the_baselines_are_the_last_frame_and_reality_itself() -> None:
+    moving = films()
+    rows = evaluate.baselines(moving)
+    assert rows["real"].psnr.tolist() == [99.0] * 6
+    assert rows["real"].moving_recall.tolist() == [1.0] * 6
+    assert rows["copy"].change_recall[1:].tolist() == [0.0] * 5  # what stands still changes nowhere
+    expected = evaluate.measure_dreams(moving._replace(imagined=moving.previous[:, None].repeat(1, 6, 1, 1)))
+    assert_same(rows["copy"], expected)
+
+
+# Pictures
+
+
+def part(picture: Tensor, row: int, column: int) -> Tensor:
+    """A frame of a picture of scale 1, tiles 84 pixels and gaps 2."""
+    return picture[..., row * 86 : row * 86 + 84, column * 86 : column * 86 + 84]
+
+
+def test_a_film_shows_real_above_imagined_above_their_difference_set_by_set() -> None:
+    sets = [films(seed=0), films(seed=1)]
+    picture = dreams.film(sets, shown=2, scale=1)
+    assert picture.shape == (6, 6 * 86 - 2, 2 * 86 - 2)
+    for s, shown in enumerate(sets):
+        for i in range(2):
+            assert torch.equal(part(picture, 3 * s, i), shown.real[i])
+            assert torch.equal(part(picture, 3 * s + 1, i), shown.imagined[i])
+            difference = (shown.imagined[i].float() - shown.real[i].float()) / 2 + 127.5
+            assert (part(picture, 3 * s + 2, i).float() - difference).abs().max() <= 0.5
+
+
+def test_a_grid_has_a_column_a_horizon() -> None:
+    shown = films(steps=12)
+    picture = dreams.grid([shown], shown=2, scale=1)
+    assert picture.shape == (6 * 86 - 2, 3 * 86 - 2)  # 2 dreams of 3 rows; horizons 1, 5 and 10
+    for column, t in enumerate((1, 5, 10)):
+        for i in range(2):
+            assert torch.equal(part(picture, 3 * i, column), shown.real[i, t - 1])
+            assert torch.equal(part(picture, 3 * i + 1, column), shown.imagined[i, t - 1])
+
+
+def test_a_trajectory_ends_with_the_dreams_first_frame(world: WorldModel) -> None:
+    play = clip(2)
+    picture = dreams.trajectory(world, play, N, seed=10)
+    assert picture.shape == (4 * 86 - 2, 10 * 86 - 2)
+    first = dreams.dream(world, play, N, 10).imagined[0, 0]
+    last = part(picture, 1, world.sampler.steps - 1)
+    assert (last.int() - first.int()).abs().max() <= 1  # another batch size: another order of sums
+    assert torch.equal(part(picture, 0, 0), part(picture, 2, 0))  # the same noise, however many steps follow
+
+
+# Tables
+
+
+def detail(steps: int) -> Detail:
+    values = torch.arange(1.0, steps + 1)
+    return Detail(*(values + 100 * i for i in range(len(Detail._fields) - 1)), torch.full((steps,), math.nan))
+
+
+def test_figures_are_taken_at_their_step_and_nothing_counted_is_null() -> None:
+    at = tables.at_horizons(detail(16))
+    assert at["psnr"] == {"1": 1.0, "5": 5.0, "10": 10.0, "15": 15.0}
+    assert at["change_frequency_ratio"] == {"1": None, "5": None, "10": None, "15": None}
+    assert json.loads(json.dumps(tables.at_all_steps(detail(3)), allow_nan=False))["ssim"] == [101.0, 102.0, 103.0]
+
+
+def test_a_table_has_a_line_for_each_horizon_and_film() -> None:
+    lines = tables.markdown({"fixed": detail(6), "copy": detail(5)}).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert [line[:2] for line in cells[2:]] == [["1", "fixed"], ["1", "copy"], ["5", "fixed"], ["5", "copy"]]
+    assert len({len(line) for line in cells}) == 1
+    assert cells[4][2:5] == ["5.0", "105.000", "205.000"]
+    assert cells[4][-1] == "-"
+    assert set(tables.COLUMNS) == set(Detail._fields)

@@ -21,7 +21,7 @@ from adamas.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 MEANINGS = ("NOOP", "FIRE", "RIGHT", "LEFT")
-DECAY = 0.75
+DECAY = 0.26
 
 
 def small_config(precision: str = "float32", **denoiser: object) -> Config:
@@ -83,15 +83,14 @@ def segments_of(models: Models, part: str) -> list[Segment]:
 
 
 def test_the_average_is_the_moving_one_of_the_weights_after_each_update(replay: Replay, logger: Logger) -> None:
+    """Its decay rises as (1 + n) / (10 + n) to the one of the config, so that the first, random weights are forgotten."""
     models, random, expected = make(ema_decay=DECAY), Generators.seeded(0, CPU), None
-    for _ in range(5):
+    for decay in (0, 2 / 11, 3 / 12, DECAY, DECAY):
         before = weights(models.denoiser)
         update_denoiser(models, replay, random, logger)
         raw = weights(models.denoiser)
         assert any(not torch.equal(a, b) for a, b in zip(before, raw, strict=True)), "the raw weights are trained"
-        expected = (
-            raw if expected is None else [DECAY * a + (1 - DECAY) * b for a, b in zip(expected, raw, strict=True)]
-        )
+        expected = [decay * a + (1 - decay) * b for a, b in zip(expected or raw, raw, strict=True)]
         assert_same(weights(models.average.module), expected, rtol=1e-5, atol=1e-7)
 
 

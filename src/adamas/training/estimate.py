@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from adamas.config import PARTS, SIZE, Config
+from adamas.evaluation.dreams import GROUP, ticks
 from adamas.logger import Logger
 from adamas.replay import Replay
 from adamas.training.fit import UPDATES, Generators
@@ -64,11 +65,13 @@ def measure_costs(config: Config, action_meanings: tuple[str, ...], device: torc
         parts = PARTS if config.policy == "imagined" else ()
         costs = {name: _update_seconds(name, config, action_meanings, device) for name in parts}
         models = Models(config, action_meanings, device)
-    games = config.evaluation.games, config.evaluation.final_games
+    e = config.evaluation
+    games = e.games, e.final_games
     acting = {n: _policy_seconds(models, n) / n + EMULATOR_SECONDS for n in {1, *games}}  # a step of one game
     costs["collect"] = acting[1]
     costs["play"] = 2 * acting[1]  # acting, then learning from it
-    costs["evaluation"], costs["final evaluation"] = (n * acting[n] * STEPS_A_GAME for n in games)
+    dreams = 2 * ticks(e.dreams, e.dream_steps) * _dream_seconds(models) if config.policy == "imagined" else 0.0
+    costs["evaluation"], costs["final evaluation"] = (n * acting[n] * STEPS_A_GAME + dreams for n in games)
     return costs
 
 
@@ -106,6 +109,21 @@ def _policy_seconds(models: Models, batch: int) -> float:
             policy(obs, policy.initial_hidden(batch))[0].cpu()
 
     return _seconds(act, models.device)
+
+
+def _dream_seconds(models: Models) -> float:
+    """A step of a group of dreams."""
+    context = models.config.denoiser.context
+    obs = torch.zeros(GROUP, context, SIZE, SIZE, dtype=torch.uint8, device=models.device)
+    action = torch.zeros(GROUP, context, dtype=torch.int64, device=models.device)
+    generator = torch.Generator(models.device).manual_seed(0)
+
+    def step() -> None:
+        with models.autocast():
+            state = models.world.start(obs, action[:, 1:])
+            models.world.step(state, action[:, 0], generator)
+
+    return _seconds(step, models.device)
 
 
 def _seconds(work: Callable[[], None], device: torch.device) -> float:

@@ -90,7 +90,16 @@ class Models:
 
 
 def _average(module: nn.Module, decay: float) -> AveragedModel:
-    average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    """The exponential moving average of the weights.
+
+    Its decay rises to `decay`, as (1 + n) / (10 + n) after n updates: the random weights of the start are soon forgotten.
+    """
+
+    def update(averages: list[Tensor], weights: list[Tensor], _: Tensor) -> None:
+        n = int(average.n_averaged)  # on the CPU, so that nothing waits for the device
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averages, weights, average.n_averaged)
+
+    average = AveragedModel(module, multi_avg_fn=update, use_buffers=True)
     return average.requires_grad_(False)
 
 

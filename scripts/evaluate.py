@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from adamas.config import UserError
 from adamas.device import describe, pick_device
+from adamas.evaluation.distances import frechet_ticks, measure_frechet
 from adamas.evaluation.dreams import dream, ticks
 from adamas.evaluation.evaluate import FIXED_SEED, evaluate_world, fixed_clip, measure_dreams
 from adamas.evaluation.figures import Column, contact_sheet, detail_curves
@@ -34,6 +35,8 @@ def main() -> None:
         "--seed", type=int, default=0, help="of the agent's own play and of its dreams (the fixed set has its own)"
     )
     parser.add_argument("--newest", action="store_true", help="the newest checkpoint alone, without a contact sheet")
+    parser.add_argument("--frechet", type=int, default=0, metavar="FRAMES", help="Frechet distance over so many frames")
+    parser.add_argument("--inception", type=Path, help="a local file of Inception weights, for the FID too")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, help="where to save (RUN/evaluation)")
     arguments = parser.parse_args()
@@ -45,7 +48,10 @@ def main() -> None:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     run, device = SavedRun(arguments.run), pick_device(arguments.device)
-    run.config.evaluation.dreams, run.config.evaluation.dream_steps = arguments.dreams, arguments.steps
+    settings = run.config.evaluation
+    settings.dreams, settings.dream_steps = arguments.dreams, arguments.steps
+    settings.frechet_frames = arguments.frechet or settings.frechet_frames
+    settings.frechet_inception = str(arguments.inception) if arguments.inception else None
     paths = run.checkpoints()[-1 if arguments.newest else 0 :]
     out = arguments.out or arguments.run / "evaluation"
     out.mkdir(parents=True, exist_ok=True)
@@ -54,7 +60,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
         flush=True,
     )
     clip, columns = fixed_clip(run.config), []
-    with tqdm(total=(len(paths) + 2) * ticks(arguments.dreams, arguments.steps), unit="step") as bar:
+    rounds = (len(paths) + 2) * ticks(arguments.dreams, arguments.steps)
+    with tqdm(total=rounds + (frechet_ticks(run.config) if arguments.frechet else 0), unit="step") as bar:
         for path in paths:
             models, progress = run.load(path, device)
             with models.autocast():
@@ -63,6 +70,9 @@ def evaluate(arguments: argparse.Namespace) -> None:
             columns.append(Column(f"{updates:,} updates", updates, dreams, measure_dreams(dreams)))
         with models.autocast():
             newest = evaluate_world(models.world, models.actor_critic, run.config, arguments.seed, bar.update)
+            distances = (
+                measure_frechet(models.world, run.config, out / "frechet", bar.update) if arguments.frechet else []
+            )
     title = f"{run.config.env}, {run.path.name}, {columns[-1].title}, {arguments.dreams} dreams"
     detail_curves(newest.detail, title, out / "detail.png")
     if len(columns) > 1:
@@ -77,9 +87,14 @@ def evaluate(arguments: argparse.Namespace) -> None:
         "game": run.config.env,
         "checkpoint": paths[-1].name,
         "detail": {name: at_all_steps(detail) for name, detail in newest.detail.items()},
+        "frechet": [distance._asdict() for distance in distances],
         "checkpoints": {str(column.updates): at_all_steps(column.detail) for column in columns},
     }
     (out / "detail.json").write_text(json.dumps(record) + "\n")
+    for d in distances:
+        print(
+            f"Frechet distance by {d.encoder}: {d.ratio:.2f} x that of real frames ({d.distance:.4g} / {d.real_distance:.4g})"
+        )
     print(f"{table}\nsaved to {out}")
 
 

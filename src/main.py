@@ -12,12 +12,15 @@ from adamas.config_file import save_config
 
 
 def check_here(config: Config) -> None:
-    """Raises UserError if the game or the device is not to be had on this machine."""
+    """Raises UserError if the game, the device or the weights of an encoder are not to be had on this machine."""
     from adamas import device  # torch takes seconds to import: not before the config is known to be right
     from adamas.envs.atari import check_game
+    from adamas.evaluation.distances import load_encoders
 
     check_game(config.env)
     device.pick_device(config.device)
+    if config.evaluation.frechet != "off":
+        load_encoders(config)
 
 
 def run(config: Config) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +17,7 @@ from adamas import config, randomness
 from adamas.agent.actor_critic import ActorCritic
 from adamas.config import Config
 from adamas.envs.atari import AtariEnv
-from adamas.evaluation import dreams, evaluate, tables
+from adamas.evaluation import distances, dreams, evaluate, tables
 from adamas.evaluation.clips import Clip, record
 from adamas.evaluation.detail import Detail
 from adamas.evaluation.dreams import Dreams
@@ -241,3 +244,60 @@ def test_a_table_has_a_line_for_each_horizon_and_film() -> None:
     assert cells[4][2:5] == ["5.0", "105.000", "205.000"]
     assert cells[4][-1] == "-"
     assert set(tables.COLUMNS) == set(Detail._fields)
+
+
+# Fréchet distances
+
+
+def frechet_config(**changes: object) -> Config:
+    evaluation = config.Evaluation(dream_steps=6, frechet_frames=20, **changes)
+    return config.Config(denoiser=CONFIG.denoiser, evaluation=evaluation)
+
+
+def test_a_perfect_world_model_has_the_distance_of_real_frames(world: WorldModel, tmp_path: Path, monkeypatch) -> None:
+    def truth(world: WorldModel, clip: Clip, context: int, seed: int, each_step: Callable[[], None]) -> Dreams:
+        return Dreams(clip.obs[:, context - 1], clip.obs[:, context:], clip.obs[:, context:])
+
+    monkeypatch.setattr(distances, "dream", truth)
+    (perfect,) = distances.measure_frechet(world, frechet_config(), tmp_path)
+    assert perfect.ratio == pytest.approx(1)
+    assert perfect.count == 20
+    assert perfect.real_distance > 0  # other play: not the same frames
+
+
+def test_real_frames_are_encoded_once(world: WorldModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = []
+    (first,) = distances.measure_frechet(world, frechet_config(), tmp_path, lambda: ticks.append(1))
+    assert len(ticks) == distances.frechet_ticks(frechet_config()) == 6  # 4 dreams: one group
+    assert first.ratio > 1
+    counted = spy_on(monkeypatch, distances, "statistics")
+    (again,) = distances.measure_frechet(world, frechet_config(), tmp_path)
+    assert again == first
+    assert len(counted) == 1  # the imagined frames alone
+    sticky = dataclasses.replace(frechet_config(), atari=config.Atari(repeat_action_probability=0.25))
+    distances.measure_frechet(world, sticky, tmp_path)
+    assert len(counted) == 4  # another game has other frames
+
+
+def spy_on(monkeypatch: pytest.MonkeyPatch, module: object, name: str) -> list[tuple]:
+    calls, original = [], getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *args: (calls.append(args), original(*args))[1])
+    return calls
+
+
+def test_the_dreams_take_the_denoising_steps_that_were_asked_for(
+    world: WorldModel, tmp_path: Path, monkeypatch
+) -> None:
+    calls = spy_on(monkeypatch, world.denoiser, "sample")
+    for asked, steps in ((0, world.sampler.steps), (5, 5)):
+        distances.measure_frechet(world, frechet_config(frechet_denoising_steps=asked), tmp_path)
+        assert calls[-1][2].steps == steps
+
+
+@pytest.mark.parametrize(
+    ("when", "due"), [("off", []), ("final", ["end"]), ("every_n", [0, 6, "end"])], ids=["off", "final", "every_n"]
+)
+def test_the_distance_is_measured_when_asked_for(when: str, due: list) -> None:
+    settings = config.Config(evaluation=config.Evaluation(every_epochs=2, frechet=when, frechet_every=3))
+    evaluated = [epoch for epoch in range(0, 10, 2) if distances.frechet_is_due(settings, epoch, final=False)]
+    assert evaluated + ["end"] * distances.frechet_is_due(settings, 11, final=True) == due

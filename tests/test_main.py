@@ -46,6 +46,8 @@ TINY = [
     "evaluation.final_games=1",
     "evaluation.dreams=1",
     "evaluation.dream_steps=4",
+    "evaluation.frechet=final",
+    "evaluation.frechet_frames=10",
 ]
 
 
@@ -144,6 +146,17 @@ def test_one_seed_gives_one_run(tiny_run: Path, tmp_path: Path) -> None:
     assert same(final_parts(again), final_parts(tiny_run))
 
 
+def test_the_frechet_distance_is_measured_at_the_end(tiny_run: Path) -> None:
+    records = [json.loads(line) for line in (tiny_run / "evaluations.jsonl").read_text().splitlines()]
+    assert ["frechet" in record for record in records] == [False] * (len(records) - 1) + [True]
+    (distance,) = records[-1]["frechet"]
+    assert distance["ratio"] == pytest.approx(distance["distance"] / distance["real_distance"])
+    kept = sorted(path.name.partition("-")[0] for path in (tiny_run / "frechet").iterdir())
+    assert kept == ["adamas", "adamas"]
+    curves = EventAccumulator(str(tiny_run / "tensorboard")).Reload()
+    assert curves.Scalars(f"frechet/{distance['encoder']}_ratio")[0].value == pytest.approx(distance["ratio"])
+
+
 def run_script(name: str, *arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, str(ROOT / "scripts" / name), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
@@ -162,7 +175,7 @@ def test_curves_draws_a_run(tiny_run: Path, tmp_path: Path) -> None:
 
 
 def test_evaluate_measures_every_kept_checkpoint(tiny_run: Path, tmp_path: Path) -> None:
-    done = run_script("evaluate.py", str(tiny_run), "--dreams=2", "--steps=5", f"--out={tmp_path}")
+    done = run_script("evaluate.py", str(tiny_run), "--dreams=2", "--steps=5", "--frechet=20", f"--out={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert "| 5           | real " in done.stdout
     record = json.loads((tmp_path / "detail.json").read_text())
@@ -171,6 +184,9 @@ def test_evaluate_measures_every_kept_checkpoint(tiny_run: Path, tmp_path: Path)
     assert len(record["checkpoints"]) == len(kept) == 2
     assert record["checkpoints"]["8"] == record["detail"]["fixed"]  # the newest one, after all 8 updates
     assert record["detail"]["real"]["moving_recall"] == [1.0] * 5
+    (distance,) = record["frechet"]
+    assert distance["count"] == 20
+    assert f"{distance['ratio']:.2f} x that of real frames" in done.stdout
     for name in ("detail.png", "contact_sheet.png", "dreams.gif", "dreams.png", "trajectory.png"):
         assert min(open_picture(tmp_path / name).size) > 84
     assert done.stdout.split("\nsaved")[0].endswith((tmp_path / "detail.md").read_text().strip().split("\n\n")[1])
@@ -334,9 +350,8 @@ def test_preset_diamond_takes_an_update_of_each_kind(tmp_path: Path) -> None:
             for name in ("first_updates=1", "updates=0", "batch_size=1")
         ),
     ]
-    folder = train(
-        "env=Breakout", "preset=diamond", "device=cpu", *once, "collection.steps=60", "final_epochs=0", cwd=tmp_path
-    )
+    short = ["collection.steps=60", "final_epochs=0", "evaluation.dream_steps=1", "evaluation.frechet=off"]
+    folder = train("env=Breakout", "preset=diamond", "device=cpu", *once, *short, cwd=tmp_path)
     parts, _ = checkpoint.load_newest(folder / "checkpoints", warn=pytest.fail)
     assert {optimizer["updates"] for optimizer in parts["models"]["optimizers"].values()} == {1}
     assert sum(value.numel() for value in parts["models"]["denoiser"].values()) == pytest.approx(4.4e6, rel=0.02)
@@ -345,6 +360,10 @@ def test_preset_diamond_takes_an_update_of_each_kind(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
+        (
+            ["env=Breakout", "evaluation.frechet=final", "evaluation.frechet_inception=nowhere.pth"],
+            "Inception weights nowhere.pth cannot be read: FileNotFoundError",
+        ),
         (["env=Brekout"], "unknown game 'Brekout': did you mean Breakout?"),
         (["device=cdua"], "unknown device 'cdua': did you mean cuda?"),
         (["device=cuda:99"], "device=cuda:99: this machine shows"),

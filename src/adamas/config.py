@@ -176,7 +176,9 @@ class Evaluation:
     frechet_every: int = knob(5, "evaluations from one Frechet distance to the next (frechet=every_n)", least=1)
     frechet_frames: int = knob(2048, "imagined frames, and real ones to compare them with", least=2)
     frechet_denoising_steps: int = knob(0, "denoising steps of these dreams; 0: sampler.steps", least=0)
-    frechet_inception: Optional[str] = knob(None, "a local file of Inception weights, for the FID of the literature too")
+    frechet_inception: Optional[str] = knob(
+        None, "a local file of Inception weights, for the FID of the literature too"
+    )
 
 
 @dataclass

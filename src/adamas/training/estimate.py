@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from adamas.config import PARTS, SIZE, Config
+from adamas.evaluation.distances import frechet_ticks
 from adamas.evaluation.dreams import GROUP, ticks
 from adamas.logger import Logger
 from adamas.replay import Replay
@@ -70,8 +71,13 @@ def measure_costs(config: Config, action_meanings: tuple[str, ...], device: torc
     acting = {n: _policy_seconds(models, n) / n + EMULATOR_SECONDS for n in {1, *games}}  # a step of one game
     costs["collect"] = acting[1]
     costs["play"] = 2 * acting[1]  # acting, then learning from it
-    dreams = 2 * ticks(e.dreams, e.dream_steps) * _dream_seconds(models) if config.policy == "imagined" else 0.0
-    costs["evaluation"], costs["final evaluation"] = (n * acting[n] * STEPS_A_GAME + dreams for n in games)
+    costs["evaluation"], costs["final evaluation"] = (n * acting[n] * STEPS_A_GAME for n in games)
+    if config.policy == "imagined":
+        dream, sets = _dream_seconds(models), 2 * ticks(e.dreams, e.dream_steps)
+        costs["evaluation"] += dream * (
+            sets + (frechet_ticks(config) / e.frechet_every if e.frechet == "every_n" else 0)
+        )
+        costs["final evaluation"] += dream * (sets + (frechet_ticks(config) if e.frechet != "off" else 0))
     return costs
 
 

@@ -26,6 +26,7 @@ class RunFolder:
         self.replay = path / "replay"
         self.tensorboard = path / "tensorboard"
         self.dreams = path / "dreams"
+        self.frechet = path / "frechet"
         self.evaluations = path / "evaluations.jsonl"
 
     @classmethod

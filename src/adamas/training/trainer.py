@@ -11,6 +11,7 @@ import torch
 from adamas import checkpoint
 from adamas.config import Config, UserError
 from adamas.envs.atari import AtariEnv
+from adamas.evaluation.distances import frechet_is_due, frechet_ticks, measure_frechet
 from adamas.evaluation.evaluate import evaluate_world
 from adamas.evaluation.games import play_games
 from adamas.evaluation.tables import at_horizons
@@ -146,19 +147,34 @@ class Trainer:
         seed = (c.seed * 1_000_003 + epoch + 1) % 2**31
         with self.models.autocast():
             games = play_games(self.policy, c.env, count, c.atari, seed, each_step=session.heed)
-            detail = self._show_dreams(seed, session) if c.policy == "imagined" else None
+            dreams = self._evaluate_dreams(seed, name, session) if c.policy == "imagined" else {}
         score, steps = mean(games.returns), self.progress.total["collect"] + self.progress.total["play"]
         self.logger.scalar(f"{name}/return", score, epoch)
         self.logger.scalar(f"{name}/length", mean(games.lengths), epoch)
         self.logger.scalar(f"{name}/steps_collected", steps, epoch)
         record = {"kind": name, "epoch": epoch, "steps": steps, "seconds": round(session.seconds()), "return": score}
-        self.folder.append_evaluation({**record, **games._asdict(), "detail": detail})
+        self.folder.append_evaluation({**record, **games._asdict(), **dreams})
         session.bars.say(f"epoch {epoch}: mean return {score:.2f} over {count} full games")
 
-    def _show_dreams(self, seed: int, session: Session) -> dict[str, Any]:
+    def _evaluate_dreams(self, seed: int, name: str, session: Session) -> dict[str, Any]:
         evaluation = evaluate_world(self.models.world, self.policy, self.config, seed, each_step=session.heed)
         gallery.show(evaluation, self.logger, self.folder.dreams, self.progress.epoch)
-        return {name: at_horizons(detail) for name, detail in evaluation.detail.items()}
+        detail = {key: at_horizons(detail) for key, detail in evaluation.detail.items()}
+        if frechet_is_due(self.config, self.progress.epoch, final=name == "final_evaluation"):
+            return {"detail": detail, "frechet": self._measure_frechet(session)}
+        return {"detail": detail}
+
+    def _measure_frechet(self, session: Session) -> list[dict[str, Any]]:
+        with session.bars.phase("Frechet distance", frechet_ticks(self.config), 0) as bar:
+
+            def each_step() -> None:
+                bar.update()
+                session.heed()
+
+            distances = measure_frechet(self.models.world, self.config, self.folder.frechet, each_step)
+        for distance in distances:
+            self.logger.scalar(f"frechet/{distance.encoder}_ratio", distance.ratio, self.progress.epoch)
+        return [distance._asdict() for distance in distances]
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -1,0 +1,120 @@
+"""Fréchet distances of a world model's dreams, by each encoder that there is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from adamas.config import Config
+from adamas.evaluation.clips import Clip
+from adamas.evaluation.dreams import dream, ticks
+from adamas.evaluation.evaluate import record_clip
+from adamas.evaluation.frechet import Frechet, Statistics, cached_statistics, compare, statistics
+from adamas.evaluation.inception import NAME as INCEPTION
+from adamas.evaluation.inception import load_inception
+from adamas.evaluation.random_encoder import NAME, SHA256, load_encoder
+from adamas.files import sha256
+from adamas.world_model.world_model import WorldModel
+
+REAL_SEED, OTHER_SEED = 1_100_000_007, 1_200_000_007  # of two sets of uniformly random play
+BATCH = 64  # frames that an encoder sees at once
+
+
+class Encoder(NamedTuple):
+    """An encoder with its name and a digest of its weights."""
+
+    name: str
+    digest: str
+    network: nn.Module
+
+
+def measure_frechet(
+    world: WorldModel, config: Config, cache: Path, each_step: Callable[[], None] = lambda: None
+) -> list[Frechet]:
+    """How far `evaluation.frechet_frames` imagined frames are from as many real ones: by the random encoder, and by
+    Inception where its weights are given.
+
+    The dreams start from the contexts of one set of random play and go on with its actions; another set is what they are
+    compared with.
+
+    Args:
+        cache: folder that keeps the statistics of the real frames.
+        each_step: called after each step of a group of dreams, `frechet_ticks` times in all; may raise to give up.
+
+    Raises:
+        UserError: the weights of Inception cannot be used.
+    """
+    device = world.denoiser.sigma_data.device
+    encoders = [Encoder(e.name, e.digest, e.network.to(device)) for e in load_encoders(config)]
+    steps = config.evaluation.frechet_denoising_steps or world.sampler.steps
+    dreaming = WorldModel(world.denoiser, world.reward_end, dataclasses.replace(world.sampler, steps=steps))
+    imagined = dream(dreaming, _clip(config, OTHER_SEED), config.denoiser.context, OTHER_SEED, each_step).imagined
+    return [
+        compare(
+            statistics(_batches(imagined, config, device), encoder.network),
+            _real(encoder, OTHER_SEED, config, cache, device),
+            _real(encoder, REAL_SEED, config, cache, device),
+            encoder.name,
+        )
+        for encoder in encoders
+    ]
+
+
+def frechet_is_due(config: Config, epoch: int, final: bool) -> bool:
+    """Whether an evaluation of that epoch measures the distance too."""
+    e = config.evaluation
+    number = epoch // e.every_epochs
+    return e.frechet != "off" if final else e.frechet == "every_n" and number % e.frechet_every == 0
+
+
+def frechet_ticks(config: Config) -> int:
+    """How often `measure_frechet` calls `each_step`."""
+    return ticks(_count_clips(config), config.evaluation.dream_steps)
+
+
+def load_encoders(config: Config) -> list[Encoder]:
+    """UserError where weights are given that cannot be used."""
+    encoders = [Encoder(NAME, SHA256, load_encoder())]
+    if config.evaluation.frechet_inception:
+        weights = Path(config.evaluation.frechet_inception)
+        network = load_inception(weights)
+        encoders.append(Encoder(INCEPTION, sha256(weights), network))
+    return encoders
+
+
+def _count_clips(config: Config) -> int:
+    return -(-config.evaluation.frechet_frames // config.evaluation.dream_steps)
+
+
+def _clip(config: Config, seed: int) -> Clip:
+    evaluation = dataclasses.replace(config.evaluation, dreams=_count_clips(config))
+    return record_clip(None, dataclasses.replace(config, evaluation=evaluation), seed)
+
+
+def _real(encoder: Encoder, seed: int, config: Config, cache: Path, device: torch.device) -> Statistics:
+    key = {
+        "encoder": [encoder.name, encoder.digest],
+        "seed": seed,
+        "game": config.env,
+        "atari": dataclasses.asdict(config.atari),
+        "frames": config.evaluation.frechet_frames,
+        "steps": config.evaluation.dream_steps,
+        "context": config.denoiser.context,
+    }
+
+    def compute() -> Statistics:
+        frames = _clip(config, seed).obs[:, config.denoiser.context :]
+        return statistics(_batches(frames, config, device), encoder.network)
+
+    return cached_statistics(cache / f"{encoder.name}-{seed}.npz", key, compute)
+
+
+def _batches(films: Tensor, config: Config, device: torch.device) -> Iterator[Tensor]:
+    """The first `frechet_frames` frames of films uint8 (N, T, H, W)."""
+    frames = films.flatten(0, 1)[: config.evaluation.frechet_frames]
+    return (batch.to(device) for batch in frames.split(BATCH))

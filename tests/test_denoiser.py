@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from adamas.config import Denoiser as Config
 from adamas.config import Sampler
 from adamas.frames import to_float, to_uint8
-from adamas.networks.blocks import AdaGroupNorm, ConditionedResBlock, SelfAttention
+from adamas.networks.blocks import AdaGroupNorm, ConditionedResBlock, FourierFeatures, ResBlock, SelfAttention
 from adamas.networks.unet import UNet
 from adamas.replay import Segment
 from adamas.world_model import edm
@@ -151,6 +151,20 @@ def test_the_network_looks_at_every_frame_every_action_and_the_noise_level() -> 
         outputs += [net(x, c_noise, context, at_t), net(x, c_noise, context * (1 - at_t[..., None, None]), action)]
     outputs = torch.stack(outputs).flatten(1)
     assert (torch.cdist(outputs, outputs) + torch.eye(len(outputs)) > 1e-2).all()
+
+
+@pytest.mark.parametrize("patch", [1, 4])
+def test_the_unet_is_shown_the_frames_oldest_first_with_unit_deviation_and_the_noisy_one_last(patch: int) -> None:
+    net, shown = make(patch=patch).net, []
+    net.unet.register_forward_hook(lambda module, args, output: shown.append(args))
+    x, context = torch.randn(2, 1, SIZE, SIZE, generator=generator()), to_float(frames(2, N))
+    action, c_noise = torch.tensor([[0, 1, 2], [3, 3, 0]]), torch.tensor([-0.5, 0.7])
+    net(x, c_noise, context, action)
+    ((planes, condition),) = shown
+    planes = nn.functional.pixel_shuffle(planes, patch)
+    torch.testing.assert_close(planes, torch.cat([2 * context, x], dim=1))
+    actions = net.action_embedding.weight[action].reshape(2, -1)
+    torch.testing.assert_close(condition, net.condition(net.noise_embedding(c_noise) + actions))
 
 
 # Sampling
@@ -393,6 +407,29 @@ def test_every_block_on_the_way_up_sees_its_mirror_image_from_the_way_down() -> 
         assert torch.equal(x[:, -mirror.shape[1] :], mirror)
 
 
+def test_the_unet_is_its_blocks_in_order_on_a_frame_padded_at_the_bottom_and_the_right() -> None:
+    torch.manual_seed(0)
+    unet = wake(UNet(2, 3, 8, channels=[16, 32], depths=[1, 2], attention=True))
+    x, condition = torch.randn(2, 2, 5, 7), torch.randn(2, 8)
+    (fine_in,), (coarse_1, coarse_2) = (level["blocks"] for level in unet.down)
+    (coarse_3, coarse_4, coarse_5), (fine_1, fine_2) = (level["blocks"] for level in unet.up)
+
+    def join(block: nn.Module, y: Tensor, skip: Tensor) -> Tensor:
+        return block(torch.cat([y, skip], dim=1), condition)
+
+    a = unet.conv_in(nn.functional.pad(x, (0, 1, 0, 1)))
+    b = fine_in(a, condition)
+    c = nn.functional.conv2d(b, unet.down[1]["resize"].weight, unet.down[1]["resize"].bias, stride=2, padding=1)
+    d = coarse_1(c, condition)
+    e = coarse_2(d, condition)
+    y = unet.middle[1](unet.middle[0](e, condition), condition)
+    y = join(coarse_5, join(coarse_4, join(coarse_3, y, e), d), c)
+    y = unet.up[0]["resize"].conv(y.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
+    y = join(fine_2, join(fine_1, y, b), a)
+    y = unet.conv_out(nn.functional.silu(unet.norm_out(y, condition)))[..., :5, :7]
+    torch.testing.assert_close(unet(x, condition), y)
+
+
 @pytest.mark.parametrize(("channels", "groups"), [(16, 1), (64, 2)])
 def test_adaptive_group_norm_is_over_the_channels_of_a_group_and_all_pixels_of_one_frame(
     channels: int, groups: int
@@ -423,3 +460,38 @@ def test_attention_is_the_softmax_of_products_over_all_pixels_head_by_head() -> 
         heads.append(torch.einsum("bij,bcj->bci", weights, v[:, channels]))
     expected = x + attention.out(torch.cat(heads, dim=1).unflatten(2, (3, 5)))
     torch.testing.assert_close(attention(x), expected)
+
+
+@pytest.mark.parametrize("channels", [16, 24])
+def test_a_residual_block_is_two_convolutions_under_adaptive_norm_beside_its_skip_connection(channels: int) -> None:
+    torch.manual_seed(0)
+    block, x, condition = wake(ConditionedResBlock(channels, 16, 8)), torch.randn(2, channels, 5, 4), torch.randn(2, 8)
+    y = nn.functional.silu(block.norm1(x, condition))
+    y = nn.functional.conv2d(y, block.conv1.weight, block.conv1.bias, padding=1)
+    y = nn.functional.silu(block.norm2(y, condition))
+    y = nn.functional.conv2d(y, block.conv2.weight, block.conv2.bias, padding=1)
+    skip = x if channels == 16 else torch.einsum("oi,bihw->bohw", block.skip.weight[..., 0, 0], x)
+    bias = 0 if channels == 16 else block.skip.bias[:, None, None]
+    torch.testing.assert_close(block(x, condition), skip + bias + y)
+
+
+def test_a_plain_residual_block_is_one_convolution_under_group_norm_beside_its_skip_connection() -> None:
+    torch.manual_seed(0)
+    block, x = wake(ResBlock(16, 16)), torch.randn(2, 16, 5, 4)
+    weight, bias = torch.randn(16), torch.randn(16)
+    block.norm.load_state_dict({"weight": weight, "bias": bias})
+    y = nn.functional.silu(nn.functional.group_norm(x, 1, weight, bias))
+    torch.testing.assert_close(block(x), x + nn.functional.conv2d(y, block.conv.weight, block.conv.bias, padding=1))
+
+
+def test_the_noise_level_becomes_cosines_and_sines_at_fixed_normal_frequencies() -> None:
+    torch.manual_seed(0)
+    features = FourierFeatures(20_000)
+    other = FourierFeatures(20_000)
+    other.load_state_dict(features.state_dict())
+    x = torch.tensor([-1.0, 0.3])
+    angles = 2 * torch.pi * x[:, None] * features.frequencies
+    torch.testing.assert_close(features(x), torch.cat([angles.cos(), angles.sin()], dim=1))
+    assert torch.equal(other(x), features(x)), "they are saved with the weights"
+    assert features.frequencies.mean().abs() < 0.03
+    assert features.frequencies.std().item() == pytest.approx(1, abs=0.03)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
-from adamas.frames import gif, tile, to_float, to_uint8
+from adamas.frames import gif, png, tile, to_float, to_uint8
 
 LEVELS = torch.arange(256, dtype=torch.uint8)
 
@@ -84,9 +84,10 @@ def test_a_gif_shows_the_frames_that_it_was_given(order: list[int], seed: int) -
     np.testing.assert_array_equal(np.stack(frames), film.numpy())
 
 
-def test_every_grey_level_survives_100_rounds_through_a_gif() -> None:
+def test_every_grey_level_survives_100_rounds_through_a_gif_and_a_png() -> None:
     picture = LEVELS.reshape(16, 16)
     for _ in range(100):
+        picture = torch.from_numpy(np.array(Image.open(io.BytesIO(png(picture)))))
         film = torch.stack([picture, 255 - picture])
         frames = decode_gif(gif(film, fps=20), duration=50)
         np.testing.assert_array_equal(np.stack(frames), film.numpy())

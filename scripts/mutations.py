@@ -12,6 +12,7 @@ FAST = (
     "test_world_model.py",
     "test_data_path.py",
     "test_fit.py",
+    "test_evaluation.py",
     "test_training.py",
     "test_optimization.py",
     "test_reward_end.py",
@@ -47,7 +48,7 @@ DENOISER, WORLD, REWARD_END = "world_model/denoiser.py", "world_model/world_mode
 UNET, BLOCKS, ENCODERS = "networks/unet.py", "networks/blocks.py", "networks/encoders.py"
 REPLAY, CHUNKS, ATARI = "replay.py", "chunks.py", "envs/atari.py"
 FIT, MODELS, ROLLOUTS, OPTIMIZATION = (f"training/{name}.py" for name in ("fit", "models", "rollouts", "optimization"))
-COLLECTOR, TRAINER = "training/collector.py", "training/trainer.py"
+COLLECTOR, TRAINER, RANDOM = "training/collector.py", "training/trainer.py", "randomness.py"
 RETURNS, ACTOR_CRITIC = "agent/returns.py", "agent/actor_critic.py"
 
 FIRST = {
@@ -56,6 +57,7 @@ FIRST = {
     **dict.fromkeys((DENOISER, UNET, BLOCKS), "test_denoiser.py"),
     **dict.fromkeys((WORLD, ROLLOUTS), "test_world_model.py"),
     COLLECTOR: "test_data_path.py",
+    RANDOM: "test_evaluation.py",
     REWARD_END: "test_reward_end.py",
     **dict.fromkeys((REPLAY, CHUNKS), "test_replay.py"),
     **dict.fromkeys((FIT, MODELS, TRAINER), "test_fit.py"),
@@ -146,7 +148,7 @@ PICTURES = (
 
 NETWORKS = (
     fault("group norm over the wrong axis: each pixel by itself", BLOCKS, "self.norm(x) * (1 + scale)", "F.layer_norm(x.movedim(1, -1), x.shape[1:2]).movedim(-1, 1) * (1 + scale)"),
-    fault("group norm over the wrong axis: across the batch", BLOCKS, "self.norm(x) * (1 + scale)", "self.norm(x.transpose(0, 1).reshape(1, -1, *x.shape[2:]).expand(self.norm.num_channels, -1, -1, -1)[:1, : self.norm.num_channels]).expand_as(x) * (1 + scale)"),
+    fault("group norm over the wrong axis: across the batch", BLOCKS, "self.norm(x) * (1 + scale)", "F.batch_norm(x, None, None, training=True) * (1 + scale)"),
     fault("group norm over the wrong axis: rows for channels", BLOCKS, "self.norm(x) * (1 + scale)", "F.layer_norm(x, x.shape[-1:]) * (1 + scale)"),
     fault("each channel normalised by itself", BLOCKS, "return nn.GroupNorm(groups, channels,", "return nn.GroupNorm(channels, channels,"),
     fault("all channels in one group", BLOCKS, "return nn.GroupNorm(groups, channels,", "return nn.GroupNorm(1, channels,"),
@@ -245,8 +247,8 @@ LEARNING = (
     fault("imagining with raw weights although there is an average", MODELS, "imagining = self.average.module if self.average else self.denoiser", "imagining = self.denoiser"),
     fault("the average never updated", FIT, "        models.average.update_parameters(models.denoiser)\n", "        pass\n"),
     fault("the average updated before the step", FIT, "    _step(models, \"denoiser\", loss, logger)\n    if models.average:\n        models.average.update_parameters(models.denoiser)\n", "    if models.average:\n        models.average.update_parameters(models.denoiser)\n    _step(models, \"denoiser\", loss, logger)\n"),
-    fault("the average's decay and its complement swapped", MODELS, "get_ema_multi_avg_fn(decay)", "get_ema_multi_avg_fn(1 - decay)"),
-    fault("a plain mean of all weights instead of the moving one", MODELS, "AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)", "AveragedModel(module)"),
+    fault("the average's decay and its complement swapped", MODELS, "get_ema_multi_avg_fn(min(decay,", "get_ema_multi_avg_fn(1 - min(decay,"),
+    fault("a plain mean of all weights instead of the moving one", MODELS, "AveragedModel(module, multi_avg_fn=update, use_buffers=True)", "AveragedModel(module)"),
     fault("training the average instead of the raw weights", FIT, "loss = models.denoiser.loss(segment, random.noise)", "loss = models.world.denoiser.requires_grad_().loss(segment, random.noise)"),
     fault("the average not saved", MODELS, "self.average.state_dict() if self.average else None", "self.average.state_dict() if False else None"),
     fault("the average not loaded", MODELS, "            self.average.load_state_dict(state[\"average\"])\n", "            pass\n"),
@@ -256,7 +258,7 @@ LEARNING = (
     fault("the denoiser's segments one frame short", FIT, "length = c.context + 1 + c.fed_back_frames", "length = c.context + c.fed_back_frames"),
     fault("the denoiser's targets drawn anywhere", FIT, "random.data, first_target=c.context)", "random.data)"),
     fault("the denoiser's noise from the generator of the data", FIT, "models.denoiser.loss(segment, random.noise)", "models.denoiser.loss(segment, random.data)"),
-    fault("the denoiser trained outside of autocast", FIT, "    with models.autocast():\n        loss = models.denoiser.loss", "    with torch.no_grad() if False else torch.enable_grad():\n        loss = models.denoiser.loss"),
+    fault("the denoiser trained outside of autocast", FIT, "    with models.autocast():\n        loss = models.denoiser.loss", "    with torch.enable_grad():\n        loss = models.denoiser.loss"),
     fault("the policy dreams one step short", FIT, "context, c.actor_critic.horizon, random.noise", "context, c.actor_critic.horizon - 1, random.noise"),
     fault("one generator for all", FIT, "manual_seed(3 * seed + i)", "manual_seed(seed)"),
     fault("gradients pile up", OPTIMIZATION, "        self.adamw.zero_grad(set_to_none=True)\n", ""),
@@ -281,6 +283,94 @@ LEARNING = (
     fault("steps after the end count", ACTOR_CRITIC, "torch.where(mask, x, 0.0).sum() / mask.sum().clamp_min(1)", "x.mean()"),
 )
 
+DENOISING = (
+    fault("noise scaled twice in sampling", DENOISER, "\"sigma_max\": s.sigma_max * noise,", "\"sigma_max\": s.sigma_max**2 * noise,"),
+    fault("noise scaled by sigma_max although the start is of deviation 1", DENOISER, "\"unit\": noise,", "\"unit\": s.sigma_max * noise,"),
+    fault("noise not scaled by sigma_max", DENOISER, "\"sigma_max\": s.sigma_max * noise,", "\"sigma_max\": noise,"),
+    fault("the start without noise", DENOISER, "x = starts[s.initial_noise]", "x = 0 * starts[s.initial_noise]"),
+    fault("the start from the previous frame without that frame", DENOISER, "\"previous_frame\": previous + s.sigma_max * noise", "\"previous_frame\": s.sigma_max * noise"),
+    fault("the start from the previous frame with noise of deviation 1", DENOISER, "\"previous_frame\": previous + s.sigma_max * noise", "\"previous_frame\": previous + noise"),
+    fault("the previous frame added as a frame, not as a target", DENOISER, "generator, self.encode(previous, previous)))", "generator, previous))"),
+    fault("the way back to the previous frame never trained", DENOISER, "            noise = noise + self.way_back(y, previous, sigma)\n", "            pass\n"),
+    fault("the way back leads away from the previous frame", DENOISER, "share * (self.encode(previous, previous) - y)", "share * (y - self.encode(previous, previous))"),
+    fault("the way back is past the previous frame", DENOISER, ".clamp(max=1)[:, None, None, None]", "[:, None, None, None]"),
+    fault("the way back leads to the frame, not the target", DENOISER, "share * (self.encode(previous, previous) - y)", "share * (previous - y)"),
+    fault("Heun and Euler swapped", DENOISER, "(sampler.heun if s.method == \"heun\" else sampler.euler)", "(sampler.euler if s.method == \"heun\" else sampler.heun)"),
+    fault("churn never used", DENOISER, "if s.s_churn > 0:", "if s.s_churn < 0:"),
+    fault("the schedule's ends swapped", DENOISER, "s.sigma_min, s.sigma_max, s.rho", "s.sigma_max, s.sigma_min, s.rho"),
+    fault("frames in [0, 1] in training alone", DENOISER, "c, frames = self.config, to_float(context)", "c, frames = self.config, context / 255"),
+    fault("frames in [0, 1] in sampling alone", DENOISER, "        frames = to_float(context)\n        net, previous", "        frames = context / 255\n        net, previous"),
+    fault("the target in [0, 1] in training", DENOISER, "y = self.encode(to_float(obs)[:, None], previous)", "y = self.encode(obs[:, None] / 255, previous)"),
+    fault("context frames in reversed order in training alone", DENOISER, "        net = self._bind(frames, action)\n        loss", "        net = self._bind(frames.flip(1), action)\n        loss"),
+    fault("context frames in reversed order in sampling alone", DENOISER, "net, previous = self._bind(frames, action), frames[:, -1:]", "net, previous = self._bind(frames.flip(1), action), frames[:, -1:]"),
+    fault("context frames in reversed order in both paths", DENOISER, "self.net(x, c_noise, frames, action)", "self.net(x, c_noise, frames.flip(1), action)"),
+    fault("context frames in reversed order inside the network", DENOISER, "torch.cat([context / FRAME_STD, x], dim=1)", "torch.cat([context.flip(1) / FRAME_STD, x], dim=1)"),
+    fault("the noisy frame before the context inside the network", DENOISER, "torch.cat([context / FRAME_STD, x], dim=1)", "torch.cat([x, context / FRAME_STD], dim=1)"),
+    fault("context frames not divided by their deviation", DENOISER, "context / FRAME_STD, x", "context, x"),
+    fault("actions in reversed order in both paths", DENOISER, "self.net(x, c_noise, frames, action)", "self.net(x, c_noise, frames, action.flip(1))"),
+    fault("actions shifted by one in training: those that come after", DENOISER, "segment.action[:, t - n : t], obs[:, t]", "segment.action[:, t - n + 1 : t + 1], obs[:, t]"),
+    fault("actions shifted by one in training: those before", DENOISER, "segment.action[:, t - n : t], obs[:, t]", "segment.action.roll(1, 1)[:, t - n : t], obs[:, t]"),
+    fault("the previous frame is the oldest of the context in training", DENOISER, "        previous = frames[:, -1:]\n        y", "        previous = frames[:, :1]\n        y"),
+    fault("the previous frame is the oldest of the context in sampling", DENOISER, "self._bind(frames, action), frames[:, -1:]", "self._bind(frames, action), frames[:, :1]"),
+    fault("the actions ignored", DENOISER, "self.noise_embedding(c_noise) + actions", "self.noise_embedding(c_noise) + 0 * actions"),
+    fault("the noise level ignored", DENOISER, "self.noise_embedding(c_noise) + actions", "0 * self.noise_embedding(c_noise) + actions"),
+    fault("the order of the actions lost", DENOISER, "self.action_embedding(action).flatten(1)", "self.action_embedding(action.sort(1).values).flatten(1)"),
+    fault("patches put back in another order", DENOISER, "return F.pixel_shuffle(self.unet(planes, condition), self.patch)", "return F.pixel_shuffle(self.unet(planes, condition), self.patch).transpose(2, 3)"),
+    fault("the target encoded without its scale", DENOISER, "return (frame - previous) * self.config.change_scale if", "return (frame - previous) if"),
+    fault("the change decoded without its scale", DENOISER, "previous + y / self.config.change_scale", "previous + y"),
+    fault("the scale of a change lost in both directions", DENOISER, "return (frame - previous) * self.config.change_scale if", "self.config.change_scale = 1.0\n        return (frame - previous) if"),
+    fault("the change subtracted", DENOISER, "return previous + y / self", "return previous - y / self"),
+    fault("measure: the mean square without its root", DENOISER, ".square().mean().sqrt()", ".square().mean()"),
+    fault("measure: frames for changes", DENOISER, "self.encode(to_float(next_obs), to_float(obs)).square()", "to_float(next_obs).square()"),
+    fault("measure: changes without their scale", DENOISER, "self.encode(to_float(next_obs), to_float(obs)).square()", "(to_float(next_obs) - to_float(obs)).square()"),
+    fault("measure: the mean of the changes' sizes", DENOISER, ".square().mean().sqrt()", ".abs().mean()"),
+    fault("measure: changes of bytes that wrap around", DENOISER, "self.encode(to_float(next_obs), to_float(obs)).square()", "self.encode(to_float(next_obs - obs), to_float(0 * obs)).square()"),
+    fault("measure: a still game divides by 0", DENOISER, "rms.clamp_min(1e-3)", "rms"),
+    fault("measure: also where frames are diffused", DENOISER, "if self.config.target == \"change\":\n            rms", "if True:\n            rms"),
+    fault("the measured sigma_data used in training alone", DENOISER, "x.new_full((len(x),), sigma), self.sigma_data,", "x.new_full((len(x),), sigma), self.config.sigma_data,"),
+    fault("the measured sigma_data used in sampling alone", DENOISER, "sigma, noise, self.sigma_data,", "sigma, noise, self.config.sigma_data,"),
+    fault("sigma_data not saved", DENOISER, "self.register_buffer(\"sigma_data\", torch.tensor(c.sigma_data))", "self.register_buffer(\"sigma_data\", torch.tensor(c.sigma_data), persistent=False)"),
+    fault("the offset noise used in training alone", DENOISER, "self.sigma_data, self.config.offset_noise)\n            if", "self.sigma_data, 0.0)\n            if"),
+    fault("the offset noise used in sampling alone", DENOISER, "edm.draw_noise(sigma, y.shape, c.offset_noise, generator)", "edm.draw_noise(sigma, y.shape, 0.0, generator)"),
+    fault("sigma shown halved in sampling", DENOISER, "x.new_full((len(x),), sigma)", "x.new_full((len(x),), sigma / 2)"),
+    fault("the generated frame fed back to a masked position", DENOISER, "torch.where(known[:, t - 1, None, None], generated, obs[:, t])", "generated"),
+    fault("the real frame fed back: the model never sees its own", DENOISER, "torch.where(known[:, t - 1, None, None], generated, obs[:, t])", "obs[:, t]"),
+    fault("the generated frame fed back where it is not known, and nowhere else", DENOISER, "torch.where(known[:, t - 1, None, None], generated, obs[:, t])", "torch.where(known[:, t - 1, None, None], obs[:, t], generated)"),
+    fault("the generated frame fed back one place early", DENOISER, "torch.cat([obs[:, :t], shown[:, None], obs[:, t + 1 :]], dim=1)", "torch.cat([obs[:, : t - 1], shown[:, None], obs[:, t:]], dim=1)"),
+    fault("feedback leaks its gradient", DENOISER, "return loss, to_uint8(self.decode(denoised.detach(), previous))[:, 0]", "return loss, (self.decode(denoised, previous) * 127.5 + 127.5)[:, 0]"),
+    fault("the frame fed back is the noisy one", DENOISER, "to_uint8(self.decode(denoised.detach(), previous))[:, 0]", "to_uint8(self.decode(y + noise, previous))[:, 0]"),
+    fault("the frame fed back is the target, not decoded", DENOISER, "to_uint8(self.decode(denoised.detach(), previous))[:, 0]", "to_uint8(denoised.detach())[:, 0]"),
+    fault("the frame fed back is the truth", DENOISER, "to_uint8(self.decode(denoised.detach(), previous))[:, 0]", "obs"),
+    fault("the mask one frame late", DENOISER, "losses.append(torch.where(known[:, t - 1], loss, 0.0))", "losses.append(torch.where(known[:, t - 2], loss, 0.0))"),
+    fault("a target known although nothing came before it", DENOISER, "segment.mask[:, 1:] & segment.mask[:, :-1]", "segment.mask[:, 1:]"),
+    fault("padding counted in the loss", DENOISER, "losses.append(torch.where(known[:, t - 1], loss, 0.0))", "losses.append(loss)"),
+    fault("the loss divided by all frames, known or not", DENOISER, "/ known[:, n - 1 :].sum().clamp_min(1)", "/ known[:, n - 1 :].numel()"),
+    fault("the loss divided by the known frames of the context too", DENOISER, "/ known[:, n - 1 :].sum().clamp_min(1)", "/ known.sum().clamp_min(1)"),
+    fault("the loss of the last frame forgotten", DENOISER, "for t in range(n, obs.shape[1]):", "for t in range(n, max(n + 1, obs.shape[1] - 1)):"),
+    fault("the sample truncated, not rounded", DENOISER, "return to_uint8(self.decode(y, previous))[:, 0]", "return to_uint8(self.decode(y, previous) - 0.499 / 127.5)[:, 0]"),
+    fault("the sample is the change alone", DENOISER, "return to_uint8(self.decode(y, previous))[:, 0]", "return to_uint8(y)[:, 0]"),
+    fault("every sample of a batch the same noise", DENOISER, "noise = normal(previous.shape, generator)", "noise = normal(previous[:1].shape, generator if isinstance(generator, torch.Generator) else generator[:1]).expand_as(previous)"),
+    fault("the loss in half precision", DENOISER, "        net = self._bind(frames, action)\n        loss", "        net, y, noise = self._bind(frames, action), y.bfloat16(), noise.bfloat16()\n        loss"),
+)
+
+COLLECTING = (
+    fault("the collector stores the frame after the action in place of the one before", COLLECTOR, "self.replay.add(self.obs, action,", "self.replay.add(obs, action,"),
+    fault("the collector never forgets", COLLECTOR, "        self.hidden = None\n        self.obs, _", "        self.obs, _"),
+    fault("the collector forgets at every step", COLLECTOR, "policy.initial_hidden(1) if self.hidden is None else self.hidden", "policy.initial_hidden(1)"),
+    fault("epsilon and its complement swapped", COLLECTOR, "generator=generator) < epsilon", "generator=generator) >= epsilon"),
+    fault("the collector goes on from the last frame of the game before", COLLECTOR, "self.obs, _ = self.env.reset()", "self.env.reset()"),
+)
+
+RANDOMNESS = (
+    fault("one generator's draws for every sample", RANDOM, "return torch.stack([one(shape[1:], each) for each in generator])", "return torch.stack([one(shape[1:], generator[0]) for _ in generator])"),
+    fault("a generator a sample serves by chance", RANDOM, "return one(shape, generator)", "return one(shape, None)"),
+    fault("uniform numbers for normal ones", RANDOM, "torch.randn(s, generator=g,", "torch.rand(s, generator=g,"),
+    fault("the likeliest category alone", "networks/categorical.py", " / exponential(logits.shape, generator)", " / exponential(logits[..., :1].shape, generator)"),
+    fault("categories drawn from the logits' own signs", "networks/categorical.py", "logits.float().softmax(-1)", "logits.float().abs()"),
+    fault("the average's decay does not rise", MODELS, "min(decay, (1 + n) / (10 + n))", "decay"),
+    fault("the average keeps its random start", MODELS, "min(decay, (1 + n) / (10 + n))", "max(decay, (1 + n) / (10 + n))"),
+)
+
 REAL_GAMES = (
     fault("frames resized by dropping pixels", ATARI, "interpolation=cv2.INTER_AREA", "interpolation=cv2.INTER_NEAREST", "test_atari.py"),
     fault("frames resized smoothly", ATARI, "interpolation=cv2.INTER_AREA", "interpolation=cv2.INTER_LINEAR", "test_atari.py"),
@@ -297,4 +387,16 @@ REAL_GAMES = (
 
 # fmt: on
 
-MUTATIONS = (*DIFFUSION, *SAMPLING, *PICTURES, *NETWORKS, *STEPPING, *MEMORY, *LEARNING, *REAL_GAMES)
+MUTATIONS = (
+    *DIFFUSION,
+    *SAMPLING,
+    *PICTURES,
+    *NETWORKS,
+    *STEPPING,
+    *MEMORY,
+    *LEARNING,
+    *DENOISING,
+    *COLLECTING,
+    *RANDOMNESS,
+    *REAL_GAMES,
+)

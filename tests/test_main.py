@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -189,7 +190,25 @@ def test_evaluate_measures_every_kept_checkpoint(tiny_run: Path, tmp_path: Path)
     assert f"{distance['ratio']:.2f} x that of real frames" in done.stdout
     for name in ("detail.png", "contact_sheet.png", "dreams.gif", "dreams.png", "trajectory.png"):
         assert min(open_picture(tmp_path / name).size) > 84
-    assert done.stdout.split("\nsaved")[0].endswith((tmp_path / "detail.md").read_text().strip().split("\n\n")[1])
+    printed = done.stdout.partition("\n")[2].partition("\nsaved")[0]
+    assert printed in (tmp_path / "detail.md").read_text()
+
+
+def test_evaluate_leaves_out_a_damaged_checkpoint(tiny_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    older = checkpoint.newest_first(run / "checkpoints")[1]
+    newest = checkpoint.newest_first(run / "checkpoints")[0]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    done = run_script("evaluate.py", str(run), "--dreams=1", "--steps=2")
+    assert done.returncode == 0, done.stderr
+    assert f"checkpoint {newest} is damaged" in done.stderr
+    record = json.loads((run / "evaluation" / "detail.json").read_text())
+    assert record["checkpoint"] == older.name
+    older.write_bytes(b"")
+    done = run_script("evaluate.py", str(run), "--dreams=1", "--steps=2")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"error: none of the checkpoints of {run} can be used"
 
 
 def test_evaluate_refuses_what_is_no_run(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ STYLES = {"copy": {"color": "grey", "linestyle": ":"}, "real": {"color": "black"
 class Column(NamedTuple):
     """One checkpoint of a contact sheet."""
 
-    title: str
+    checkpoint: str  # the name of its file
     updates: int  # of the denoiser
     dreams: Dreams
     detail: Detail
@@ -68,7 +68,7 @@ def contact_sheet(checkpoints: Sequence[Column], title: str, path: Path) -> None
     Of many checkpoints MOST_PICTURES are pictured, as evenly as can be; the curves have all of them.
     """
     horizons = [t for t in HORIZONS if t <= checkpoints[0].dreams.real.shape[1]]
-    films = {"real": checkpoints[0].dreams.real, **{c.title: c.dreams.imagined for c in _spread(checkpoints)}}
+    films = {"real": checkpoints[0].dreams.real, **{f"{c.updates:,} updates": c.dreams.imagined for c in _spread(checkpoints)}}
     high, width = 1.55 * len(horizons), max(1.5 * len(films) + 0.6, 10)
     figure = plt.figure(figsize=(width, high + 3.2), layout="constrained")
     pictures, curves = figure.subfigures(2, 1, height_ratios=(high, 3.2))

@@ -273,6 +273,13 @@ def test_objects_of_neighbouring_films_do_not_join() -> None:
     assert count.tolist() == [2, 2, 1]
 
 
+def test_what_does_not_move_is_no_object() -> None:
+    """However little of it there is."""
+    frame, still = one(torch.full((6, 6), BALL, dtype=torch.uint8)), STILL[:6, :6]
+    frame[..., 2, 3] = GREY
+    assert small_objects(frame, frame, still)[2].item() == 0
+
+
 def components(moving: list[list[bool]]) -> list[set[tuple[int, int]]]:
     """The sets of pixels that touch, found by hand: no OpenCV."""
     left = {(i, j) for i, row in enumerate(moving) for j, m in enumerate(row) if m}

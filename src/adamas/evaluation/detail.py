@@ -101,7 +101,7 @@ def ssim(imagined: Tensor, real: Tensor) -> Tensor:
         (2 mx my + C1) (2 cov + C2) / ((mx^2 + my^2 + C1) (vx + vy + C2)),  C1 = (.01 * 255)^2,  C2 = (.03 * 255)^2
 
     Means, variances and covariance of each pixel's surroundings: a Gaussian window of 11x11 pixels and sigma 1.5 over the
-    frame and its mirror image beyond the rim (as torchmetrics has it; the authors leave the rim out, and so the score).
+    frame and its mirror image beyond the rim. So torchmetrics does it; the authors leave out the rim, where the score is.
     """
     x, y = imagined.double(), real.double()
     vertical, horizontal = _windows(x.shape[-2]), _windows(x.shape[-1])

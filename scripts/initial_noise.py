@@ -57,10 +57,11 @@ FIGURES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--games", nargs="+", default=["Breakout", "Pong", "RoadRunner"])
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--runs", type=Path, default=Path("runs/study"), help="where the models are, or will be")
     parser.add_argument("--updates", type=int, default=2000, help="of each denoiser")
     parser.add_argument("--collect", type=int, default=10_000, help="agent steps of random play to learn from")
-    parser.add_argument("--dreams", type=int, default=32)
+    parser.add_argument("--dreams", type=int, default=16)
     parser.add_argument("--steps", type=int, default=50, help="of a dream")
     parser.add_argument("--out", type=Path, default=Path("results/initial-noise"))
     arguments = parser.parse_args()
@@ -75,7 +76,7 @@ def study(arguments: argparse.Namespace) -> None:
     store = arguments.out / "detail.json"
     figures = json.loads(store.read_text()) if store.exists() else {}
     for game in arguments.games:
-        for model in MODELS:
+        for model in arguments.models:
             run = trained(game, model, arguments)
             measure_missing(figures.setdefault(game, {}), model, run, arguments)
             store.write_text(json.dumps(figures) + "\n")
@@ -172,7 +173,7 @@ def _cell(name: str, values: list, t: int) -> str:
 def draw(game: str, rows: dict, path: Path) -> None:
     """Above: detail against horizon for three Euler steps. Below: at horizon 15 against the number of denoising steps."""
     figure, axes = plt.subplots(2, len(FIGURES), figsize=(4 * len(FIGURES), 7), layout="constrained")
-    pairs = [(model, start) for model in MODELS for start in STARTS[model]]
+    pairs = [(model, start) for model in MODELS for start in STARTS[model] if key(model, start, "euler", 1) in rows]
     for i, (model, start) in enumerate(pairs):
         for (above, below), (name, label) in zip(axes.T, FIGURES.items(), strict=True):
             values = rows[key(model, start, "euler", 3)][name]

@@ -78,7 +78,9 @@ def main() -> None:
 
 def run_all(chosen: list[Mutation], jobs: int) -> list[Outcome]:
     """The outcomes in the order of the faults, after a look at whether the code passes as it is."""
-    files = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0")
+    files = subprocess.check_output(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True
+    ).split("\0")
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
         copies: SimpleQueue[Path] = SimpleQueue()
         for job in range(jobs):

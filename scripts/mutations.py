@@ -385,6 +385,18 @@ REAL_GAMES = (
     fault("the game's seed ignored", ATARI, "self._ale.setInt(\"random_seed\", seed)", "self._ale.setInt(\"random_seed\", 1)", "test_atari.py"),
 )
 
+FADING = (
+    fault("training: the average forgets nothing", MODELS, "min(decay, (1 + n) / (10 + n))", "0.99999", "test_fading.py"),
+    fault("training: the average never updated", FIT, "        models.average.update_parameters(models.denoiser)\n", "        pass\n", "test_fading.py"),
+    fault("training: the scale of a change lost in decoding", DENOISER, "previous + y / self.config.change_scale", "previous + y", "test_fading.py"),
+    fault("training: the learning rate never rises", OPTIMIZATION, "(self.updates + 1) / max(1, self.config.warmup_updates)", "0", "test_fading.py"),
+    fault("training: weights decay a thousand times too fast", OPTIMIZATION, '"weight_decay": weight_decay}', '"weight_decay": 1e3 * weight_decay}', "test_fading.py"),
+    fault("training: no small object in any frame", ATARI, "return cv2.resize(self._screen, (SIZE, SIZE)", "return cv2.resize(cv2.morphologyEx(self._screen, cv2.MORPH_OPEN, np.ones((9, 9), np.uint8)), (SIZE, SIZE)", "test_fading.py"),
+    fault("training: objects fade a little in every stored frame", REPLAY, '    return {"obs": obs[None], **small}', '    return {"obs": (obs[None] * 0.2).byte(), **small}', "test_fading.py"),
+    fault("training: the noise level ignored", DENOISER, "self.noise_embedding(c_noise) + actions", "0 * self.noise_embedding(c_noise) + actions", "test_fading.py"),
+    fault("training: what is sampled is the mean of two denoised frames", DENOISER, "return show(draw(denoise, noise, s, generator, self.encode(previous, previous)))", "return show((draw(denoise, noise, s, generator, self.encode(previous, previous)) + self.encode(previous, previous)) / 2)", "test_fading.py"),
+)
+
 # fmt: on
 
 MUTATIONS = (
@@ -399,4 +411,5 @@ MUTATIONS = (
     *COLLECTING,
     *RANDOMNESS,
     *REAL_GAMES,
+    *FADING,
 )

@@ -86,7 +86,7 @@ def run_all(chosen: list[Mutation], jobs: int) -> list[Outcome]:
         for job in range(jobs):
             copies.put(copy_of_the_repository(files, Path(folder) / str(job)))
         for mutation in chosen:  # before anything runs: each of them fits the code of now
-            mutated(mutation)
+            mutated(mutation, ROOT)
         needed = tuple(dict.fromkeys(test for mutation in chosen for test in mutation.tests))
         caught_by, seconds = run_tests(Path(folder) / "0", needed)
         if caught_by:
@@ -111,12 +111,12 @@ def copy_of_the_repository(files: list[str], to: Path) -> Path:
     return to
 
 
-def mutated(mutation: Mutation) -> dict[Path, str]:
-    """The files that the fault changes, with the fault in them."""
+def mutated(mutation: Mutation, root: Path) -> dict[Path, str]:
+    """The files of the repository at `root` that the fault changes, with the fault in them."""
     texts: dict[Path, str] = {}
     for edit in mutation.edits:
         path = PACKAGE / edit.file
-        text = texts.get(path) or (ROOT / path).read_text()
+        text = texts.get(path) or (root / path).read_text()
         if text.count(edit.old) != 1:
             sys.exit(
                 f"'{mutation.fault}': {path} holds its old text {text.count(edit.old)} times, not once: {edit.old!r}"
@@ -126,10 +126,10 @@ def mutated(mutation: Mutation) -> dict[Path, str]:
 
 
 def try_out(mutation: Mutation, copy: Path) -> Outcome:
-    first = mutation.edits[0]
-    line = (ROOT / PACKAGE / first.file).read_text().partition(first.old)[0].count("\n") + 1
-    texts = mutated(mutation)
+    texts = mutated(mutation, copy)
     sound = {path: (copy / path).read_text() for path in texts}
+    first = mutation.edits[0]
+    line = sound[PACKAGE / first.file].partition(first.old)[0].count("\n") + 1
     for path, text in texts.items():
         (copy / path).write_text(text)
     caught_by, seconds = run_tests(copy, mutation.tests)

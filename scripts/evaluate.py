@@ -23,7 +23,7 @@ from adamas.evaluation.dreams import dream, ticks
 from adamas.evaluation.evaluate import FIXED_SEED, Evaluation, evaluate_world, fixed_clip, measure_dreams
 from adamas.evaluation.figures import Column, contact_sheet, detail_curves
 from adamas.evaluation.frechet import Frechet
-from adamas.evaluation.tables import at_all_steps, markdown
+from adamas.evaluation.tables import at_all_steps, markdown, plain
 from adamas.frames import gif, png
 from adamas.training.models import Models
 from adamas.training.run_folder import origin
@@ -39,7 +39,7 @@ def main() -> None:
         "--seed", type=int, default=0, help="of the agent's own play and of its dreams (the fixed set has its own)"
     )
     parser.add_argument("--newest", action="store_true", help="the newest checkpoint alone, without a contact sheet")
-    parser.add_argument("--frechet", type=int, default=0, metavar="FRAMES", help="Frechet distance over so many frames")
+    parser.add_argument("--frechet", type=int, default=0, metavar="FRAMES", help="Fréchet distance over so many frames")
     parser.add_argument("--inception", type=Path, help="a local file of Inception weights, for the FID too")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, help="where to save (RUN/evaluation)")
@@ -76,7 +76,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         "game": run.config.env,
         "checkpoint": columns[-1].checkpoint,
         "detail": {name: at_all_steps(detail) for name, detail in newest.detail.items()},
-        "frechet": [distance._asdict() for distance in distances],
+        "frechet": [plain(distance) for distance in distances],
         "checkpoints": {str(column.updates): at_all_steps(column.detail) for column in columns},
     }
     (out / "detail.json").write_text(json.dumps(record) + "\n")
@@ -124,7 +124,7 @@ def save_pictures(newest: Evaluation, columns: list[Column], title: str, out: Pa
 
 def in_words(d: Frechet) -> str:
     ratio, distances = f"{d.ratio:.2f} x that of real frames", f"{d.distance:.4g} / {d.real_distance:.4g}"
-    return f"\nFrechet distance by {d.encoder}: {ratio} ({distances}, {d.count} frames)"
+    return f"\nFréchet distance by {d.encoder}: {ratio} ({distances}, {d.count} frames)"
 
 
 if __name__ == "__main__":

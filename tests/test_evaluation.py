@@ -21,6 +21,7 @@ from adamas.evaluation import distances, dreams, evaluate, tables
 from adamas.evaluation.clips import Clip, record
 from adamas.evaluation.detail import Detail
 from adamas.evaluation.dreams import Dreams
+from adamas.evaluation.frechet import Frechet
 from adamas.networks.categorical import draw
 from adamas.world_model.denoiser import Denoiser
 from adamas.world_model.reward_end import RewardEnd
@@ -234,6 +235,18 @@ def test_figures_are_taken_at_their_step_and_nothing_counted_is_null() -> None:
     assert at["psnr"] == {"1": 1.0, "5": 5.0, "10": 10.0, "15": 15.0}
     assert at["change_frequency_ratio"] == {"1": None, "5": None, "10": None, "15": None}
     assert json.loads(json.dumps(tables.at_all_steps(detail(3)), allow_nan=False))["ssim"] == [101.0, 102.0, 103.0]
+
+
+def test_a_distance_without_a_ratio_is_null() -> None:
+    distance = Frechet(1.0, 0.5, 2.0, 20, "encoder")
+    assert tables.plain(distance) == {
+        "distance": 1.0,
+        "real_distance": 0.5,
+        "ratio": 2.0,
+        "count": 20,
+        "encoder": "encoder",
+    }
+    assert tables.plain(distance._replace(ratio=math.inf))["ratio"] is None
 
 
 def test_a_table_has_a_line_for_each_horizon_and_film() -> None:

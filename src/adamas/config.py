@@ -109,7 +109,7 @@ class Denoiser:
 class Sampler:
     """How the next frame is drawn from the denoiser."""
 
-    method: str = knob("euler", "first or second order steps", choices=("euler", "heun"))
+    method: str = knob("euler", "first or second order steps (heun: 5 steps or more)", choices=("euler", "heun"))
     steps: int = knob(3, "denoising steps a frame", least=1)
     sigma_max: float = knob(5.0, "first noise level", above=0)
     sigma_min: float = knob(2e-3, "last noise level before 0", above=0)
@@ -170,10 +170,10 @@ class Evaluation:
     dreams: int = knob(16, "imagined rollouts of each set, fixed and random", least=1)
     frechet: str = knob(
         "off",
-        "Frechet distance of dreams: never, at every n-th evaluation and the end, or at the end",
+        "Fréchet distance of dreams: never, at every n-th evaluation and the end, or at the end",
         choices=("off", "every_n", "final"),
     )
-    frechet_every: int = knob(5, "evaluations from one Frechet distance to the next (frechet=every_n)", least=1)
+    frechet_every: int = knob(5, "evaluations from one Fréchet distance to the next (frechet=every_n)", least=1)
     frechet_frames: int = knob(2048, "imagined frames, and real ones to compare them with", least=2)
     frechet_denoising_steps: int = knob(0, "denoising steps of these dreams; 0: sampler.steps", least=0)
     frechet_inception: Optional[str] = knob(

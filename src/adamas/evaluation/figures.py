@@ -68,7 +68,10 @@ def contact_sheet(checkpoints: Sequence[Column], title: str, path: Path) -> None
     Of many checkpoints MOST_PICTURES are pictured, as evenly as can be; the curves have all of them.
     """
     horizons = [t for t in HORIZONS if t <= checkpoints[0].dreams.real.shape[1]]
-    films = {"real": checkpoints[0].dreams.real, **{f"{c.updates:,} updates": c.dreams.imagined for c in _spread(checkpoints)}}
+    films = {
+        "real": checkpoints[0].dreams.real,
+        **{f"{c.updates:,} updates": c.dreams.imagined for c in _spread(checkpoints)},
+    }
     high, width = 1.55 * len(horizons), max(1.5 * len(films) + 0.6, 10)
     figure = plt.figure(figsize=(width, high + 3.2), layout="constrained")
     pictures, curves = figure.subfigures(2, 1, height_ratios=(high, 3.2))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from adamas.evaluation.detail import Detail
 from adamas.evaluation.dreams import HORIZONS
+from adamas.evaluation.frechet import Frechet
 
 COLUMNS = {  # short enough for a terminal
     "psnr": "PSNR",
@@ -35,6 +36,12 @@ def at_horizons(detail: Detail) -> dict[str, dict[str, float | None]]:
 def at_all_steps(detail: Detail) -> dict[str, list[float | None]]:
     """{figure: [value at step 1, 2, ...]}."""
     return {name: [_number(value) for value in values.tolist()] for name, values in detail._asdict().items()}
+
+
+def plain(distance: Frechet) -> dict[str, float | str | None]:
+    """As JSON takes it: no ratio where all real frames are the same."""
+    ratio = distance.ratio if math.isfinite(distance.ratio) else None
+    return {**distance._asdict(), "ratio": ratio}
 
 
 def markdown(rows: Mapping[str, Detail]) -> str:

@@ -14,7 +14,7 @@ from adamas.envs.atari import AtariEnv
 from adamas.evaluation.distances import frechet_is_due, frechet_ticks, measure_frechet
 from adamas.evaluation.evaluate import evaluate_world
 from adamas.evaluation.games import play_games
-from adamas.evaluation.tables import at_horizons
+from adamas.evaluation.tables import at_horizons, plain
 from adamas.logger import Logger
 from adamas.replay import Replay, read_dataset
 from adamas.training import gallery
@@ -165,7 +165,7 @@ class Trainer:
         return {"detail": detail}
 
     def _measure_frechet(self, session: Session) -> list[dict[str, Any]]:
-        with session.bars.phase("Frechet distance", frechet_ticks(self.config), 0) as bar:
+        with session.bars.phase("Fréchet distance", frechet_ticks(self.config), 0) as bar:
 
             def each_step() -> None:
                 bar.update()
@@ -174,7 +174,7 @@ class Trainer:
             distances = measure_frechet(self.models.world, self.config, self.folder.frechet, each_step)
         for distance in distances:
             self.logger.scalar(f"frechet/{distance.encoder}_ratio", distance.ratio, self.progress.epoch)
-        return [distance._asdict() for distance in distances]
+        return [plain(distance) for distance in distances]
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -68,7 +68,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         with models.autocast():
             newest = evaluate_world(models.world, models.actor_critic, run.config, arguments.seed, bar.update)
             if arguments.frechet:
-                distances = measure_frechet(models.world, run.config, out / "frechet", bar.update)
+                distances = measure_frechet(models.world, run.config, run.folder.frechet, bar.update)
     title = f"{run.config.env}, {run.path.name}, {columns[-1].updates:,} updates, {arguments.dreams} dreams"
     save_pictures(newest, columns, title, out)
     record = {

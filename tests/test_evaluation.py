@@ -17,7 +17,7 @@ from adamas import config, randomness
 from adamas.agent.actor_critic import ActorCritic
 from adamas.config import Config
 from adamas.envs.atari import AtariEnv
-from adamas.evaluation import distances, dreams, evaluate, tables
+from adamas.evaluation import distances, dreams, evaluate, figures, tables
 from adamas.evaluation.clips import Clip, record
 from adamas.evaluation.detail import Detail
 from adamas.evaluation.dreams import Dreams
@@ -314,3 +314,16 @@ def test_the_distance_is_measured_when_asked_for(when: str, due: list) -> None:
     settings = config.Config(evaluation=config.Evaluation(every_epochs=2, frechet=when, frechet_every=3))
     evaluated = [epoch for epoch in range(0, 10, 2) if distances.frechet_is_due(settings, epoch, final=False)]
     assert evaluated + ["end"] * distances.frechet_is_due(settings, 11, final=True) == due
+
+
+def test_the_contact_sheet_shows_the_liveliest_dream() -> None:
+    shown = films(count=3)
+    still = shown.previous[:, None].repeat(1, 6, 1, 1)
+    still[1, 2:4, 10:14, 10:14] = 255 - still[1, 2:4, 10:14, 10:14]
+    assert figures._liveliest(shown._replace(real=still)) == 1
+
+
+@pytest.mark.parametrize(("count", "chosen"), [(1, [0]), (4, [0, 1, 2, 3]), (19, [0, 2, 4, 6, 8, 10, 12, 14, 16, 18])])
+def test_of_many_checkpoints_some_are_pictured_from_the_first_to_the_last(count: int, chosen: list[int]) -> None:
+    columns = [figures.Column(str(i), i, films(), detail(6)) for i in range(count)]
+    assert [column.updates for column in figures._spread(columns)] == chosen

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from adamas.evaluation.detail import Detail
+from adamas.evaluation.detail import THRESHOLD, Detail, changes
 from adamas.evaluation.dreams import HORIZONS, Dreams
 
 FIGURES = {  # what is drawn, and whether 1 is right
@@ -63,7 +63,7 @@ def detail_curves(rows: Mapping[str, Detail], title: str, path: Path) -> None:
 
 
 def contact_sheet(checkpoints: Sequence[Column], title: str, path: Path) -> None:
-    """The first dream by each checkpoint beside reality, a row a horizon; below it, detail over the updates.
+    """The liveliest dream by each checkpoint beside reality, a row a horizon; below it, detail over the updates.
 
     Of many checkpoints MOST_PICTURES are pictured, as evenly as can be; the curves have all of them.
     """
@@ -72,12 +72,13 @@ def contact_sheet(checkpoints: Sequence[Column], title: str, path: Path) -> None
         "real": checkpoints[0].dreams.real,
         **{f"{c.updates:,} updates": c.dreams.imagined for c in _spread(checkpoints)},
     }
+    clip = _liveliest(checkpoints[0].dreams)
     high, width = 1.55 * len(horizons), max(1.5 * len(films) + 0.6, 10)
     figure = plt.figure(figsize=(width, high + 3.2), layout="constrained")
     pictures, curves = figure.subfigures(2, 1, height_ratios=(high, 3.2))
     for row, t in zip(pictures.subplots(len(horizons), len(films), squeeze=False), horizons, strict=True):
         for axis, (name, film) in zip(row, films.items(), strict=True):
-            _show(axis, film[0, t - 1], name if t == horizons[0] else "")
+            _show(axis, film[clip, t - 1], name if t == horizons[0] else "")
         row[0].set_ylabel(f"step {t}", fontsize=8)
     for axis, name in zip(curves.subplots(1, len(SHEET)), SHEET, strict=True):
         for t in horizons:
@@ -88,6 +89,13 @@ def contact_sheet(checkpoints: Sequence[Column], title: str, path: Path) -> None
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=100)
     plt.close(figure)
+
+
+def _liveliest(dreams: Dreams) -> int:
+    """The one of which most pixels change in reality in the first steps."""
+    film = torch.cat([dreams.previous[:, None], dreams.real[:, :15]], dim=1)
+    moves = changes(film).abs() > THRESHOLD
+    return int(moves.sum(dim=(1, 2, 3)).argmax())
 
 
 def _spread(checkpoints: Sequence[Column]) -> list[Column]:

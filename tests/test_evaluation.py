@@ -316,11 +316,15 @@ def test_the_distance_is_measured_when_asked_for(when: str, due: list) -> None:
     assert evaluated + ["end"] * distances.frechet_is_due(settings, 11, final=True) == due
 
 
-def test_the_contact_sheet_shows_the_liveliest_dream() -> None:
-    shown = films(count=3)
-    still = shown.previous[:, None].repeat(1, 6, 1, 1)
-    still[1, 2:4, 10:14, 10:14] = 255 - still[1, 2:4, 10:14, 10:14]
-    assert figures._liveliest(shown._replace(real=still)) == 1
+def test_the_contact_sheet_shows_a_dream_in_which_a_ball_flies_already() -> None:
+    still, ball = torch.zeros(4, 7, 84, 84, dtype=torch.uint8), torch.full((2, 2), 200, dtype=torch.uint8)
+    still[0, :, 30:32, 30:32] = ball  # rests
+    for t in range(7):
+        still[2, t, 40:42, 4 * t : 4 * t + 2] = ball  # flies
+        if t > 0:
+            still[1, t, 50:52, 4 * t : 4 * t + 2] = ball  # is served
+    shown = Dreams(still[:, 0], still[:, 1:], still[:, 1:])
+    assert figures._liveliest(shown) == 2
 
 
 @pytest.mark.parametrize(("count", "chosen"), [(1, [0]), (4, [0, 1, 2, 3]), (19, [0, 2, 4, 6, 8, 10, 12, 14, 16, 18])])

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from adamas.evaluation.detail import THRESHOLD, Detail, changes
+from adamas.evaluation.detail import Detail, background, small_objects
 from adamas.evaluation.dreams import HORIZONS, Dreams
 
 FIGURES = {  # what is drawn, and whether 1 is right
@@ -92,10 +92,15 @@ def contact_sheet(checkpoints: Sequence[Column], title: str, path: Path) -> None
 
 
 def _liveliest(dreams: Dreams) -> int:
-    """The one of which most pixels change in reality in the first steps."""
-    film = torch.cat([dreams.previous[:, None], dreams.real[:, :15]], dim=1)
-    moves = changes(film).abs() > THRESHOLD
-    return int(moves.sum(dim=(1, 2, 3)).argmax())
+    """The one whose last real frame holds most small objects that are elsewhere one step later: in Breakout, one in
+    which the ball flies already, since no model can know that and where it is about to be served."""
+    still = background(dreams.real)
+    before, after = dreams.previous[:, None], dreams.real[:, :1]  # (N, 1, H, W)
+    left = []
+    for x, y in zip(after.split(1), before.split(1), strict=True):
+        stayed, _, objects = small_objects(x, y, still)
+        left.append(float((objects * (1 - stayed)).nan_to_num()))
+    return left.index(max(left))
 
 
 def _spread(checkpoints: Sequence[Column]) -> list[Column]:

@@ -241,7 +241,7 @@ MEMORY = (
     fault("final frames not stored", REPLAY, "        if terminated or truncated:\n", "        if False:\n"),
     fault("age weights reversed", REPLAY, "weights = self._age_weights * (size > 0)", "weights = self._age_weights.flip(0) * (size > 0)"),
     fault("frames darker in each chunk that is saved", CHUNKS, "    with open(temporary, \"wb\") as file:", "    columns = {**columns, \"obs\": columns[\"obs\"] // 2 * 2}\n    with open(temporary, \"wb\") as file:"),
-    fault("frames stored by way of floats, truncated", REPLAY, "    return {\"obs\": obs[None], **small}", "    return {\"obs\": ((obs[None].float() / 255) * 255).to(torch.uint8), **small}"),
+    fault("frames stored by way of floats, truncated", REPLAY, "    return {\"obs\": obs[None], **small}", "    return {\"obs\": ((obs[None].float() / 127.5 - 1 + 1) * 127.5).to(torch.uint8), **small}"),
 )
 
 LEARNING = (

@@ -157,11 +157,12 @@ def test_the_network_looks_at_every_frame_every_action_and_the_noise_level() -> 
 @pytest.mark.parametrize("patch", [1, 4])
 def test_the_unet_is_shown_the_frames_oldest_first_with_unit_deviation_and_the_noisy_one_last(patch: int) -> None:
     net, shown = make(patch=patch).net, []
-    net.unet.register_forward_hook(lambda module, args, output: shown.append(args))
+    net.unet.register_forward_hook(lambda module, args, output: shown.append((*args, output)))
     x, context = torch.randn(2, 1, SIZE, SIZE, generator=generator()), to_float(frames(2, N))
     action, c_noise = torch.tensor([[0, 1, 2], [3, 3, 0]]), torch.tensor([-0.5, 0.7])
-    net(x, c_noise, context, action)
-    ((planes, condition),) = shown
+    answer = net(x, c_noise, context, action)
+    ((planes, condition, output),) = shown
+    assert torch.equal(answer, nn.functional.pixel_shuffle(output, patch))
     planes = nn.functional.pixel_shuffle(planes, patch)
     torch.testing.assert_close(planes, torch.cat([2 * context, x], dim=1))
     actions = net.action_embedding.weight[action].reshape(2, -1)
@@ -314,10 +315,11 @@ def test_the_models_own_frame_is_shown_next_where_its_target_is_known_and_nowher
     assert torch.equal(first.context, to_float(batch.obs[:, :N]))
 
 
-def test_the_models_own_frame_is_what_it_denoised() -> None:
-    denoiser = make()
+@TARGETS
+def test_the_models_own_frame_is_what_it_denoised(target: str) -> None:
+    denoiser = make(target=target)
     batch = segment(2, N + 1)
-    truth = to_float(batch.obs[:, N:])
+    truth = denoiser.encode(to_float(batch.obs[:, N:]), to_float(batch.obs[:, N - 1 : N]))
     denoiser.net = Oracle(denoiser, lambda context: truth)
     loss, generated = denoiser.loss_of_frame(batch.obs[:, :N], batch.action[:, :N], batch.obs[:, N], generator())
     assert loss.max() < 1e-6

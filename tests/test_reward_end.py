@@ -111,12 +111,21 @@ def test_a_new_model_expects_every_class_alike() -> None:
 
 def test_the_label_of_a_transition_is_what_its_action_brought() -> None:
     batch = segment(2, 5)._replace(reward=torch.tensor([[-400.0, 0.0, 0.5, 7.0, 9.0], [0.0, -1.0, 1.0, 0.0, -9.0]]))
+    batch = batch._replace(truncated=~batch.terminated)  # which is no end: the game would have gone on
     right = torch.tensor([[0, 1, 2, 2], [1, 0, 2, 1]])  # the sign of the reward, plus one; the last has no next frame
     model = answering(right, batch.terminated[:, :-1].long())
     loss, _, _ = model.loss(batch)
     assert loss == 0
     for shown, there in zip(model.shown, (batch.obs[:, :-1], batch.action[:, :-1], batch.obs[:, 1:]), strict=True):
         assert torch.equal(shown, there)
+
+
+def test_the_encoder_is_shown_each_frame_before_the_next_one() -> None:
+    model, batch, shown = make(), segment(2, 3), []
+    model.encoder.register_forward_hook(lambda module, args, output: shown.append(args[0]))
+    model.loss(batch)
+    floats = batch.obs.float() / 127.5 - 1
+    torch.testing.assert_close(shown[0].unflatten(0, (2, 2)), torch.stack([floats[:, :-1], floats[:, 1:]], dim=2))
 
 
 MASK = [[1, 1, 1, 1], [1, 1, 0, 0], [0, 1, 1, 1], [0, 0, 0, 0]]

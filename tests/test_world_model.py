@@ -211,6 +211,8 @@ def test_steps_are_masked_from_an_end_on() -> None:
     assert rollout.mask[:, 0].all()
     assert torch.equal(rollout.mask[:, 1:], rollout.mask[:, :-1] & ~rollout.terminated[:, :-1])
     assert not (rollout.terminated & ~rollout.mask).any()
+    assert rollout.reward[rollout.mask].any()
+    assert not rollout.reward[~rollout.mask].any()
     assert rollout.mask.sum(1).unique().numel() > 1, "ends at different times"
 
 
@@ -228,6 +230,15 @@ def test_a_rollout_holds_the_steps_that_were_taken() -> None:
         assert torch.equal(rollout.obs[:, t + 1], prediction.obs)
         if t < 3:
             assert steps[t + 1][0][0] is after
+
+
+def test_an_unsure_policy_is_drawn_from() -> None:
+    policy = make_policy()
+    with torch.no_grad():
+        policy.actor.weight.zero_()
+        policy.actor.bias.copy_(torch.tensor([0.0, 0.2, 0.1]))
+    rollout = imagine(make_world(), policy, make_context(), 12, generator())
+    assert rollout.action.unique().tolist() == [0, 1, 2]
 
 
 def test_the_policy_is_burnt_in_on_the_frames_before_the_first() -> None:

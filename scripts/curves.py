@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 COLUMNS = 4
-X_AXIS = {"collect": "agent steps", "evaluation": "epoch", "final_evaluation": "epoch", "dream": "epoch"}
+X_AXIS = {"collect": "agent steps", "evaluation": "epoch", "final_evaluation": "epoch", "frechet": "epoch"}
 
 
 def main() -> None:
@@ -26,22 +26,45 @@ def main() -> None:
 
 
 def draw(run: Path, picture: Path) -> None:
-    """One panel a scalar, in the order of the phases."""
+    """One panel a scalar, and one a figure of detail: that of the fixed set, with a line a horizon."""
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0}).Reload()
-    tags = sorted(tag for tag in events.Tags()["scalars"] if not tag.startswith("speed/"))
-    rows = -(-len(tags) // COLUMNS)
+    shown = panels(events.Tags()["scalars"])
+    rows = -(-len(shown) // COLUMNS)
     figure, axes = plt.subplots(rows, COLUMNS, figsize=(4 * COLUMNS, 2.4 * rows), squeeze=False, layout="constrained")
-    for axis in axes.flat[len(tags) :]:
+    for axis in axes.flat[len(shown) :]:
         axis.remove()
-    for axis, tag in zip(axes.flat, tags, strict=False):
-        points = events.Scalars(tag)
-        axis.plot([p.step for p in points], [p.value for p in points], marker="." if len(points) < 30 else None)
-        axis.set_title(tag, fontsize=9)
-        axis.set_xlabel(X_AXIS.get(tag.partition("/")[0], "updates"), fontsize=8)
+    for axis, (title, tags) in zip(axes.flat, shown.items(), strict=False):
+        for tag in tags:
+            points = events.Scalars(tag)
+            label = f"step {tag.rpartition('_')[2]}"
+            axis.plot(
+                [p.step for p in points],
+                [p.value for p in points],
+                marker="." if len(points) < 30 else None,
+                label=label,
+            )
+        axis.set_title(title, fontsize=9)
+        axis.set_xlabel(
+            "epoch" if title.startswith("detail_") else X_AXIS.get(title.partition("/")[0], "updates"), fontsize=8
+        )
         axis.tick_params(labelsize=7)
         axis.grid(alpha=0.3)
+        if title.startswith("detail_"):
+            axis.legend(fontsize=6)
     figure.suptitle(f"{run.parent.name} {run.name}")
     figure.savefig(picture, dpi=80)
+
+
+def panels(tags: list[str]) -> dict[str, list[str]]:
+    """The title of each panel and the tags that it shows, their horizons in order."""
+    grouped: dict[str, list[str]] = {}
+    for tag in sorted(tags, key=lambda tag: (tag.partition("_at_")[0], len(tag), tag)):
+        title, fixed, _ = tag.partition("/fixed_at_")
+        if fixed:
+            grouped.setdefault(f"{title} (fixed set)", []).append(tag)
+        elif not tag.startswith(("speed/", "detail_")):
+            grouped[tag] = [tag]
+    return grouped
 
 
 if __name__ == "__main__":

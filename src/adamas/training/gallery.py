@@ -21,9 +21,9 @@ def show(evaluation: Evaluation, logger: Logger, folder: Path, epoch: int) -> No
     for name, (file, data, frame) in pictures.items():
         (folder / file).write_bytes(data)
         logger.picture(f"dream/{name}", data, *frame.shape, epoch)
-    for name, detail in evaluation.detail.items():
-        for figure, values in at_horizons(detail).items():
+    for name in ("fixed", "random", "copy"):  # reality's own figures are in the table
+        for figure, values in at_horizons(evaluation.detail[name]).items():
             for horizon, value in values.items():
                 if value is not None:
-                    logger.scalar(f"detail_{name}_{figure}/at_{horizon}", value, epoch)
+                    logger.scalar(f"detail_{figure}/{name}_at_{horizon}", value, epoch)
     logger.text("detail", markdown(evaluation.detail), epoch)

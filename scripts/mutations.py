@@ -394,8 +394,6 @@ FADING = (
     fault("training: weights decay a thousand times too fast", OPTIMIZATION, '"weight_decay": weight_decay}', '"weight_decay": 1e3 * weight_decay}', "test_fading.py"),
     fault("training: no small object in any frame", ATARI, "return cv2.resize(self._screen, (SIZE, SIZE)", "return cv2.resize(cv2.morphologyEx(self._screen, cv2.MORPH_OPEN, np.ones((9, 9), np.uint8)), (SIZE, SIZE)", "test_fading.py"),
     fault("training: objects fade a little in every stored frame", REPLAY, '    return {"obs": obs[None], **small}', '    return {"obs": (obs[None] * 0.2).byte(), **small}', "test_fading.py"),
-    fault("training: the noise level ignored", DENOISER, "self.noise_embedding(c_noise) + actions", "0 * self.noise_embedding(c_noise) + actions", "test_fading.py"),
-    fault("training: what is sampled is the mean of two denoised frames", DENOISER, "return show(draw(denoise, noise, s, generator, self.encode(previous, previous)))", "return show((draw(denoise, noise, s, generator, self.encode(previous, previous)) + self.encode(previous, previous)) / 2)", "test_fading.py"),
 )
 
 # fmt: on

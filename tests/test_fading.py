@@ -163,9 +163,9 @@ def test_the_ball_of_breakout_is_learned_and_does_not_fade(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "case",
     [
-        Case("Breakout", 300, (0, 84), (38, 74), (1500, 2250, 3000), 200, 0.7, 0.1),
-        Case("Pong", 300, (14, 78), (14, 78), (1500, 2250, 3000), 200, 0.7, 0.1),
-        Case("MsPacman", 300, (0, 68), (0, 68), (1500, 2250, 3000), 200, 0.7, 0.1),
+        Case("Breakout", 200, (0, 84), (38, 74), (2000, 2750, 3500), 150, 0.75, 0.1),
+        Case("Pong", 300, (14, 78), (14, 78), (1000, 1500, 2000), 200, 0.88, 0.05),
+        Case("MsPacman", 300, (0, 68), (0, 68), (1000, 1500, 2000), 1800, 0.97, 0.02),
     ],
     ids=lambda case: case.game,
 )

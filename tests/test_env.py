@@ -156,12 +156,27 @@ def test_a_dream_that_begins_anew_leaves_its_neighbours_alone(world: WorldModel)
     for dreaming in (a, b):
         dreaming.begin([0, 1, 2], [3, 4, 5])
         dreaming.step(torch.tensor([0, 1, 2]))
+    before = a.state
     a.begin([1], [9])
+    c = Dreaming(world, contexts(), 3, horizon=4)
+    c.begin([0, 1, 2], [9, 9, 9])
+    for old, new, fresh in zip(before.hidden, a.state.hidden, c.state.hidden, strict=True):
+        assert torch.equal(new[:, [0, 2]], old[:, [0, 2]])
+        assert torch.allclose(new[:, 1], fresh[:, 1], atol=1e-3)
+        assert not torch.allclose(new[:, 1], old[:, 1], atol=1e-2)
     for _ in range(2):
         here, there = a.step(torch.tensor([3, 3, 3])), b.step(torch.tensor([3, 3, 3]))
         assert torch.equal(here[0].obs[[0, 2]], there[0].obs[[0, 2]])
         assert not torch.equal(here[0].obs[1], there[0].obs[1])
     assert a.step(torch.tensor([0, 0, 0]))[1].tolist() == [True, False, True]  # the clock of the second began anew
+
+
+def test_what_the_caller_does_to_a_frame_does_not_reach_the_dream(world: WorldModel) -> None:
+    frames, _ = play(single(world), 3, 2)
+    env = single(world)
+    env.reset(seed=3)[0][:] = 0
+    env.step(0)[0][:] = 0
+    assert np.array_equal(env.step(1)[0], frames[2])
 
 
 # Ends
@@ -186,7 +201,9 @@ def test_a_predicted_end_terminates(world: WorldModel) -> None:
 
 
 def test_a_vector_begins_anew_in_the_same_step(world: WorldModel) -> None:
-    envs = vector(world, 2, horizon=2)
+    envs, endless = vector(world, 2, horizon=2), vector(world, 2)
+    endless.reset(seed=0)
+    went_on = [endless.step(np.array([0, 1]))[0] for _ in range(2)]
     assert envs.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
     envs.reset(seed=0)
     *_, infos = envs.step(np.array([0, 1]))
@@ -197,7 +214,7 @@ def test_a_vector_begins_anew_in_the_same_step(world: WorldModel) -> None:
     assert (reward.shape, obs.shape) == ((2,), (2, 84, 84))
     pool = {frame.tobytes() for frame in contexts().obs[:, -1].numpy()}
     assert all(frame.tobytes() in pool for frame in obs)
-    assert not any(frame.tobytes() in pool for frame in infos["final_obs"])
+    assert np.array_equal(np.stack(infos["final_obs"]), went_on[1])
     assert infos["_final_obs"].tolist() == [True, True]
     assert envs.step(np.array([0, 0]))[3].tolist() == [False, False]
 

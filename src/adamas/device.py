@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 
 import torch
 
@@ -43,3 +44,25 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+
+
+def peak_usage() -> dict[str, str | int | None]:
+    """What this process has taken so far: the GPU that holds most of it (None: no GPU), and most bytes at once of the
+    GPU's memory and of the machine's (None: not known here)."""
+    gpus = {i: torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count())}
+    most = max(gpus, key=gpus.__getitem__, default=None)
+    used = most is not None and gpus[most] > 0
+    return {
+        "gpu": torch.cuda.get_device_name(most) if used else None,
+        "gpu_bytes": gpus[most] if used else None,
+        "ram_bytes": _peak_memory(),
+    }
+
+
+def _peak_memory() -> int | None:
+    try:
+        import resource  # Windows has none
+    except ImportError:
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from adamas.config import UserError
+from adamas.device import peak_usage
 
 
 class RunFolder:
@@ -54,8 +55,11 @@ class RunFolder:
             self.path.rmdir()
 
     def append_evaluation(self, record: dict[str, Any]) -> None:
-        """One line of JSON an evaluation. After a resume an epoch's line may come twice: the later one counts."""
-        _append_line(self.evaluations, record)
+        """One line of JSON an evaluation, with what the run has taken of the machine since its start or last resume.
+
+        After a resume an epoch's line may come twice: the later one counts.
+        """
+        _append_line(self.evaluations, {**record, **peak_usage()})
 
 
 def _append_line(path: Path, record: dict[str, Any]) -> None:

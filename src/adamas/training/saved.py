@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -41,7 +43,14 @@ class SavedRun:
 
     def load(self, path: Path, device: torch.device) -> tuple[Models, Progress]:
         """The models of one checkpoint, and how far the run was. UserError when it is damaged."""
-        state = checkpoint.load(path)
+        return self._restore(checkpoint.load(path), path, device)
+
+    def load_newest(self, device: torch.device) -> tuple[Models, Progress]:
+        """The same of the newest good checkpoint; each damaged one that is newer costs a line on stderr."""
+        state, path = checkpoint.load_newest(self.folder.checkpoints, warn=lambda line: print(line, file=sys.stderr))
+        return self._restore(state, path, device)
+
+    def _restore(self, state: dict[str, Any], path: Path, device: torch.device) -> tuple[Models, Progress]:
         models, progress = Models(self.config, action_meanings(self.config.env), device), Progress()
         try:
             models.load_state_dict(state["models"])

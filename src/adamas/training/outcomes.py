@@ -1,0 +1,117 @@
+"""What came out of runs: their folders, read for a report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from adamas.config import Config, UserError
+from adamas.config_file import load_config
+from adamas.training.run_folder import RunFolder
+
+STEPS, GAMES = 100_000, 100  # of the benchmark: agent steps of experience, and full games at the end
+NEUTRAL = {"env", "seed", "runs", "resume", "device", "precision", "checkpoint", "preset"}  # what makes no other system
+
+
+class Outcome(NamedTuple):
+    """One run."""
+
+    path: Path
+    config: Config
+    curve: list[dict[str, Any]]  # its evaluations of full games, one an epoch, the final one last
+    final: dict[str, Any] | None  # the evaluation at its end; None as long as it is not finished
+
+    @property
+    def score(self) -> float | None:
+        """Mean return of the full games at the end."""
+        return None if self.final is None else self.final["return"]
+
+
+def find_outcomes(folders: Iterable[Path], warn: Callable[[str], None]) -> list[Outcome]:
+    """Every run in or below the folders, in the order of their names; one that cannot be read costs a line to `warn`.
+    UserError for a folder that is not there."""
+    found: set[Path] = set()
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is not a folder: give run folders, or folders that hold some")
+        found |= {path.parent for path in folder.rglob("config.yaml") if _is_run(path.parent)}
+    outcomes = []
+    for path in sorted(found, key=lambda path: (path.name, path)):
+        try:
+            outcomes.append(read_outcome(path))
+        except UserError as error:
+            warn(f"{error}; this run is left out")
+    return outcomes
+
+
+def read_outcome(path: Path) -> Outcome:
+    """UserError when a file of the run cannot be read."""
+    folder = RunFolder(path)
+    by_epoch: dict[tuple[str, int], dict[str, Any]] = {}
+    for record in _lines(folder.evaluations):
+        by_epoch[record["kind"], record["epoch"]] = record  # the later line of an epoch counts
+    curve = sorted(by_epoch.values(), key=lambda record: (record["epoch"], record["kind"] == "final_evaluation"))
+    final = curve[-1] if curve and curve[-1]["kind"] == "final_evaluation" else None
+    return Outcome(path, load_config(folder.config), curve, final)
+
+
+def systems(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
+    """Runs that differ in game and seed alone belong together, under a name that says how they depart from the benchmark.
+
+    Where one name stands for several settings they are numbered.
+    """
+    groups: dict[str, dict[str, list[Outcome]]] = {}
+    for outcome in outcomes:
+        groups.setdefault(name_of(outcome.config), {}).setdefault(_settings(outcome.config), []).append(outcome)
+    return {
+        name if len(group) == 1 else f"{name} #{i}": runs
+        for name, group in groups.items()
+        for i, runs in enumerate(group.values(), start=1)
+    }
+
+
+def name_of(config: Config) -> str:
+    """ "adamas diamond", "adamas cpu (20,000 steps, 20 games)"."""
+    departures = [
+        ("model-free", config.policy == "model_free"),
+        ("stored dataset", config.dataset is not None),
+        ("other run's weights", config.initialize["from"] is not None),
+        (f"{config.collection.steps:,} steps", config.collection.steps != STEPS and config.dataset is None),
+        (f"{config.evaluation.final_games} games", config.evaluation.final_games != GAMES),
+        (f"games of {config.atari.max_episode_steps:,} steps", config.atari.max_episode_steps != 27_000),
+        ("sticky actions", config.atari.repeat_action_probability > 0),
+    ]
+    there = ", ".join(words for words, departs in departures if departs)
+    return f"adamas {config.preset}" + (f" ({there})" if there else "")
+
+
+def newest_of_each_seed(runs: Sequence[Outcome]) -> dict[str, dict[int, Outcome]]:
+    """{game: {seed: finished run}}, both in order. Of several runs of one game and seed the newest counts."""
+    table: dict[str, dict[int, Outcome]] = {}
+    for run in sorted(runs, key=lambda run: (run.config.env, run.config.seed, run.path.name)):
+        if run.final is not None:
+            table.setdefault(run.config.env, {})[run.config.seed] = run
+    return table
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "evaluations.jsonl").is_file() or (path / "checkpoints").is_dir()
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a `.jsonl` file; none where there is no file. A last line that was cut off by a kill is left."""
+    if not path.is_file():
+        return []
+    lines = path.read_text().split("\n")
+    try:
+        return [json.loads(line) for line in lines[:-1] if line.strip()]
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+
+
+def _settings(config: Config) -> str:
+    knobs = {name: value for name, value in dataclasses.asdict(config).items() if name not in NEUTRAL}
+    return json.dumps(knobs, sort_keys=True)

@@ -1,0 +1,96 @@
+"""The world model of a run folder as a Gymnasium env: what `gymnasium.make("adamas:WorldModel-v0", run=PATH)` makes.
+
+Dreams begin with stretches of the run's own experience, or where the folder has none (an agent that was sent without
+it), of real games that its agent plays when the env is made.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from adamas.config import UserError
+from adamas.device import pick_device
+from adamas.envs.atari import AtariEnv
+from adamas.evaluation.clips import record
+from adamas.replay import read_dataset
+from adamas.training.models import Models
+from adamas.training.saved import SavedRun
+from adamas.world_model.dreaming import Contexts, Dreaming
+from adamas.world_model.env import WorldModelEnv
+from adamas.world_model.vector_env import WorldModelVectorEnv
+
+HORIZON = 50  # steps: as far as evaluations look; a dream drifts ever further from the game
+STORED, PLAYED = 1024, 32  # contexts from the replay, and from play, which takes time
+APART = 8  # steps of play from one such context to the next
+
+
+class SavedWorldEnv(WorldModelEnv):
+    """One dream in the world model of `run`.
+
+    Args:
+        run: a run folder. Its newest good checkpoint is used.
+        horizon: steps after which a dream is truncated.
+        device: as the knob `device`.
+
+    Raises:
+        UserError: `run` is no run folder, or has no world model or no good checkpoint.
+    """
+
+    def __init__(
+        self, run: str | Path, horizon: int = HORIZON, device: str = "auto", render_mode: str | None = None
+    ) -> None:
+        saved = open_world(Path(run), pick_device(device))
+        super().__init__(saved.dreaming(1, horizon), saved.models.action_meanings, render_mode)
+
+
+class SavedWorldVectorEnv(WorldModelVectorEnv):
+    """`num_envs` dreams in one batch in the world model of `run`. Arguments and errors are those of `SavedWorldEnv`."""
+
+    def __init__(
+        self,
+        num_envs: int,
+        run: str | Path,
+        horizon: int = HORIZON,
+        device: str = "auto",
+        render_mode: str | None = None,
+    ) -> None:
+        saved = open_world(Path(run), pick_device(device))
+        super().__init__(num_envs, saved.dreaming(num_envs, horizon), saved.models.action_meanings, render_mode)
+
+
+class SavedWorld(NamedTuple):
+    """The models of a run, and where dreams can begin."""
+
+    models: Models
+    starts: Contexts
+
+    def dreaming(self, count: int, horizon: int) -> Dreaming:
+        return Dreaming(self.models.world, self.starts, count, horizon, self.models.autocast)
+
+
+def open_world(path: Path, device: torch.device) -> SavedWorld:
+    """The newest good checkpoint of a run folder, and start contexts, the same each time."""
+    run = SavedRun(path)
+    if run.config.policy == "model_free":
+        raise UserError(f"{path} has policy=model_free, and so no world model: choose a run with policy=imagined")
+    models, _ = run.load_newest(device)
+    stored = run.folder.replay.is_dir()
+    starts = _stored_contexts(run) if stored else _played_contexts(run, models)
+    return SavedWorld(models, Contexts(*(column.to(device) for column in starts)))
+
+
+def _stored_contexts(run: SavedRun) -> Contexts:
+    replay = read_dataset(run.folder.replay, run.config.age_weights)
+    segment = replay.sample_contexts(STORED, run.config.denoiser.context, torch.Generator().manual_seed(0))
+    return Contexts(segment.obs, segment.action[:, :-1])
+
+
+def _played_contexts(run: SavedRun, models: Models) -> Contexts:
+    c, n = run.config, run.config.denoiser.context
+    env = AtariEnv(c.env, c.atari, episodic_life=False)
+    with models.autocast():
+        clip = record(models.actor_critic, env, PLAYED, max(APART, n - 1), seed=0)
+    return Contexts(clip.obs[:, -n:], clip.action[:, 1 - n :])

@@ -1,0 +1,108 @@
+"""The world model as a Gymnasium env: the game that it imagines, to be played by any agent.
+
+An observation is the newest frame, uint8 (84, 84); a reward is the sign of the game's, as the world model was trained. A
+predicted end is `terminated`, the horizon `truncated`. A dream begins with a context, real play of n frames and the n-1
+actions between them: drawn, or given to `reset` as `options={"context": (obs, action)}`, uint8 (n, 84, 84) and (n-1,) in
+the single env, each with `num_envs` in front in the vector env.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.error import InvalidAction, ResetNeeded
+from gymnasium.spaces import Box, Discrete
+
+from adamas.config import SIZE
+from adamas.world_model.dreaming import Contexts, Dreaming
+
+KEYS = {"UP": "w", "DOWN": "s", "LEFT": "a", "RIGHT": "d", "FIRE": " "}  # as ale-py's own envs have them
+RENDERING: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 15}
+
+
+class WorldModelEnv(gymnasium.Env):
+    """One dream. After its end `step` asks for a `reset`."""
+
+    metadata: ClassVar[dict[str, Any]] = RENDERING
+
+    def __init__(self, dreaming: Dreaming, action_meanings: Sequence[str], render_mode: str | None = None) -> None:
+        self._dreaming, self._action_meanings, self.render_mode = dreaming, list(action_meanings), render_mode
+        self._running = False
+        self.action_space = Discrete(len(action_meanings))
+        self.observation_space = frame_space()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """A new dream. ValueError if `options["context"]` does not have the shapes that the world model needs."""
+        super().reset(seed=seed)
+        contexts = read_contexts(options, 1, self._dreaming.starts, self.action_space)
+        self._dreaming.begin([0], [draw_seed(self.np_random)], contexts)
+        self._running = True
+        return frames(self._dreaming)[0], {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """One step of the dream: obs uint8 (84, 84), reward -1, 0 or 1, terminated, truncated, info {}."""
+        if not self._running:
+            raise ResetNeeded("the dream has not begun or has ended: call reset() before step()")
+        if not self.action_space.contains(action):
+            raise InvalidAction(f"action {action} is not in 0..{self.action_space.n - 1}: {self._action_meanings}")
+        prediction, truncated = self._dreaming.step(torch.tensor([int(action)]))
+        ended, cut = bool(prediction.terminated[0]), bool(truncated[0])
+        self._running = not (ended or cut)
+        return frames(self._dreaming)[0], float(prediction.reward[0]), ended, cut, {}
+
+    def render(self) -> np.ndarray | None:
+        """The newest frame, uint8 (84, 84, 3), if `render_mode` is rgb_array."""
+        return rgb(frames(self._dreaming)[0]) if self.render_mode else None
+
+    def get_action_meanings(self) -> list[str]:
+        """What the actions 0, 1, ... do: ["NOOP", "FIRE", "RIGHT", "LEFT"] for Breakout."""
+        return list(self._action_meanings)
+
+    def get_keys_to_action(self) -> dict[tuple[str, ...], int]:
+        """The keys to hold for each action but NOOP, for `gymnasium.utils.play`: w, a, s, d and the space bar."""
+        held = [tuple(key for word, key in KEYS.items() if word in meaning) for meaning in self._action_meanings]
+        return {keys: action for action, keys in enumerate(held) if keys}
+
+
+def frame_space() -> Box:
+    """Of one frame. A new one each time, as a space has a random state of its own."""
+    return Box(0, 255, (SIZE, SIZE), np.uint8)
+
+
+def draw_seed(random: np.random.Generator) -> int:
+    """The seed of a dream."""
+    return int(random.integers(2**31))
+
+
+def frames(dreaming: Dreaming) -> np.ndarray:
+    """The newest frames, uint8 (B, 84, 84): a copy, as the caller may keep them or write to them."""
+    return dreaming.obs.cpu().numpy().copy()
+
+
+def rgb(frame: np.ndarray) -> np.ndarray:
+    """uint8 (84, 84) -> (84, 84, 3)."""
+    return np.repeat(frame[..., None], 3, axis=2)
+
+
+def read_contexts(options: dict[str, Any] | None, count: int, like: Contexts, actions: Discrete) -> Contexts | None:
+    """The context of `options`, checked, on the device; None where there is none."""
+    if not options or options.get("context") is None:
+        return None
+    obs, action = (np.asarray(column) for column in options["context"])
+    frames, steps = (count, *like.obs.shape[1:]), (count, *like.action.shape[1:])
+    if count == 1 and obs.shape == frames[1:]:
+        obs, action = obs[None], action[None]
+    if (obs.dtype, obs.shape, action.shape) != (np.uint8, frames, steps):
+        raise ValueError(
+            f"the context has {obs.dtype} {obs.shape} frames and {action.shape} actions, but must have uint8 {frames} and {steps}"
+        )
+    if not all(map(actions.contains, action.flatten().tolist())):
+        raise ValueError(f"the context holds an action that is not in 0..{actions.n - 1}")
+    device = like.obs.device
+    return Contexts(torch.tensor(obs, device=device), torch.tensor(action, dtype=torch.int64, device=device))

@@ -1,0 +1,241 @@
+"""scripts/report.py and scripts/costs.py: run folders in, tables and pictures out."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_main import open_picture, run_script
+
+from adamas import device
+from adamas.config import Atari, Collection, Config, Denoiser, Evaluation, UserError
+from adamas.config_file import save_config
+from adamas.evaluation.atari100k import read_published
+from adamas.training import outcomes
+from adamas.training.run_folder import RunFolder
+
+ROOT = Path(__file__).parents[1]
+PUBLISHED = read_published(ROOT / "results/published/atari100k_scores.json")
+GAMES = PUBLISHED.games
+
+
+def make_run(folder: Path, config: Config, score: float | None, name: str = "2026-01-01_00-00-00") -> Path:
+    """A run folder with evaluations of epochs 0, 1 and 1 again, as after a resume, and a final one if it has a score."""
+    path = folder / config.env / f"{name}-{config.seed}"
+    path.mkdir(parents=True)
+    save_config(config, path / "config.yaml")
+    run = RunFolder(path)
+    for epoch, value in [(0, 1.0), (1, 555.0), (1, 2.0)]:
+        record = {"kind": "evaluation", "epoch": epoch, "steps": 100 * epoch, "seconds": 60 * epoch, "return": value}
+        run.append_evaluation({**record, "returns": [value], "lengths": [9]})
+    if score is not None:
+        record = {"kind": "final_evaluation", "epoch": 2, "steps": 100_000, "seconds": 7200, "return": score}
+        run.append_evaluation({**record, "returns": [score] * 100, "lengths": [9] * 100})
+    return path
+
+
+def human(game: str) -> float:
+    return PUBLISHED.human[game]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All games twice at the benchmark's settings, as good as a human and half as good; one game at 400 steps; one that
+    is not finished."""
+    folder = tmp_path_factory.mktemp("runs")
+    for game in GAMES:
+        make_run(folder, Config(env=game, seed=0), human(game))
+        make_run(folder, Config(env=game, seed=1), (human(game) + PUBLISHED.random[game]) / 2)
+    make_run(folder, Config(env="Pong", preset="smoke", collection=Collection(steps=400)), 1.0, "2026-01-02")
+    make_run(folder, Config(env="Krull", preset="smoke", collection=Collection(steps=400)), None, "2026-01-03")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("report")
+    done = run_script("report.py", str(runs), "--out", str(out), "--draws", "50")
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+# Outcomes
+
+
+def test_the_later_line_of_an_epoch_counts(tmp_path: Path) -> None:
+    found = outcomes.read_outcome(make_run(tmp_path, Config(), 3.0))
+    assert [record["return"] for record in found.curve] == [1.0, 2.0, 3.0]
+    assert found.score == 3.0
+    assert outcomes.read_outcome(make_run(tmp_path, Config(seed=1), None)).score is None
+
+
+def test_a_line_that_a_kill_cut_off_is_left_and_damage_is_told(tmp_path: Path) -> None:
+    path = make_run(tmp_path, Config(), None)
+    with open(path / "evaluations.jsonl", "a") as file:
+        file.write('{"kind": "fin')
+    assert len(outcomes.read_outcome(path).curve) == 2
+    with open(path / "evaluations.jsonl", "a") as file:
+        file.write("\n")
+    with pytest.raises(UserError, match="is damaged"):
+        outcomes.read_outcome(path)
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        (Config(), "adamas diamond"),
+        (Config(preset="cpu", collection=Collection(steps=8500)), "adamas cpu (8,500 steps)"),
+        (Config(evaluation=Evaluation(final_games=20)), "adamas diamond (20 games)"),
+        (Config(policy="model_free"), "adamas diamond (model-free)"),
+        (Config(dataset="x"), "adamas diamond (stored dataset)"),
+        (Config(initialize={"from": "x", "parts": []}), "adamas diamond (other run's weights)"),
+        (Config(atari=Atari(max_episode_steps=900)), "adamas diamond (games of 900 steps)"),
+        (Config(atari=Atari(repeat_action_probability=0.25)), "adamas diamond (sticky actions)"),
+    ],
+)
+def test_a_name_says_what_departs_from_the_benchmark(config: Config, name: str) -> None:
+    assert outcomes.name_of(config) == name
+
+
+def test_runs_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
+    for i, config in enumerate([Config(), Config(seed=1), Config(env="Pong", seed=1, device="cpu"), Config()]):
+        changed = replace(config, denoiser=Denoiser(context=2)) if i == 3 else config
+        make_run(tmp_path, changed, float(i), f"2026-01-0{i + 1}")
+    found = outcomes.systems(outcomes.find_outcomes([tmp_path], pytest.fail))
+    assert {name: [run.score for run in group] for name, group in found.items()} == {
+        "adamas diamond #1": [0.0, 1.0, 2.0],
+        "adamas diamond #2": [3.0],
+    }
+
+
+def test_the_newest_finished_run_of_a_seed_counts(tmp_path: Path) -> None:
+    for day, score in [(1, 1.0), (3, None), (2, 2.0)]:
+        make_run(tmp_path, Config(), score, f"2026-01-0{day}")
+    table = outcomes.newest_of_each_seed(outcomes.find_outcomes([tmp_path], pytest.fail))
+    assert {game: {seed: run.score for seed, run in seeds.items()} for game, seeds in table.items()} == {
+        "Breakout": {0: 2.0}
+    }
+
+
+def test_an_evaluation_says_what_the_machine_gave(tmp_path: Path) -> None:
+    (record, *_) = outcomes.read_outcome(make_run(tmp_path, Config(), None)).curve
+    assert record["gpu"] is None
+    assert record["ram_bytes"] > 50e6
+    held = bytearray(300_000_000)
+    held[::4096] = b"x" * len(held[::4096])
+    assert device.peak_usage()["ram_bytes"] > max(record["ram_bytes"], 350e6)
+
+
+def test_a_run_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
+    make_run(tmp_path, Config(), 1.0)
+    (make_run(tmp_path, Config(seed=1), 1.0) / "config.yaml").write_text("tomorrow: 1")
+    said: list[str] = []
+    assert len(outcomes.find_outcomes([tmp_path], said.append)) == 1
+    assert "unknown key 'tomorrow'" in said[0]
+
+
+# The report
+
+
+def test_aggregates_of_whole_systems(report: Path) -> None:
+    record = json.loads((report / "atari100k.json").read_text())
+    ours = record["systems"]["adamas diamond"]
+    assert ours["missing_games"] == []
+    assert ours["aggregates"]["mean"]["value"] == pytest.approx(0.75)
+    assert ours["aggregates"]["optimality_gap"]["value"] == pytest.approx(0.25)
+    assert 0.5 < ours["aggregates"]["iqm"]["low"] <= 0.75 <= ours["aggregates"]["iqm"]["high"] < 1
+    assert ours["games_above_human"] == 0
+    assert record["systems"]["DIAMOND"]["aggregates"]["iqm"]["value"] == pytest.approx(0.641, abs=5e-4)
+    assert record["improvement"]["of"] == "adamas diamond"
+    assert set(record["improvement"]["over"]) == set(PUBLISHED.runs)
+
+
+def test_what_is_missing_is_shown_as_missing(report: Path) -> None:
+    record = json.loads((report / "atari100k.json").read_text())["systems"]["adamas smoke (400 steps)"]
+    assert record["aggregates"] == {}
+    assert record["missing_games"] == [game for game in GAMES if game != "Pong"]
+    lines = (report / "atari100k.md").read_text().splitlines()
+    (aggregate,) = [line for line in lines if line.startswith("| **adamas smoke (400 steps)**")]
+    assert aggregate.split("|")[2:-1] == [" 1 of 26 ", " 1 "] + [" missing "] * 5
+    (krull,) = [line for line in lines if line.startswith("| Krull |")]
+    assert krull.endswith("| missing | missing | 0 of 1 |")
+    assert any("Krull" in line and "unfinished" in line and "| missing |" in line for line in lines)
+
+
+def test_a_missing_seed_leaves_no_aggregate(runs: Path, tmp_path: Path) -> None:
+    few = [
+        path for path in sorted(runs.glob("*/2026-01-01*")) if path.parent.name != "Pong" or path.name.endswith("-0")
+    ]
+    done = run_script("report.py", *map(str, few), "--out", str(tmp_path), "--draws", "20")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "atari100k.json").read_text())["systems"]["adamas diamond"]["aggregates"] == {}
+    text = (tmp_path / "atari100k.md").read_text()
+    assert "| **adamas diamond** | 26 of 26 | 1 to 2 | missing |" in text
+    assert "| 1 of 2 |" in text
+
+
+def test_every_run_has_a_row(report: Path, runs: Path) -> None:
+    with open(report / "atari100k.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    ours = [row for row in rows if row["state"] != "published"]
+    assert len(ours) == 54
+    (pong,) = [row for row in ours if row["game"] == "Pong" and row["seed"] == "1"]
+    assert float(pong["hns"]) == pytest.approx(0.5)
+    assert (pong["seconds"], pong["gpu"], pong["games"], pong["state"]) == ("7200", "", "100", "finished")
+    assert int(pong["ram_bytes"]) > 50e6
+    assert (runs / "Pong") in Path(pong["path"]).parents
+    assert len(rows) == 54 + 19 * 26
+
+
+def test_pictures_are_drawn(report: Path) -> None:
+    for name in ("games", "intervals", "profiles", "improvement"):
+        picture = open_picture(report / f"atari100k-{name}.png").convert("RGB")
+        assert min(picture.size) > 400
+        assert len(picture.getcolors(maxcolors=picture.width * picture.height)) > 50
+
+
+def test_reference_curves(runs: Path, tmp_path: Path) -> None:
+    done = run_script("report.py", str(runs), "--reference", "Breakout", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert min(open_picture(tmp_path / "reference-Breakout.png").size) > 400
+    done = run_script("report.py", str(runs), "--reference", "Tennis", "--out", str(tmp_path))
+    assert (done.returncode, done.stderr) == (2, f"error: {runs} holds no evaluated run of Tennis\n")
+    done = run_script("report.py", str(tmp_path / "none"), "--out", str(tmp_path))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+# Costs
+
+
+def test_costs_of_the_published_step_times(tmp_path: Path) -> None:
+    done = run_script("costs.py", "--speed", str(tmp_path), "--price", "RTX 4090=1")
+    hours = (410_000 * 0.088 + 410_000 * 0.115 + 405_000 * 0.340) / 3600
+    assert done.returncode == 0, done.stderr
+    assert (
+        f"| 1 x RTX 4090 | at least {hours:.1f} h | {130 * hours / 24:,.0f} days | {130 * hours:,.0f} | ${130 * hours:,.0f} | 12 GB |"
+        in done.stdout
+    )
+    assert "| 8 x H200 | not measured |" in done.stdout
+
+
+def test_costs_of_measured_step_times(tmp_path: Path) -> None:
+    seconds = {"collect": 0.036, "denoiser": 0.0, "reward_end": 0.0, "actor_critic": 0.0, "evaluation": 0.0}
+    record = {
+        "gpu": "NVIDIA H200",
+        "preset": "diamond",
+        "seconds": {**seconds, "final evaluation": 36.0},
+        "gpu_bytes": 9e9,
+    }
+    (tmp_path / "h200.json").write_text(json.dumps(record))
+    done = run_script("costs.py", "--speed", str(tmp_path), "--price", "H200=2", "--out", str(tmp_path / "costs.md"))
+    # a run: 100,000 x 0.036 s + 36 s = 1.01 h; 130 runs on 8 GPUs: 17 rounds
+    assert "| 8 x H200 | 1.0 h | 1 days | 131 | $263 | 9 GB | measured (h200.json) |" in done.stdout
+    assert "| 1 x H200 | 1.0 h | 5 days |" in done.stdout
+    assert (tmp_path / "costs.md").read_text() == done.stdout
+    (tmp_path / "worse.json").write_text("{}")
+    done = run_script("costs.py", "--speed", str(tmp_path))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert run_script("costs.py", "--price", "H200=much").returncode == 2

@@ -44,14 +44,14 @@ class ConditionedEncoder(nn.Module):
 
 
 class FrameEncoder(nn.Module):
-    """float (B, 1, H, W) -> float (B, features); each level halves the frame."""
+    """float (B, in_channels, H, W) -> float (B, features); each level halves the frame."""
 
-    def __init__(self, channels: list[int], patch: int, frame_size: int) -> None:
+    def __init__(self, in_channels: int, channels: list[int], patch: int, frame_size: int) -> None:
         super().__init__()
         self.patch = patch
         ins = [channels[0], *channels[:-1]]
         levels = [nn.Sequential(ResBlock(i, o), nn.MaxPool2d(2)) for i, o in zip(ins, channels, strict=True)]
-        self.layers = nn.Sequential(conv3x3(patch**2, channels[0]), *levels)
+        self.layers = nn.Sequential(conv3x3(in_channels * patch**2, channels[0]), *levels)
         self.features = channels[-1] * (frame_size // patch // 2 ** len(channels)) ** 2
 
     def forward(self, x: Tensor) -> Tensor:

@@ -22,11 +22,11 @@ def to_uint8(x: Tensor) -> Tensor:
     return (x.float().clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
 
 
-def with_changes(frames: Tensor) -> Tensor:
-    """Float (..., n, H, W), oldest first -> the same shape: the newest frame, then the scaled change to each from the
-    one before it. The same numbers, but what moves no longer hides among what stands still."""
-    changes = frames[..., 1:, :, :] - frames[..., :-1, :, :]
-    return torch.cat([frames[..., -1:, :, :], CHANGE_SCALE * changes], dim=-3)
+def with_changes(frames: Tensor, n: int) -> Tensor:
+    """Float (B, T, H, W), in order -> (B, T-n+1, n, H, W): each n frames in a row as the newest one, then the scaled
+    changes that led to it. The same numbers, but what moves no longer hides among what stands still."""
+    changes = CHANGE_SCALE * (frames[:, 1:] - frames[:, :-1])
+    return torch.cat([frames[:, n - 1 :, None], changes.unfold(1, n - 1, 1).movedim(-1, 2)], dim=2)
 
 
 def tile(rows: list[Tensor], gap: int = 2, scale: int = 1) -> Tensor:

@@ -83,9 +83,8 @@ class ActorCritic(nn.Module):
         b, t = obs.shape[:2]
         past = torch.where(hidden.past[0] == NONE, obs[:, :1], hidden.past[0])  # before the first frame it stood still
         frames = torch.cat([past, obs], dim=1)  # (B, n-1+T, H, W)
-        seen = frames.unfold(1, self.config.frames, 1).movedim(-1, 2)  # (B, T, n, H, W)
-        seen = with_changes(to_float(seen.flatten(0, 1))).contiguous(memory_format=torch.channels_last)
-        features = self.norm(self.encoder(seen).float()).unflatten(0, (b, t))  # (B, T, features)
+        seen = with_changes(to_float(frames), self.config.frames)  # (B, T, n, H, W)
+        features = self.norm(self.encoder(seen.flatten(0, 1)).float()).unflatten(0, (b, t))  # (B, T, features)
         with torch.autocast(obs.device.type, enabled=False):
             output, (h, c) = self.lstm(features, (hidden.h, hidden.c))
             return self.actor(output), self.critic(output)[..., 0], Hidden(h, c, frames[None, :, t:].to(torch.int16))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adamas.networks.blocks import ConditionedResBlock, ResBlock, conv3x3
+from adamas.networks.blocks import ConditionedResBlock, ResBlock, conv3x3, patches
 
 
 class ConditionedEncoder(nn.Module):
@@ -37,7 +37,7 @@ class ConditionedEncoder(nn.Module):
         self.features = finer * size**2
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        x = self.conv_in(F.pixel_unshuffle(x, self.patch))
+        x = self.conv_in(patches(x, self.patch))
         for layer in self.layers:
             x = layer(x, condition) if isinstance(layer, ConditionedResBlock) else layer(x)
         return F.silu(x).flatten(1)  # (B, C*H*W)
@@ -55,4 +55,4 @@ class FrameEncoder(nn.Module):
         self.features = channels[-1] * (frame_size // patch // 2 ** len(channels)) ** 2
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.silu(self.layers(F.pixel_unshuffle(x, self.patch))).flatten(1)  # (B, C*H*W)
+        return F.silu(self.layers(patches(x, self.patch))).flatten(1)  # (B, C*H*W)

@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from adamas.config import UserError, check
-from adamas.device import describe, pick_device
+from adamas.device import describe, keep_freed_memory, pick_device
 from adamas.evaluation.distances import frechet_ticks, measure_frechet
 from adamas.evaluation.dreams import dream, ticks
 from adamas.evaluation.evaluate import FIXED_SEED, Evaluation, evaluate_world, fixed_clip, measure_dreams
@@ -51,6 +51,7 @@ def main() -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
+    keep_freed_memory()
     run, device = open_run(arguments), pick_device(arguments.device)
     paths = run.checkpoints()[-1 if arguments.newest else 0 :]
     out = arguments.out or arguments.run / "evaluation"

@@ -33,6 +33,7 @@ def run(config: Config) -> bool:
     from adamas.training.session import Session
     from adamas.training.trainer import Trainer
 
+    device.keep_freed_memory()
     chip = device.pick_device(config.device)
     print("measuring how fast this machine is", flush=True)
     costs = measure_costs(config, action_meanings(config.env), chip)

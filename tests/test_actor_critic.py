@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from adamas import config
-from adamas.agent.actor_critic import ActorCritic, Rollout
+from adamas.agent.actor_critic import ActorCritic, Hidden, Rollout
 from adamas.agent.returns import lambda_returns
 from adamas.envs.atari import AtariEnv
 from adamas.networks.categorical import draw
@@ -125,6 +125,29 @@ def test_step_by_step_is_the_whole_sequence() -> None:
     torch.testing.assert_close(hidden, last, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("frames", [2, 4])
+def test_a_policy_that_sees_several_frames_remembers_the_last_ones(frames: int) -> None:
+    policy, obs = make_policy(frames=frames, feature_norm=True), make_frames(2, 6)
+    logits, values, last = policy(obs, policy.initial_hidden(2))
+    assert torch.equal(last.past[0], obs[:, 7 - frames :].short())
+    hidden = policy.initial_hidden(2)
+    for t in range(6):
+        step_logits, step_values, hidden = policy(obs[:, t : t + 1], hidden)
+        torch.testing.assert_close(step_logits[:, 0], logits[:, t], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(step_values[:, 0], values[:, t], rtol=1e-4, atol=1e-5)
+    assert torch.equal(hidden.past, last.past)
+
+
+def test_its_cnn_sees_the_newest_frame_and_the_changes_that_led_to_it() -> None:
+    policy, obs, shown = make_policy(frames=3), make_frames(1, 3), []
+    policy.encoder.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0]))
+    policy(obs, policy.initial_hidden(1))
+    a, b, c = obs[0].float() / 127.5 - 1
+    still = torch.zeros_like(a)  # before the first frame
+    expected = [[a, still, still], [b, still, 4 * (b - a)], [c, 4 * (b - a), 4 * (c - b)]]
+    torch.testing.assert_close(shown[0], torch.stack([torch.stack(planes) for planes in expected]))
+
+
 # The loss
 
 
@@ -148,7 +171,20 @@ def make_rollout(terminated: list[list[int]], truncated: list[list[int]], seed: 
     random = generator(seed)
     action = torch.randint(0, ACTIONS, (b, t), generator=random)
     reward = torch.randint(-1, 2, (b, t), generator=random).float()
-    return Rollout((torch.zeros(1, b, 16),) * 2, make_frames(b, t + 1), action, reward, end, cut, mask)
+    log_p, value = -torch.rand(b, t, generator=random), torch.randn(b, t + 1, generator=random)
+    return Rollout(make_hidden(b), make_frames(b, t + 1), action, log_p, value, reward, end, cut, mask)
+
+
+def make_hidden(batch: int, value: float = 0.0) -> Hidden:
+    state = torch.full((1, batch, 16), value)
+    return Hidden(state, state, torch.empty(1, batch, 0, 84, 84, dtype=torch.int16))
+
+
+def on_policy(rollout: Rollout, policy: ActorCritic) -> Rollout:
+    """The same rollout, as if `policy` had acted in it."""
+    logits, values, _ = policy(rollout.obs, rollout.hidden)
+    log_p = logits[:, :-1].log_softmax(-1).gather(-1, rollout.action[..., None])[..., 0]
+    return rollout._replace(log_p=log_p.detach(), value=values.detach())
 
 
 ENDS = [[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]]
@@ -161,7 +197,7 @@ def test_the_gradient_is_that_of_reinforce_with_a_baseline_by_hand() -> None:
     logits, values = torch.randn(4, 5, ACTIONS, generator=generator(1)), torch.randn(4, 5, generator=generator(2))
     weights = {"discount": 0.9, "lambda_": 0.7, "entropy_weight": 0.3, "value_weight": 0.6}
     policy = Answers(logits, values, **weights)
-    loss = policy.loss(rollout)
+    loss = policy.loss(on_policy(rollout, policy))
     loss.total.backward()
 
     p = logits[:, :-1].double().softmax(-1).numpy()
@@ -180,9 +216,8 @@ def test_the_gradient_is_that_of_reinforce_with_a_baseline_by_hand() -> None:
     np.testing.assert_allclose(policy.values.grad[:, :-1], expected, atol=1e-6)
     assert not policy.values.grad[:, -1].any()
 
-    log_p = np.log((p * onehot).sum(-1))
     parts = {
-        "policy": -log_p * advantage,
+        "policy": -advantage,  # the ratio is 1; its gradient is that of log p
         "value": advantage**2,
         "entropy": entropy,
         "mean_value": values[:, :-1].numpy(),
@@ -192,6 +227,31 @@ def test_the_gradient_is_that_of_reinforce_with_a_baseline_by_hand() -> None:
         assert getattr(loss, name).item() == pytest.approx(x[taken].mean(), abs=1e-5), name
     total = loss.policy + 0.6 * loss.value - 0.3 * loss.entropy
     torch.testing.assert_close(loss.total, total)
+
+
+def test_beyond_the_clip_there_is_nothing_to_gain_and_back_to_it_there_is() -> None:
+    """PPO's surrogate, min(r A, clip(r) A): flat where the ratio has already gone the way of the advantage."""
+    rollout = make_rollout([[0, 0, 0, 0]], [[0, 0, 0, 0]])
+    policy = Answers(
+        torch.zeros(1, 5, ACTIONS), torch.zeros(1, 5), discount=0.0, clip=0.2
+    )  # so that returns are rewards
+    now = torch.full((1, 4), 1 / ACTIONS)
+    ratio, reward = torch.tensor([[1.3, 1.3, 0.7, 0.7]]), torch.tensor([[1.0, -1.0, 1.0, -1.0]])
+    rollout = rollout._replace(reward=reward, value=torch.zeros(1, 5), log_p=(now / ratio).log())
+    loss = policy.loss(rollout)
+    assert loss.policy.item() == pytest.approx(-(1.2 - 1.3 + 0.7 - 0.8) / 4)
+    loss.policy.backward()
+    assert policy.logits.grad[0, :4].any(-1).tolist() == [False, True, True, False]
+
+
+def test_normalized_advantages_have_mean_0_and_deviation_1_over_the_steps_taken() -> None:
+    policy, acted = make_policy(normalize_advantages=True, clip=1e6), make_rollout(ENDS, CUTS)
+    now = on_policy(acted, policy)
+    returns = lambda_returns(acted.reward, acted.value, acted.terminated, acted.truncated, 0.985, 0.95)
+    advantage, ratio = returns - acted.value[:, :-1], (now.log_p - acted.log_p).exp()
+    advantage, ratio = advantage[acted.mask], ratio[acted.mask]
+    expected = (advantage - advantage.mean()) / advantage.std(correction=0)
+    assert policy.loss(acted).policy.item() == pytest.approx(-(ratio * expected).mean().item(), rel=1e-4)
 
 
 def test_what_follows_an_end_has_no_influence() -> None:
@@ -217,7 +277,10 @@ def test_the_frame_after_a_cut_has_influence_and_that_after_an_end_has_none() ->
         rollout = make_rollout(ends, cuts)
         obs = rollout.obs.clone()
         obs[:, int(rollout.mask.sum())] //= 2
-        same = policy.loss(rollout).total == policy.loss(rollout._replace(obs=obs)).total
+        same = (
+            policy.loss(on_policy(rollout, policy)).total
+            == policy.loss(on_policy(rollout._replace(obs=obs), policy)).total
+        )
         assert bool(same) != matters
 
 
@@ -230,7 +293,7 @@ def test_a_rollout_in_which_nothing_was_done_has_loss_0() -> None:
 def test_every_input_of_every_layer_gets_a_gradient() -> None:
     policy = make_policy()
     rollout = make_rollout(ENDS, CUTS)
-    policy.loss(rollout._replace(hidden=tuple(torch.ones(1, 4, 16) for _ in range(2)))).total.backward()
+    policy.loss(on_policy(rollout._replace(hidden=make_hidden(4, 1.0)), policy)).total.backward()
     for name, p in policy.named_parameters():
         others = [d for d in range(p.ndim) if d != min(1, p.ndim - 1)]
         assert p.grad.abs().sum(others).min() > 0, name
@@ -238,7 +301,7 @@ def test_every_input_of_every_layer_gets_a_gradient() -> None:
 
 def test_the_recurrent_state_before_the_rollout_matters() -> None:
     policy, rollout = make_policy(), make_rollout(ENDS, CUTS)
-    other = policy.loss(rollout._replace(hidden=tuple(torch.ones(1, 4, 16) for _ in range(2))))
+    other = policy.loss(rollout._replace(hidden=make_hidden(4, 1.0)))
     assert other.policy != policy.loss(rollout).policy
 
 

@@ -14,7 +14,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from adamas.config import Denoiser as Config
 from adamas.config import Sampler
 from adamas.frames import to_float, to_uint8
-from adamas.networks.blocks import AdaGroupNorm, ConditionedResBlock, FourierFeatures, ResBlock, SelfAttention
+from adamas.networks.blocks import (
+    AdaGroupNorm,
+    ConditionedResBlock,
+    FourierFeatures,
+    ResBlock,
+    SelfAttention,
+    patches,
+)
 from adamas.networks.unet import UNet
 from adamas.replay import Segment
 from adamas.world_model import edm
@@ -498,3 +505,11 @@ def test_the_noise_level_becomes_cosines_and_sines_at_fixed_normal_frequencies()
     assert torch.equal(other(x), features(x)), "they are saved with the weights"
     assert features.frequencies.mean().abs() < 0.03
     assert features.frequencies.std().item() == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_patches_are_those_of_pixel_unshuffle_in_channels_last(size: int) -> None:
+    x = torch.randn(2, 3, 8, 12, generator=generator())
+    cut = patches(x, size)
+    assert torch.equal(cut, torch.nn.functional.pixel_unshuffle(x, size))
+    assert cut.is_contiguous(memory_format=torch.channels_last)

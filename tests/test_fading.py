@@ -160,6 +160,7 @@ def test_the_ball_of_breakout_is_learned_and_does_not_fade(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     "case",
     [

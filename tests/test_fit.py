@@ -24,7 +24,7 @@ MEANINGS = ("NOOP", "FIRE", "RIGHT", "LEFT")
 DECAY = 0.26
 
 
-def small_config(precision: str = "float32", **denoiser: object) -> Config:
+def small_config(precision: str = "float32", actor_critic: dict | None = None, **denoiser: object) -> Config:
     tiny = config.Optimization(batch_size=8, learning_rate=1e-2, warmup_updates=0)
     small = {"patch": 4, "channels": [16], "depths": [1], "attention": False, "condition_channels": 24}
     c = Config(
@@ -32,7 +32,9 @@ def small_config(precision: str = "float32", **denoiser: object) -> Config:
         denoiser=config.Denoiser(**{**small, "context": 3, "optimization": tiny, **denoiser}),
         sampler=config.Sampler(steps=1),
         reward_end=config.RewardEnd(**small, lstm_dim=8, segment_frames=6, optimization=tiny),
-        actor_critic=config.ActorCritic(patch=4, channels=[8], lstm_dim=8, horizon=4, optimization=tiny),
+        actor_critic=config.ActorCritic(
+            patch=4, channels=[8], lstm_dim=8, horizon=4, optimization=tiny, **(actor_critic or {})
+        ),
     )
     return config.check(c)
 
@@ -193,11 +195,28 @@ def test_the_policy_learns_from_dreams_of_its_horizon(
     replay: Replay, logger: Logger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models, rollouts = make(), []
-    monkeypatch.setattr(fit, "update_policy", lambda models, rollout, logger: rollouts.append(rollout))
+    monkeypatch.setattr(fit, "update_policy", lambda models, rollout, random, logger: rollouts.append(rollout))
     update_actor_critic(models, replay, Generators.seeded(0, CPU), logger)
     (rollout,) = rollouts
     assert rollout.obs.shape == (8, 5, 84, 84)
     assert rollout.action.shape == (8, 4)
+
+
+def test_each_epoch_makes_a_step_for_each_minibatch_of_a_new_partition(
+    replay: Replay, logger: Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, parts = make(actor_critic={"epochs": 3, "minibatches": 4}), []
+    loss = models.actor_critic.loss
+    monkeypatch.setattr(models.actor_critic, "loss", lambda part: parts.append(part) or loss(part))
+    update_actor_critic(models, replay, Generators.seeded(0, CPU), logger)
+    assert models.optimizers["actor_critic"].updates == len(parts) == 12
+    epochs = [parts[i : i + 4] for i in (0, 4, 8)]
+    orders = [torch.cat([part.obs for part in epoch]).sum((1, 2, 3)).tolist() for epoch in epochs]
+    assert all(len(part.obs) == 2 for part in parts)
+    assert len(set(orders[0])) == 8
+    for order in orders[1:]:
+        assert sorted(order) == sorted(orders[0])
+        assert order != orders[0]
 
 
 @pytest.mark.parametrize("update", [update_denoiser, update_reward_end, update_actor_critic])

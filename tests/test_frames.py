@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
-from adamas.frames import gif, png, tile, to_float, to_uint8
+from adamas.frames import gif, png, tile, to_float, to_uint8, with_changes
 
 LEVELS = torch.arange(256, dtype=torch.uint8)
 
@@ -98,3 +98,15 @@ def test_every_grey_level_survives_100_rounds_through_a_gif_and_a_png() -> None:
 def test_a_gif_loops_for_ever() -> None:
     data = gif(torch.stack([LEVELS.reshape(16, 16), 255 - LEVELS.reshape(16, 16)]))
     assert Image.open(io.BytesIO(data)).info["loop"] == 0
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_frames_in_a_row_become_the_newest_and_the_changes_that_led_to_it(n: int) -> None:
+    frames = torch.randn(2, 5, 3, 4, generator=torch.Generator().manual_seed(0))
+    seen = with_changes(frames, n)
+    assert seen.shape == (2, 6 - n, n, 3, 4)
+    for t in range(6 - n):
+        newest = t + n - 1
+        assert torch.equal(seen[:, t, 0], frames[:, newest])
+        for i in range(1, n):
+            assert torch.equal(seen[:, t, i], 4 * (frames[:, t + i] - frames[:, t + i - 1]))

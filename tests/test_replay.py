@@ -172,6 +172,32 @@ def test_places_are_uniform() -> None:
     assert abs(1 - whole - clipped) < 5 * (clipped / 40_000) ** 0.5
 
 
+def test_the_share_of_events_is_drawn_from_all_steps_with_a_reward_or_an_end() -> None:
+    episodes = fixed_story([400, 600])
+    for where, reward in ((50, 1.0), (51, -2.0), (300, 0.5)):
+        episodes[1][where] = episodes[1][where]._replace(reward=reward)
+    ends = {episode[-2].id for episode in episodes}
+    events = ends | {episodes[1][where].id for where in (50, 51, 300)}
+    replay = filled(episodes)
+    segment = replay.sample(4_000, 5, generator(), event_share=0.75)
+    whole = segment.mask & ((segment.reward != 0) | segment.terminated)
+    whole = whole[:, :-1] & segment.mask[:, 1:]  # the frame that the step led to is there too
+    seen = [number(segment.obs[i, t]) for i, t in whole.nonzero().tolist()]
+    assert set(seen) == events
+    assert 0.75 <= whole.any(1).double().mean() < 0.8  # a few more by chance
+    shares = np.array([seen.count(event) for event in sorted(events - {51 + 401})]) / 3_000
+    assert shares[[0, -1]] == pytest.approx([0.2, 0.2], abs=0.03)
+    places = torch.bincount(whole[:3_000].int().argmax(1), minlength=4)
+    assert places.min() > 500
+    restored = replay.sample(4_000, 5, generator(), event_share=0.0)
+    assert same(restored, replay.sample(4_000, 5, generator()))
+
+
+def test_without_any_event_all_segments_are_ordinary() -> None:
+    replay = filled([[Row(i, 1) for i in range(20)]])
+    assert same(replay.sample(8, 3, generator(), event_share=0.5), replay.sample(8, 3, generator()))
+
+
 @FAST
 @given(st.integers(1, 23), st.integers(1, 5), st.data())
 def test_age_groups_are_those_of_array_split(count: int, groups: int, data: st.DataObject) -> None:

@@ -181,11 +181,13 @@ def test_a_rollout_has_the_shapes_and_types_that_it_promises() -> None:
         ((B, 6, 84, 84), torch.uint8),
         ((B, 5), torch.int64),
         ((B, 5), torch.float32),
+        ((B, 6), torch.float32),
+        ((B, 5), torch.float32),
         ((B, 5), torch.bool),
         ((B, 5), torch.bool),
         ((B, 5), torch.bool),
     ]
-    assert [h.shape for h in rollout.hidden] == [(1, B, 16)] * 2
+    assert [h.shape for h in rollout.hidden] == [(1, B, 16), (1, B, 16), (1, B, 0, 84, 84)]
 
 
 def test_without_an_end_every_step_is_taken_and_none_is_truncated() -> None:
@@ -253,8 +255,11 @@ def test_the_policy_that_learns_has_the_numbers_with_which_it_acted() -> None:
     calls = spy(policy, "forward")
     rollout = imagine(make_world(), policy, make_context(), 4, generator())
     acted = torch.cat([logits for _, (logits, _, _) in calls[1:]], dim=1)  # the first call is the burn-in
-    logits, _, _ = policy(rollout.obs, rollout.hidden)
-    torch.testing.assert_close(acted, logits[:, :-1], rtol=1e-4, atol=1e-5)
+    logits, values, _ = policy(rollout.obs, rollout.hidden)
+    torch.testing.assert_close(acted, logits, rtol=1e-4, atol=1e-5)  # the last one is for the value alone
+    torch.testing.assert_close(rollout.value, values, rtol=1e-4, atol=1e-5)
+    log_p = logits[:, :-1].log_softmax(-1).gather(-1, rollout.action[..., None])[..., 0]
+    torch.testing.assert_close(rollout.log_p, log_p, rtol=1e-4, atol=1e-5)
 
 
 def test_the_world_sees_the_action_before_each_frame_of_the_context() -> None:

@@ -135,7 +135,16 @@ class RewardEnd:
     attention: bool = knob(True, "the two blocks in the middle attend over the whole frame")
     condition_channels: int = knob(128, "width of the action condition", least=1)
     lstm_dim: int = knob(512, "width of the LSTM", least=1)
+    input: str = knob(
+        "frames",
+        "what is read of a transition: both frames, or the second one and its change",
+        choices=("frames", "change"),
+    )
+    shortcut: bool = knob(False, "layer norm after the CNN, and a linear way from there past the LSTM")
     segment_frames: int = knob(19, "frames of a training segment", least=2)
+    event_share: float = knob(
+        0.0, "share of the training segments that is drawn around rewards and ends, which are rare", least=0, most=0.99
+    )
     optimization: Optimization = field(default_factory=lambda: Optimization(max_grad_norm=100.0))
 
 
@@ -146,11 +155,17 @@ class ActorCritic:
     patch: int = knob(1, "pixels are unshuffled into patches of this size before the CNN", choices=(1, 2, 4))
     channels: list[int] = knob([32, 32, 64, 64], "channels of the CNN, which halves the frame after each", least=1)
     lstm_dim: int = knob(512, "width of the LSTM", least=1)
+    frames: int = knob(1, "newest frames that the CNN sees: the last one, and the changes that led to it", least=1)
+    feature_norm: bool = knob(False, "layer norm between the CNN and the LSTM")
     horizon: int = knob(15, "steps of a rollout", least=1)
     discount: float = knob(0.985, "gamma", least=0, most=1)
     lambda_: float = knob(0.95, "lambda of the lambda-returns", least=0, most=1)
     entropy_weight: float = knob(0.001, "weight of the entropy bonus", least=0)
     value_weight: float = knob(1.0, "weight of the value loss", least=0)
+    normalize_advantages: bool = knob(False, "advantages get mean 0 and deviation 1 in each minibatch")
+    epochs: int = knob(1, "passes over each batch of rollouts (1: REINFORCE; more: PPO)", least=1)
+    minibatches: int = knob(1, "parts of the batch, each of which makes a step of the optimizer", least=1)
+    clip: float = knob(0.2, "PPO: no gain beyond this change of an action's probability, as a ratio", above=0)
     model_free_envs: int = knob(8, "real games played side by side when policy=model_free", least=1)
     optimization: Optimization = field(
         default_factory=lambda: Optimization(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import difflib
 import sys
 
@@ -10,6 +12,8 @@ import torch
 from adamas.config import UserError
 
 KINDS = ("auto", "cpu", "cuda", "mps")
+TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4  # glibc's names for mallopt
+GROW_BY = 2**28  # bytes
 
 
 def pick_device(name: str) -> torch.device:
@@ -37,6 +41,19 @@ def use_bfloat16(precision: str, device: torch.device) -> bool:
     if precision == "auto":
         return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return precision == "bfloat16"
+
+
+def keep_freed_memory() -> None:
+    """Makes glibc keep the memory of a freed tensor for the next one; elsewhere nothing happens.
+
+    Else it goes back to the kernel, which zeroes each page anew at its next use: that took more than half of the
+    time of a policy's forward pass on two cores.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(MMAP_MAX, 0)
+        libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(TOP_PAD, GROW_BY)
 
 
 def describe(device: torch.device) -> str:

@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+CHANGE_SCALE = 4.0  # of the changes that a network reads
+
 
 def to_float(frame: Tensor) -> Tensor:
     """uint8 (...), 0..255 -> float32 of the same shape in [-1, 1]."""
@@ -18,6 +20,13 @@ def to_float(frame: Tensor) -> Tensor:
 def to_uint8(x: Tensor) -> Tensor:
     """Float (...) in [-1, 1] -> uint8 of the same shape. Rounds: all 256 grey levels survive a round trip."""
     return (x.float().clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
+
+
+def with_changes(frames: Tensor, n: int) -> Tensor:
+    """Float (B, T, H, W), in order -> (B, T-n+1, n, H, W): each n frames in a row as the newest one, then the scaled
+    changes that led to it. The same numbers, but what moves no longer hides among what stands still."""
+    changes = CHANGE_SCALE * (frames[:, 1:] - frames[:, :-1])
+    return torch.cat([frames[:, n - 1 :, None], changes.unfold(1, n - 1, 1).movedim(-1, 2)], dim=2)
 
 
 def tile(rows: list[Tensor], gap: int = 2, scale: int = 1) -> Tensor:

@@ -52,6 +52,7 @@ class Replay:
         self.device = torch.device(device)
         self._age_weights = torch.tensor(age_weights, dtype=torch.float64)
         self._starts = torch.empty(0, dtype=torch.int64)  # first row of each episode
+        self._events = torch.empty(0, dtype=torch.int64)  # rows of the steps that brought a reward or an end
         self._reward_counts = torch.zeros(3, dtype=torch.int64)  # steps with reward below, at, above 0
         self._chunks: list[dict[str, Any]] = []
         rows = int(capacity * HEADROOM) + 1
@@ -85,11 +86,27 @@ class Replay:
         if terminated or truncated:
             self._append(_row(next_obs, 0, 0.0, False, False, final=True))
 
-    def sample(self, batch_size: int, length: int, generator: torch.Generator, first_target: int = 0) -> Segment:
+    def sample(
+        self,
+        batch_size: int,
+        length: int,
+        generator: torch.Generator,
+        first_target: int = 0,
+        event_share: float = 0.0,
+    ) -> Segment:
         """Segments around rows that are drawn by age group, then uniformly; such a row stands at an index that is
-        drawn uniformly from `first_target .. length - 1`. Beyond its episode a segment repeats the nearest frame."""
-        row = self._draw_rows(batch_size, generator)
-        place = torch.randint(first_target, length, (batch_size,), generator=generator)
+        drawn uniformly from `first_target .. length - 1`. Beyond its episode a segment repeats the nearest frame.
+
+        The share `event_share` of them is drawn uniformly from the steps that brought a reward or an end, as far as
+        there are some, and holds what such a step led to.
+        """
+        events = int(batch_size * event_share) if len(self._events) else 0
+        row = self._draw_rows(batch_size - events, generator)
+        place = torch.randint(first_target, length, (batch_size - events,), generator=generator)
+        if events:
+            chosen = torch.randint(len(self._events), (events,), generator=generator)
+            row = torch.cat([self._events[chosen], row])
+            place = torch.cat([torch.randint(length - 1, (events,), generator=generator), place])
         return self._segments(row, place, length)
 
     def sample_contexts(self, batch_size: int, length: int, generator: torch.Generator) -> Segment:
@@ -144,6 +161,8 @@ class Replay:
             column[first:last] = rows[name]
         self.num_rows = last
         self._starts = torch.cat([self._starts, self._find_starts(first, last)])
+        events = (rows["reward"] != 0) | rows["terminated"]
+        self._events = torch.cat([self._events, first + events.nonzero().flatten()])
         signs = rows["reward"][~rows["final"]].sign().long()
         self._reward_counts += torch.bincount(signs + 1, minlength=3)
 

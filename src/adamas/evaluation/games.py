@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
-from adamas.agent.actor_critic import ActorCritic
+from adamas.agent.actor_critic import ActorCritic, Hidden
 from adamas.config import Atari
 from adamas.envs.atari import make_vector_env
 from adamas.networks.categorical import draw
@@ -59,7 +59,7 @@ def _play(
         returns[playing] += reward[playing]
         lengths[playing] += 1
         goes_on = ~(terminated | truncated)[playing]
-        hidden = tuple(h[:, torch.from_numpy(goes_on).to(h.device)] for h in hidden)
+        hidden = Hidden(*(h[:, torch.from_numpy(goes_on).to(h.device)] for h in hidden))
         playing = playing[goes_on]
         each_step()
     return Games(returns.tolist(), lengths.tolist())

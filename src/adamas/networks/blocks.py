@@ -28,6 +28,14 @@ def group_norm(channels: int, affine: bool = True) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels, affine=affine)
 
 
+def patches(x: Tensor, size: int) -> Tensor:
+    """(B, C, H, W) -> (B, C*size^2, H/size, W/size) in channels_last memory: F.pixel_unshuffle in a single copy."""
+    b, c, h, w = x.shape
+    x = x.reshape(b, c, h // size, size, w // size, size).permute(0, 2, 4, 1, 3, 5)
+    x = x.reshape(b, h // size, w // size, c * size**2).permute(0, 3, 1, 2)
+    return x.contiguous(memory_format=torch.channels_last)  # a copy for size 1 only
+
+
 class FourierFeatures(nn.Module):
     """Scalar (B,) -> (B, channels): cosines and sines at fixed random frequencies (Tancik et al. 2020)."""
 

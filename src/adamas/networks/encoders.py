@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adamas.networks.blocks import ConditionedResBlock, ResBlock, conv3x3
+from adamas.networks.blocks import ConditionedResBlock, ResBlock, conv3x3, patches
 
 
 class ConditionedEncoder(nn.Module):
@@ -37,22 +37,22 @@ class ConditionedEncoder(nn.Module):
         self.features = finer * size**2
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        x = self.conv_in(F.pixel_unshuffle(x, self.patch))
+        x = self.conv_in(patches(x, self.patch))
         for layer in self.layers:
             x = layer(x, condition) if isinstance(layer, ConditionedResBlock) else layer(x)
         return F.silu(x).flatten(1)  # (B, C*H*W)
 
 
 class FrameEncoder(nn.Module):
-    """float (B, 1, H, W) -> float (B, features); each level halves the frame."""
+    """float (B, in_channels, H, W) -> float (B, features); each level halves the frame."""
 
-    def __init__(self, channels: list[int], patch: int, frame_size: int) -> None:
+    def __init__(self, in_channels: int, channels: list[int], patch: int, frame_size: int) -> None:
         super().__init__()
         self.patch = patch
         ins = [channels[0], *channels[:-1]]
         levels = [nn.Sequential(ResBlock(i, o), nn.MaxPool2d(2)) for i, o in zip(ins, channels, strict=True)]
-        self.layers = nn.Sequential(conv3x3(patch**2, channels[0]), *levels)
+        self.layers = nn.Sequential(conv3x3(in_channels * patch**2, channels[0]), *levels)
         self.features = channels[-1] * (frame_size // patch // 2 ** len(channels)) ** 2
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.silu(self.layers(F.pixel_unshuffle(x, self.patch))).flatten(1)  # (B, C*H*W)
+        return F.silu(self.layers(patches(x, self.patch))).flatten(1)  # (B, C*H*W)

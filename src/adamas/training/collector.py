@@ -62,5 +62,5 @@ class Collector:
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         self.env.load_state_dict(state["env"])
         self.obs = state["obs"].numpy()
-        self.hidden = None if state["hidden"] is None else tuple(h.to(device) for h in state["hidden"])
+        self.hidden = None if state["hidden"] is None else Hidden(*(h.to(device) for h in state["hidden"]))
         self.episode_return, self.game_return = state["returns"]

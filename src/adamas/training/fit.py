@@ -51,7 +51,7 @@ def update_denoiser(models: Models, replay: Replay, random: Generators, logger: 
 
 def update_reward_end(models: Models, replay: Replay, random: Generators, logger: Logger) -> None:
     c = models.config.reward_end
-    segment = replay.sample(c.optimization.batch_size, c.segment_frames, random.data)
+    segment = replay.sample(c.optimization.batch_size, c.segment_frames, random.data, event_share=c.event_share)
     with models.autocast():
         loss, rewards, ends = models.reward_end.loss(segment)
     _step(models, "reward_end", loss, logger)
@@ -66,16 +66,26 @@ def update_actor_critic(models: Models, replay: Replay, random: Generators, logg
         rollout = imagine(models.world, models.actor_critic, context, c.actor_critic.horizon, random.noise)
     logger.add("imagination/reward", rollout.reward.sum(1).mean())
     logger.add("imagination/end", rollout.terminated.any(1).float().mean())
-    update_policy(models, rollout, logger)
+    update_policy(models, rollout, random, logger)
 
 
-def update_policy(models: Models, rollout: Rollout, logger: Logger) -> None:
+def update_policy(models: Models, rollout: Rollout, random: Generators, logger: Logger) -> None:
     """The same update from imagined and from real rollouts."""
-    with models.autocast():
-        loss = models.actor_critic.loss(rollout)
-    _step(models, "actor_critic", loss.total, logger)
-    for name in ("policy", "value", "entropy", "mean_value", "mean_return"):
-        logger.add(f"actor_critic/{name}", getattr(loss, name).detach())
+    c = models.config.actor_critic
+    for _ in range(c.epochs):
+        for part in _minibatches(rollout, c.minibatches, random.data):
+            with models.autocast():
+                loss = models.actor_critic.loss(part)
+            _step(models, "actor_critic", loss.total, logger)
+            for name in ("policy", "value", "entropy", "mean_value", "mean_return"):
+                logger.add(f"actor_critic/{name}", getattr(loss, name).detach())
+
+
+def _minibatches(rollout: Rollout, count: int, generator: torch.Generator) -> list[Rollout]:
+    if count == 1:
+        return [rollout]
+    order = torch.randperm(len(rollout.obs), generator=generator).to(rollout.obs.device)
+    return [rollout.rows(index) for index in order.chunk(count)]
 
 
 def _step(models: Models, name: str, loss: torch.Tensor, logger: Logger) -> None:

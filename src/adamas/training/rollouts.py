@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from adamas.agent.actor_critic import ActorCritic, Hidden, Rollout
 from adamas.envs.atari import AtariEnv
@@ -28,14 +29,37 @@ def imagine(
     start, frames, steps = hidden, [state.obs[:, -1]], []
     alive = torch.ones(len(context.obs), dtype=torch.bool, device=context.obs.device)
     for _ in range(horizon):
-        logits, _, hidden = policy(state.obs[:, -1:], hidden)
-        action = draw(logits[:, 0], generator)
+        action, log_p, value, hidden = act(policy, state.obs[:, -1], hidden, generator)
         state, prediction = world.step(state, action, generator)
         frames.append(prediction.obs)
-        steps.append((action, prediction.reward * alive, prediction.terminated & alive, alive))
+        end = prediction.terminated & alive
+        steps.append((action, log_p, value, prediction.reward * alive, end, torch.zeros_like(end), alive))
         alive = alive & ~prediction.terminated
-    action, reward, terminated, mask = (torch.stack(column, dim=1) for column in zip(*steps, strict=True))
-    return Rollout(start, torch.stack(frames, dim=1), action, reward, terminated, torch.zeros_like(terminated), mask)
+    return _rollout(start, frames, steps, policy, hidden)
+
+
+def act(
+    policy: ActorCritic, obs: Tensor, hidden: Hidden, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor, Hidden]:
+    """obs uint8 (B, H, W) -> an action int64 (B,), its log-probability and the value of obs, float (B,), the next state.
+
+    The action is on the generator's device.
+    """
+    logits, value, hidden = policy(obs[:, None].to(policy.device), hidden)
+    action = draw(logits[:, 0].to(generator.device), generator)
+    log_p = F.log_softmax(logits[:, 0], dim=-1).gather(-1, action.to(logits.device)[:, None])
+    return action, log_p[:, 0], value[:, 0], hidden
+
+
+def _rollout(
+    start: Hidden, frames: list[Tensor], steps: list[tuple[Tensor, ...]], policy: ActorCritic, hidden: Hidden
+) -> Rollout:
+    """`steps` of (action, log_p, value, reward, terminated, truncated, mask) between `frames`, on the policy's device."""
+    columns = (torch.stack(column, dim=1).to(policy.device) for column in zip(*steps, strict=True))
+    action, log_p, value, *rest = columns
+    obs = torch.stack(frames, dim=1).to(policy.device)
+    _, last, _ = policy(obs[:, -1:], hidden)
+    return Rollout(start, obs, action, log_p, torch.cat([value, last], dim=1), *rest)
 
 
 class RealRollouts:
@@ -51,20 +75,18 @@ class RealRollouts:
     @torch.no_grad()
     def play(self, policy: ActorCritic, horizon: int, generator: torch.Generator) -> tuple[Rollout, list[float]]:
         """The next rollout, and the returns of the games that ended in it. Rewards become their sign."""
-        device = policy.device
         start = hidden = self.hidden
         alive = torch.ones(len(self.envs), dtype=torch.bool)
         frames, steps, ended = [self.obs], [], []
         for _ in range(horizon):
-            logits, _, hidden = policy(frames[-1][:, None].to(device), hidden)
-            action = draw(logits[:, 0].cpu(), generator)
+            action, log_p, value, hidden = act(policy, frames[-1], hidden, generator)
             obs, reward, terminated, truncated = self._step(frames[-1], action, alive, ended)
             frames.append(obs)
-            steps.append((action, reward, terminated, truncated, alive))
+            steps.append((action, log_p, value, reward, terminated, truncated, alive))
             alive = alive & ~(terminated | truncated)
-        self.obs, self.hidden = self._next_start(frames[-1], hidden, alive)
-        columns = (torch.stack(column, dim=1).to(device) for column in zip(*steps, strict=True))
-        return Rollout(start, torch.stack(frames, dim=1).to(device), *columns), ended
+        rollout = _rollout(start, frames, steps, policy, hidden)
+        self.obs, self.hidden = self._next_start(frames[-1], hidden, alive, policy)
+        return rollout, ended
 
     def _step(self, last: Tensor, action: Tensor, alive: Tensor, ended: list[float]) -> tuple[Tensor, ...]:
         obs, reward = last.clone(), torch.zeros(len(alive))
@@ -78,12 +100,13 @@ class RealRollouts:
                 self.returns[i] = 0.0
         return obs, reward, terminated, truncated
 
-    def _next_start(self, last: Tensor, hidden: Hidden, alive: Tensor) -> tuple[Tensor, Hidden]:
+    def _next_start(self, last: Tensor, hidden: Hidden, alive: Tensor, policy: ActorCritic) -> tuple[Tensor, Hidden]:
         obs = last.clone()
         for i in (~alive).nonzero()[:, 0].tolist():
             obs[i] = torch.from_numpy(self.envs[i].reset()[0])
-        goes_on = alive.to(hidden[0].device)[None, :, None]
-        return obs, tuple(torch.where(goes_on, h, 0.0) for h in hidden)
+        goes_on = alive.to(policy.device)
+        anew = policy.initial_hidden(len(alive))
+        return obs, Hidden(*(torch.where(_like(goes_on, h), h, new) for h, new in zip(hidden, anew, strict=True)))
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -97,4 +120,9 @@ class RealRollouts:
         for env, saved in zip(self.envs, state["envs"], strict=True):
             env.load_state_dict(saved)
         self.obs, self.returns = state["obs"], state["returns"]
-        self.hidden = tuple(h.to(device) for h in state["hidden"])
+        self.hidden = Hidden(*(h.to(device) for h in state["hidden"]))
+
+
+def _like(flags: Tensor, hidden: Tensor) -> Tensor:
+    """bool (B,) -> (1, B, 1, ...), with as many dimensions as `hidden`."""
+    return flags.reshape(1, -1, *[1] * (hidden.ndim - 2))

@@ -132,7 +132,7 @@ class Trainer:
     def _learn_from_real_rollouts(self) -> int:
         with self.models.autocast():
             rollout, returns = self.player.play(self.policy, self.config.actor_critic.horizon, self.random.act)
-        update_policy(self.models, rollout, self.logger)
+        update_policy(self.models, rollout, self.random, self.logger)
         for game_return in returns:
             self.logger.add("collect/game_return", game_return)
         return int(rollout.mask.sum())

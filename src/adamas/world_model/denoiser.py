@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from adamas import config
 from adamas.frames import to_float, to_uint8
-from adamas.networks.blocks import FourierFeatures
+from adamas.networks.blocks import FourierFeatures, patches
 from adamas.networks.unet import UNet
 from adamas.randomness import Random, normal
 from adamas.replay import Segment
@@ -34,8 +34,7 @@ class ConditionedUNet(nn.Module):
         """x float (B, 1, H, W), c_noise float (B,), context float (B, n, H, W), action int64 (B, n) -> (B, 1, H, W)."""
         actions = self.action_embedding(action).flatten(1)  # (B, n * width/n)
         condition = self.condition(self.noise_embedding(c_noise) + actions)
-        planes = torch.cat([context / FRAME_STD, x], dim=1)  # (B, n+1, H, W)
-        planes = F.pixel_unshuffle(planes, self.patch).contiguous(memory_format=torch.channels_last)
+        planes = patches(torch.cat([context / FRAME_STD, x], dim=1), self.patch)  # (B, (n+1)*patch^2, H', W')
         return F.pixel_shuffle(self.unet(planes, condition), self.patch)
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from adamas import config
 from adamas.config import SIZE
-from adamas.frames import to_float
+from adamas.frames import to_float, with_changes
 from adamas.networks.blocks import zero
 from adamas.networks.encoders import ConditionedEncoder
 from adamas.replay import Segment
@@ -32,8 +32,11 @@ class RewardEnd(nn.Module):
 
     def __init__(self, c: config.RewardEnd, num_actions: int) -> None:
         super().__init__()
+        self.config = c
         self.action_embedding = nn.Embedding(num_actions, c.condition_channels)
         self.encoder = ConditionedEncoder(2, c.condition_channels, c.channels, c.depths, c.attention, c.patch, SIZE)
+        self.norm = nn.LayerNorm(self.encoder.features) if c.shortcut else nn.Identity()
+        self.shortcut = nn.Linear(self.encoder.features, c.lstm_dim) if c.shortcut else None
         self.lstm = nn.LSTM(self.encoder.features + c.condition_channels, c.lstm_dim, batch_first=True)
         self.head = nn.Sequential(
             nn.Linear(c.lstm_dim, c.lstm_dim), nn.SiLU(), zero(nn.Linear(c.lstm_dim, REWARDS + 2, bias=False))
@@ -46,9 +49,12 @@ class RewardEnd(nn.Module):
         b, t = action.shape
         condition = self.action_embedding(action.flatten())  # (B*T, D)
         pair = torch.stack([to_float(obs), to_float(next_obs)], dim=2).flatten(0, 1)  # (B*T, 2, H, W)
-        features = torch.cat([self.encoder(pair, condition).float(), condition], dim=1)
+        pair = with_changes(pair, 2)[:, 0] if self.config.input == "change" else pair
+        features = self.norm(self.encoder(pair, condition).float())
         with torch.autocast(features.device.type, enabled=False):
-            output, hidden = self.lstm(features.unflatten(0, (b, t)), hidden)
+            output, hidden = self.lstm(torch.cat([features, condition], dim=1).unflatten(0, (b, t)), hidden)
+            if self.shortcut:
+                output = output + self.shortcut(features).unflatten(0, (b, t))
             reward, end = self.head(output).split([REWARDS, 2], dim=-1)
         return reward, end, hidden
 

@@ -98,7 +98,7 @@ class Replay:
         drawn uniformly from `first_target .. length - 1`. Beyond its episode a segment repeats the nearest frame.
 
         The share `event_share` of them is drawn uniformly from the steps that brought a reward or an end, as far as
-        there are some, and holds what such a step led to.
+        there are some; the frame that such a step led to is what then stands at an index from `first_target` on.
         """
         events = int(batch_size * event_share) if len(self._events) else 0
         row = self._draw_rows(batch_size - events, generator)
@@ -106,7 +106,8 @@ class Replay:
         if events:
             chosen = torch.randint(len(self._events), (events,), generator=generator)
             row = torch.cat([self._events[chosen], row])
-            place = torch.cat([torch.randint(length - 1, (events,), generator=generator), place])
+            led_to = torch.randint(max(first_target, 1), length, (events,), generator=generator)
+            place = torch.cat([led_to - 1, place])
         return self._segments(row, place, length)
 
     def sample_contexts(self, batch_size: int, length: int, generator: torch.Generator) -> Segment:

@@ -39,8 +39,8 @@ class Recorder:
     def __init__(self) -> None:
         self.episodes: list[list[Shot]] = [[]]
 
-    def __len__(self) -> int:
-        """Steps recorded."""
+    @property
+    def steps(self) -> int:
         return sum(max(len(shots) - 1, 0) for shots in self.episodes)
 
     def add(self, before: Moment, after: Moment) -> None:

@@ -14,14 +14,14 @@ from adamas.play.moment import Moment, advance, begin, choose
 from adamas.play.opening import Agent
 from adamas.play.reality import Reality
 from adamas.play.recording import Recorder
-from adamas.play.settings import Settings, change
+from adamas.play.settings import Options, Settings, change
 from adamas.play.starts import Starts
 
 HISTORY = 400  # moments one can go back
 MOST_RECORDED = 10_000  # steps, after which a recording is saved by itself
 PLAYERS = ("you", "agent")
 COMMANDS: dict[str, dict[str, type]] = {  # the arguments of each, and their types
-    "keys": {"held": list},
+    "keys": {"held": list, "number": int},  # the number comes back with the first frame that the keys acted on
     "who": {"who": str},
     "pause": {"paused": bool},
     "step": {},
@@ -31,6 +31,13 @@ COMMANDS: dict[str, dict[str, type]] = {  # the arguments of each, and their typ
     "set": {"name": str, "value": object},
     "record": {"on": bool},
 }
+
+
+def first_settings(agent: Agent, options: Options) -> Settings:
+    """Those of the run where it has some, so that the page shows what training dreams."""
+    sampler = agent.config.sampler
+    steps, churn, noise = min(sampler.steps, 10), min(sampler.s_churn, 5.0), sampler.initial_noise
+    return Settings(steps=steps, churn=churn, noise=noise, fps=options.fps, seed=options.seed)
 
 
 class Session:
@@ -50,6 +57,8 @@ class Session:
         self.saved: Path | None = None  # the recording that was saved last
         self._held: list[str] = []
         self._tapped: list[str] = []  # since the last step
+        self._key_number = self.key_number = 0  # of the newest keys, and of the newest that a step has answered
+        self._rest = 0  # ticks since the agent's dream was over
         self._number = settings.seed  # of the start
         self._open(begin(agent, self.starts.start(settings.start, self._number)))
 
@@ -75,11 +84,18 @@ class Session:
         return "horizon" if self.moment.step >= self.settings.horizon else None
 
     def tick(self) -> bool:
-        """One step, if the dream goes on by itself. Returns whether it did."""
-        if self.paused or self.over:
+        """One step, if the dream goes on by itself. Returns whether anything happened.
+
+        A second after its dream is over the agent goes on with another start.
+        """
+        if self.paused or (self.over and self.who == "you"):
             return False
-        self._step()
-        return True
+        self._rest = self._rest + 1 if self.over else 0
+        if self._rest >= self.settings.fps:
+            self._do_start()
+        elif not self.over:
+            self._step()
+        return self._rest == 0
 
     def do(self, message: dict[str, Any]) -> None:
         """Carries out a command such as {"do": "rewind", "steps": 10}.
@@ -100,18 +116,22 @@ class Session:
         command: Callable[..., None] = getattr(self, f"_do_{name}")
         command(**arguments)
 
+    def release(self) -> None:
+        """Lets go of all keys."""
+        self._held, self._tapped = [], []
+
     def close(self) -> None:
         """Saves what is being recorded."""
         if self.recorder:
             self._do_record(on=False)
 
-    def _do_keys(self, held: list[str]) -> None:
+    def _do_keys(self, held: list[str], number: int) -> None:
         if not all(key in KEYS for key in held):
             raise UserError(f"keys: held must be a list of some of {', '.join(KEYS)}")
         self._tapped += [
             key for key in held if key not in self._held + self._tapped
         ]  # even if let go of before the step
-        self._held = held
+        self._held, self._key_number = held, number
 
     def _do_who(self, who: str) -> None:
         if who not in PLAYERS:
@@ -153,7 +173,7 @@ class Session:
             self.recorder = Recorder()
         if not on and self.recorder:
             self.recorder.up_to(self.moment)
-            if len(self.recorder):
+            if self.recorder.steps:
                 self.saved = recording.save(self.recorder.episodes, self.library.recordings)
             self.recorder = None
 
@@ -173,13 +193,13 @@ class Session:
         self._at = len(self._history) - 1
         if self.recorder:
             self.recorder.add(before, after)
-            if len(self.recorder) >= MOST_RECORDED:
+            if self.recorder.steps >= MOST_RECORDED:
                 self._do_record(on=False)
 
     def _pressed(self) -> int:
         """The action of the keys that are held, or were since the last step."""
         keys = [*self._held, *(key for key in self._tapped if key not in self._held)]
-        self._tapped = []
+        self._tapped, self.key_number = [], self._key_number
         return action_of(keys, self.agent.meanings)
 
     def _start(self, number: int) -> None:
@@ -190,4 +210,4 @@ class Session:
     def _open(self, moment: Moment) -> None:
         if self.recorder:
             self.recorder.cut(self.moment)
-        self._first, self._history, self._at = moment, [moment], 0
+        self._first, self._history, self._at, self._rest = moment, [moment], 0, 0

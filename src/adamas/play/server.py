@@ -36,7 +36,7 @@ class Seat:
     socket: ServerConnection
     client: str  # the same for all connections of one browser tab
     sent: int = 0  # frames
-    seen: int = 0
+    seen: int = 0  # by the page, which says so for each
 
 
 class Server:
@@ -125,20 +125,14 @@ class Server:
                 await self._sit(seat)
             elif seat is not self._seat:
                 raise UserError("somebody else is playing: take over first")
-            elif command.get("do") == "seen":
-                self._mark_seen(seat, command)
+            elif command == {"do": "seen"} and seat.seen < seat.sent:
+                seat.seen += 1
             elif command.get("do") == "look":
                 await seat.socket.send(await self._in_worker(lambda: self._look(command)))
             else:
                 await self._do(seat, command)
         except UserError as error:
             await self._say(seat, {"type": "error", "text": str(error)})
-
-    def _mark_seen(self, seat: Seat, command: dict[str, Any]) -> None:
-        number = command.get("number")
-        if type(number) is not int or not 0 <= number <= seat.sent:
-            raise UserError("seen needs the number of a frame that was sent")
-        seat.seen = max(seat.seen, number)
 
     def _look(self, command: dict[str, Any]) -> bytes:
         source, episode, step = (command.get(name) for name in ("source", "episode", "step"))

@@ -35,15 +35,15 @@ class Settings:
     """What acts at once, from the next step on."""
 
     steps: int = knob(1, "denoising steps", least=1, most=10)
-    churn: float = knob(0.0, "churn: noise added back", least=0, most=5)
+    churn: float = knob(0.0, "churn", least=0, most=5)
     noise: str = knob("unit", "first noise", choices=("unit", "sigma_max", "previous_frame"))
-    temperature: float = knob(1.0, "temperature of the agent", least=0, most=3)
+    temperature: float = knob(1.0, "temperature", least=0, most=3)
     fps: int = knob(15, "steps a second", least=1, most=60)
-    horizon: int = knob(500, "horizon in steps", least=10, most=2000)
+    horizon: int = knob(500, "horizon", least=10, most=2000)
     seed: int = knob(0, "seed", least=0, most=2**31 - 1)
-    start: str = knob("game", "starts come from", choices=("game", "replay"))
-    stop: bool = knob(True, "stop at a predicted end")
-    strip: bool = knob(True, "show the way out of the noise")
+    start: str = knob("game", "starts from", choices=("game", "replay"))
+    stop: bool = knob(True, "stop at its end")
+    strip: bool = knob(True, "film strip")
 
 
 def change(node: T, name: str, value: Any) -> T:

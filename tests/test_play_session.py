@@ -59,11 +59,6 @@ def make_run(path: Path, steps: int = 60) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("played") / "run")
-
-
 @pytest.fixture(scope="module")
 def agent(made_run: Path) -> Agent:
     return open_agent(Options(run=str(made_run), device="cpu"))

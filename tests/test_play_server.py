@@ -48,14 +48,19 @@ class Served:
 
     async def _run(self, port: Future) -> None:
         stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        self._stop.add_done_callback(lambda _: loop.call_soon_threadsafe(stop.set))
-        await Server(self.session, self.doors).run("127.0.0.1", 0, port.set_result, stop)
+        self._loop = asyncio.get_running_loop()
+        self._stop.add_done_callback(lambda _: self._loop.call_soon_threadsafe(stop.set))
+        self.server = Server(self.session, self.doors)
+        await self.server.run("127.0.0.1", 0, port.set_result, stop)
 
     def close(self) -> None:
         self._stop.set_result(None)
         self._thread.join(timeout=30)
         assert not self._thread.is_alive()
+
+    def cut(self) -> None:
+        """The player's connection breaks."""
+        self._loop.call_soon_threadsafe(self.server._seat.socket.transport.abort)
 
     def get(self, path: str, **headers: str) -> tuple[int, http.client.HTTPMessage, bytes]:
         """A plain request. Header names are written with _ for -."""

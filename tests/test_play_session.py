@@ -51,7 +51,7 @@ def make_run(path: Path, steps: int = 60) -> Path:
     obs, _ = env.reset(seed=0)
     for step in range(steps):
         next_obs, _, terminated, truncated, _ = env.step(1 + step % 3)
-        replay.add(obs, 1 + step % 3, float(step % 20 == 10), terminated, truncated, next_obs)
+        replay.add(obs, 1 + step % 3, float(step % 20 in (10, 14)), terminated, truncated, next_obs)
         obs = next_obs
         if terminated or truncated:
             obs, _ = env.reset()
@@ -71,8 +71,8 @@ def session(agent: Agent, tmp_path: Path) -> Session:
     return made
 
 
-def do(session: Session, name: str, **arguments: object) -> None:
-    session.do({"do": name, **arguments})
+def do(session: Session, command: str, /, **arguments: object) -> None:
+    session.do({"do": command, **arguments})
 
 
 def play(session: Session, steps: int) -> list[bytes]:
@@ -467,7 +467,7 @@ def test_a_dataset_is_looked_at_step_by_step(session: Session, made_run: Path) -
     assert (look.facts["step"], look.facts["action"]) == (3, BREAKOUT[columns["action"][3]])
     assert (look.facts["previous_reward"], look.facts["next_reward"]) == (None, 10)
     look = session.library.look("replay", 0, 10)
-    assert (look.facts["reward"], look.facts["return"], look.facts["next_reward"]) == (1.0, 1.0, 30)
+    assert (look.facts["reward"], look.facts["return"], look.facts["next_reward"]) == (1.0, 1.0, 14)
     beyond = session.library.look("replay", 99, 10**9).facts
     assert (beyond["episode"], beyond["step"]) == (beyond["episodes"] - 1, beyond["steps"] - 1)
 

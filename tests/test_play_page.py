@@ -51,6 +51,7 @@ def served(made_run: Path, tmp_path: Path) -> Iterator[Served]:
 @pytest.fixture
 def page(browser: Browser, served: Served) -> Iterator[Page]:
     with visit(browser, served) as page:
+        expect(page.locator("#step")).to_have_text(re.compile("[0-9]+"))  # the first frame is there
         yield page
 
 

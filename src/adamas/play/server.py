@@ -35,6 +35,7 @@ class Seat:
 
     socket: ServerConnection
     client: str  # the same for all connections of one browser tab
+    greeted: bool = False  # no frame before the hello that explains it
     sent: int = 0  # frames
     seen: int = 0  # by the page, which says so for each
 
@@ -115,6 +116,7 @@ class Server:
             await self._say(before, {"type": "taken"})
         await self._in_worker(self.session.release)
         await self._say(seat, await self._in_worker(lambda: wire.hello(self.session)))
+        seat.greeted = True
         await self._show(await self._in_worker(self._frame))
 
     async def _hear(self, seat: Seat, message: str | bytes) -> None:
@@ -158,7 +160,7 @@ class Server:
         due = time.perf_counter()
         while True:
             seat, saved = self._seat, self.session.saved
-            if seat and seat.sent - seat.seen <= MOST_UNSEEN:
+            if seat and seat.greeted and seat.sent - seat.seen <= MOST_UNSEEN:
                 try:
                     await self._show(await self._in_worker(self._tick))
                 except UserError as error:
@@ -180,7 +182,7 @@ class Server:
 
     async def _show(self, frame: bytes | None) -> None:
         seat = self._seat
-        if seat and frame:
+        if seat and seat.greeted and frame:
             seat.sent += 1
             with contextlib.suppress(ConnectionClosed):
                 await seat.socket.send(frame)

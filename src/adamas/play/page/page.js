@@ -227,8 +227,10 @@ function measure(frame) {
     if (number > frame.key) continue;
     sentAt.delete(number);
     latencies.push(now - sent);
-    if (latencies.length > 20) latencies.shift();
-    by("latency").textContent = Math.round([...latencies].sort((a, b) => a - b)[latencies.length >> 1]);
+    if (latencies.length > 100) latencies.shift();
+    const sorted = latencies.map(Math.round).sort((a, b) => a - b);
+    by("latency").textContent = sorted[sorted.length >> 1];
+    by("latency").title = `95% of the last ${sorted.length} took at most ${sorted[Math.floor(0.95 * (sorted.length - 1))]} ms`;
   }
   if (!frame.milliseconds) return;
   cost += (frame.milliseconds - cost) / 10;

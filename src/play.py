@@ -26,7 +26,7 @@ def play(options: Options) -> None:
         chip = describe(agent.models.device)
         print(f"playing {agent.config.env}: {agent.folder.path}, checkpoint {agent.checkpoint}, on {chip}")
         print(f"open    {options.public_origin or f'http://localhost:{port}'}/?token={doors.token}")
-        print(f"remote  ssh -L {port}:localhost:{port} {getpass.getuser()}@{socket.gethostname()}", flush=True)
+        print(f"remote  ssh -C -L {port}:localhost:{port} {getpass.getuser()}@{socket.gethostname()}", flush=True)
 
     serve(session, doors, options.host, options.port, announce)
 

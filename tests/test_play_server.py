@@ -413,7 +413,7 @@ def test_play_py_prints_an_address_and_ends_with_ctrl_c(made_run: Path, tmp_path
     assert playing[:2] == ["playing", "Breakout:"]
     url = address[1]
     port = url.split(":")[2].split("/")[0]
-    assert remote[1:4] == ["ssh", "-L", f"{port}:localhost:{port}"]
+    assert remote[1:5] == ["ssh", "-C", "-L", f"{port}:localhost:{port}"]
     connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=30)
     connection.request("GET", url.partition(port)[2], headers={"Host": f"localhost:{port}"})
     assert connection.getresponse().status == 200

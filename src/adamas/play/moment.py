@@ -55,7 +55,7 @@ class Start(NamedTuple):
     real: RealMoment | None
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def begin(agent: Agent, start: Start) -> Moment:
     """The moment before the first action. Both recurrent states are burnt in on the frames, as in training."""
     device = agent.policy.device
@@ -67,7 +67,7 @@ def begin(agent: Agent, start: Start) -> Moment:
     return Moment(state, thought, start.real, 0, None, 0.0, False, [], 0.0)
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def advance(agent: Agent, settings: Settings, moment: Moment, action: int, real: RealMoment | None) -> Moment:
     """One step of the dream, with random numbers that are those of this step and seed whatever was done before."""
     device = agent.policy.device

@@ -58,6 +58,7 @@ class Server:
             UserError: nothing can listen there.
         """
         options = {"max_size": MOST_BYTES, "open_timeout": SLOW_ANSWER, "process_request": self._answer}
+        options["compression"] = None  # of noise there is little to gain; `ssh -C` does it for slow lines
         try:
             listening = await serve_sockets(self._talk, host, port, **options)
         except OSError as error:

@@ -39,7 +39,7 @@ class Starts:
         return read_dataset(self.agent.folder.replay, self.agent.config.age_weights)
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def real_start(agent: Agent, reality: Reality, context: int, number: int) -> Start:
     """The policy plays a few steps of the real game that has this number as its seed."""
     random = torch.Generator().manual_seed(number)

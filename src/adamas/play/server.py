@@ -65,13 +65,15 @@ class Server:
             raise UserError(
                 f"port={port} of {host} cannot be used ({error.strerror}): try another, or port=0"
             ) from error
-        async with listening:
-            ready(listening.sockets[0].getsockname()[1])
-            tasks = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self._play())]
-            done, waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in waiting:
-                task.cancel()
-        await self._in_worker(self.session.close)
+        try:
+            async with listening:
+                ready(listening.sockets[0].getsockname()[1])
+                tasks = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self._play())]
+                done, waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in waiting:
+                    task.cancel()
+        finally:
+            await self._in_worker(self.session.close)
         for task in done:
             task.result()  # what went wrong in the game is not swallowed
 
@@ -202,7 +204,9 @@ def serve(session: Session, doors: Doors, host: str, port: int, ready: Callable[
     async def main() -> None:
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            with contextlib.suppress(NotImplementedError):  # Windows: there Ctrl-C interrupts
+                asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await Server(session, doors).run(host, port, ready, stop)
 
-    asyncio.run(main())
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(main())

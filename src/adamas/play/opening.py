@@ -65,11 +65,10 @@ def open_agent(options: Options) -> Agent:
 
 def find_run(env: str | None, runs: Path = RUNS, shipped: Path = SHIPPED) -> Path:
     """The run (of a game) with the newest checkpoint, or else the agent that ships with the code."""
-    games = runs.glob(f"{env or '*'}/*/config.yaml")
-    newest = {config.parent: _newest_time(config.parent) for config in games}
-    found = [run for run, time in newest.items() if time and SavedRun(run).config.policy != "model_free"]
-    if found:
-        return max(found, key=newest.__getitem__)
+    times = {config.parent: _newest_time(config.parent) for config in runs.glob(f"{env or '*'}/*/config.yaml")}
+    for run in sorted((run for run, time in times.items() if time), key=times.__getitem__, reverse=True):
+        if SavedRun(run).config.policy != "model_free":
+            return run
     if (shipped / "config.yaml").is_file() and env in (None, SavedRun(shipped).config.env):
         return shipped
     game = env or "Breakout"
@@ -87,7 +86,7 @@ def find_checkpoint(run: SavedRun, name: str | None) -> Path:
     raise UserError(f"checkpoint={name} is not in {run.folder.checkpoints}: there are {numbers}")
 
 
-def _newest_time(run: Path) -> int | None:
-    """When its newest checkpoint was written, in nanoseconds."""
+def _newest_time(run: Path) -> int:
+    """When its newest checkpoint was written, in nanoseconds; 0 if there is none."""
     times = [path.stat().st_mtime_ns for path in checkpoint.newest_first(RunFolder(run).checkpoints)]
-    return max(times, default=None)
+    return max(times, default=0)

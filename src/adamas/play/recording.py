@@ -45,7 +45,9 @@ class Recorder:
 
     def add(self, before: Moment, after: Moment) -> None:
         shots = self.up_to(before)
-        self.episodes[-1] = [*shots, _shot(after)] if shots else [_shot(before), _shot(after)]
+        if not shots:
+            shots.append(_shot(before))
+        shots.append(_shot(after))
 
     def up_to(self, moment: Moment) -> list[Shot]:
         """What of the last episode is not after `moment`."""

@@ -7,6 +7,7 @@ import functools
 import numpy as np
 import torch
 
+from adamas.agent.actor_critic import Hidden
 from adamas.networks.categorical import draw
 from adamas.play.moment import Start
 from adamas.play.opening import Agent
@@ -47,10 +48,7 @@ def real_start(agent: Agent, reality: Reality, context: int, number: int) -> Sta
     steps = max(min(steps, agent.config.atari.max_episode_steps // 2), context - 1)
     hidden, moments, actions = agent.policy.initial_hidden(1), [reality.reset(number)], []
     for _ in range(steps):
-        obs = torch.from_numpy(moments[-1].obs).to(agent.policy.device)[None, None]
-        with agent.autocast():
-            logits, _, hidden = agent.policy(obs, hidden)
-        action = int(draw(logits[:, 0].cpu(), random))
+        action, hidden = _act(agent, moments[-1].obs, hidden, random)
         moment = reality.step(moments[-1], action)
         if moment.over:
             break
@@ -58,3 +56,10 @@ def real_start(agent: Agent, reality: Reality, context: int, number: int) -> Sta
     frames = torch.from_numpy(np.stack([moment.obs for moment in moments]))
     now = moments[-1]._replace(reward=0.0, total=0.0)  # what came before the dream does not count
     return Start(frames[None], torch.tensor(actions)[None], now)
+
+
+def _act(agent: Agent, obs: np.ndarray, hidden: Hidden, random: torch.Generator) -> tuple[int, Hidden]:
+    frame = torch.from_numpy(obs).to(agent.policy.device)[None, None]
+    with agent.autocast():
+        logits, _, hidden = agent.policy(frame, hidden)
+    return int(draw(logits[:, 0].cpu(), random)), hidden

@@ -441,6 +441,14 @@ def test_films_show_reality_the_dream_and_their_difference(session: Session) -> 
         assert 1 <= picture.n_frames <= len(film)  # PIL joins frames that are alike
 
 
+def test_a_film_shows_the_first_frames_of_a_long_recording(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "MOST_FILMED", 3)
+    do(session, "record", on=True)
+    play(session, 5)
+    do(session, "record", on=False)
+    assert len(recording.film(session.saved)) == 3
+
+
 def test_a_video_can_be_played(session: Session) -> None:
     pytest.importorskip("imageio_ffmpeg", reason="mp4 needs the extra [video]")
     import cv2

@@ -19,6 +19,7 @@ from adamas.play.moment import Moment
 
 FPS = 15  # of films: the speed of the game
 KINDS = ("npz", "gif", "mp4")
+MOST_FILMED = 1500  # frames, 100 s: a film is made in memory
 SCALE = 3  # pixels of a film a pixel of a frame
 
 
@@ -129,10 +130,10 @@ def export(path: Path, kind: str) -> Path:
 
 
 def film(path: Path) -> Tensor:
-    """uint8 (T, height, width): the dream; with the real game on its left and the difference on its right if it is there."""
-    dream = torch.from_numpy(chunks.read(path, (SIZE, SIZE))["obs"])
+    """The first frames, uint8 (T, height, width): the dream; with the real game on its left and the difference on its right if it is there."""
+    dream = torch.from_numpy(chunks.read(path, (SIZE, SIZE))["obs"])[:MOST_FILMED]
     with np.load(path, allow_pickle=False) as file:
-        real = torch.from_numpy(file["reality"]) if "reality" in file else None
+        real = torch.from_numpy(file["reality"])[:MOST_FILMED] if "reality" in file else None
     if real is None:
         return tile([dream[:, None]], scale=SCALE)
     difference = ((dream.short() - real.short()) / 2 + 127.5).round().to(torch.uint8)

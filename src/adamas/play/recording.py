@@ -130,7 +130,7 @@ def export(path: Path, kind: str) -> Path:
 
 
 def film(path: Path) -> Tensor:
-    """The first frames, uint8 (T, height, width): the dream; with the real game on its left and the difference on its right if it is there."""
+    """The first frames, uint8 (T, height, width): the real game, the dream and their difference, or the dream alone."""
     dream = torch.from_numpy(chunks.read(path, (SIZE, SIZE))["obs"])[:MOST_FILMED]
     with np.load(path, allow_pickle=False) as file:
         real = torch.from_numpy(file["reality"])[:MOST_FILMED] if "reality" in file else None

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+
+import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # also for the processes that the tests start
 
 import torch
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder to play with."""
+    from test_play_session import make_run  # not for the tests that do not play
+
+    return make_run(tmp_path_factory.mktemp("played") / "run")

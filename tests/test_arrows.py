@@ -16,7 +16,10 @@ FLOORS = [
     {"world_model", "agent", "envs"},
     {"training", "evaluation", "play"},
 ]
-NEIGHBOURS = {("training", "evaluation")}  # rooms of one upper floor that may be seen from another: from, to
+NEIGHBOURS = {
+    ("training", "evaluation"),
+    ("play", "training"),
+}  # rooms of one upper floor that may be seen from another: from, to
 
 
 def module_of(path: Path) -> str:
@@ -89,7 +92,8 @@ def test_no_file_imports_itself_through_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("library", "homes"), [("hydra", {"cli"}), ("omegaconf", COMMAND_LINE), ("tqdm", {"training"})]
+    ("library", "homes"),
+    [("hydra", {"cli"}), ("omegaconf", COMMAND_LINE), ("tqdm", {"training"}), ("websockets", {"play"})],
 )
 def test_few_rooms_know_a_library(library: str, homes: set[str]) -> None:
     users = [module for module in FILES if library in libraries(module)]
@@ -124,6 +128,8 @@ def test_the_command_line_answers_without_waiting_for_torch() -> None:
         ("adamas.replay", "from adamas.networks.blocks import zero", False),
         ("adamas.evaluation.evaluate", "from adamas.training.fit import Generators", False),
         ("adamas.training.trainer", "import main", False),
+        ("adamas.play.opening", "from adamas.training.saved import SavedRun", True),
+        ("adamas.training.trainer", "from adamas.play import session", False),
         ("adamas", "from adamas import config", False),
     ],
 )

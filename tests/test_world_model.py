@@ -120,8 +120,10 @@ def test_the_denoiser_and_the_reward_end_model_see_each_action_beside_its_frame(
     world = make_world()
     state, action = start(world), torch.tensor([2, 1, 0, 1])
     draws, verdicts = spy(world.denoiser, "sample"), spy(world.reward_end, "forward")
-    _, prediction = world.step(state, action, generator())
-    ((context, actions, _, _), _), ((obs, acted, next_obs, hidden), _) = *draws, *verdicts
+    trace = []
+    _, prediction = world.step(state, action, generator(), trace)
+    assert len(trace) == world.sampler.steps  # what a person may look at
+    ((context, actions, *_), _), ((obs, acted, next_obs, hidden), _) = *draws, *verdicts
     assert torch.equal(context, state.obs)
     assert torch.equal(actions, torch.cat([state.action, action[:, None]], dim=1))
     assert torch.equal(obs, state.obs[:, -1:])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from adamas import config
 from adamas.networks.categorical import draw
 from adamas.randomness import Random
-from adamas.world_model.denoiser import Denoiser
+from adamas.world_model.denoiser import Denoiser, Trace
 from adamas.world_model.reward_end import Hidden, RewardEnd
 
 
@@ -49,10 +49,15 @@ class WorldModel(nn.Module):
         return WorldState(obs, action, hidden)
 
     @torch.no_grad()
-    def step(self, state: WorldState, action: Tensor, generator: Random) -> tuple[WorldState, Prediction]:
-        """One step of B dreams with action int64 (B,). Goes on after a predicted end: mask what comes then."""
+    def step(
+        self, state: WorldState, action: Tensor, generator: Random, trace: Trace | None = None
+    ) -> tuple[WorldState, Prediction]:
+        """One step of B dreams with action int64 (B,). Goes on after a predicted end: mask what comes then.
+
+        To `trace` goes how the frame came out of the noise, as in `Denoiser.sample`.
+        """
         now, actions = state.obs[:, -1:], torch.cat([state.action, action[:, None]], dim=1)
-        obs = self.denoiser.sample(state.obs, actions, self.sampler, generator)
+        obs = self.denoiser.sample(state.obs, actions, self.sampler, generator, trace)
         reward, end, hidden = self.reward_end(now, action[:, None], obs[:, None], state.hidden)
         prediction = Prediction(
             obs=obs,

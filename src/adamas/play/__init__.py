@@ -1,0 +1,1 @@
+"""Playing the dream in a browser: the session, its server and its page."""

@@ -1,0 +1,33 @@
+"""From the keys that are held to the game's action."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+KEYS = ("UP", "DOWN", "LEFT", "RIGHT", "FIRE")
+
+
+def keys_of(meaning: str) -> frozenset[str]:
+    """{"UP", "RIGHT", "FIRE"} for "UPRIGHTFIRE", nothing for "NOOP"."""
+    return frozenset(key for key in KEYS if key in meaning)
+
+
+def used(meanings: Sequence[str]) -> list[str]:
+    """The keys that do something in this game."""
+    return [key for key in KEYS if any(key in keys_of(meaning) for meaning in meanings)]
+
+
+def action_of(held: Sequence[str], meanings: Sequence[str]) -> int:
+    """The action that takes most of the held keys and no other; of equals the one with the key that was pressed last.
+
+    Args:
+        held: some of KEYS, oldest first.
+        meanings: what each action does, as ale-py names it. Where none of them is "NOOP", action 0 stands in for it.
+    """
+
+    def worth(action: int) -> tuple[int, list[bool]]:
+        keys = keys_of(meanings[action])
+        return len(keys), [key in keys for key in reversed(held)]
+
+    possible = [action for action, meaning in enumerate(meanings) if keys_of(meaning) <= set(held)]
+    return max(possible, key=worth, default=0)

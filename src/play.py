@@ -1,0 +1,48 @@
+"""Plays a trained world model in the browser: `python src/play.py`, or `python src/play.py run=runs/Breakout/DATE-TIME`."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+import sys
+
+from adamas.config import UserError
+from adamas.play.settings import Options, help_text, read
+
+
+def play(options: Options) -> None:
+    """Opens a run, prints the page's address and serves it until Ctrl-C."""
+    from adamas.device import describe  # torch takes seconds to import: not before the options are known to be right
+    from adamas.play.doors import Doors, check_address
+    from adamas.play.opening import open_agent
+    from adamas.play.server import serve
+    from adamas.play.session import Session, first_settings
+
+    check_address(options.host, options.public_origin)
+    agent, doors = open_agent(options), Doors(options.public_origin)
+    session = Session(agent, first_settings(agent, options))
+
+    def announce(port: int) -> None:
+        chip = describe(agent.models.device)
+        print(f"playing {agent.config.env}: {agent.folder.path}, checkpoint {agent.checkpoint}, on {chip}")
+        print(f"open    {options.public_origin or f'http://localhost:{port}'}/?token={doors.token}")
+        print(f"remote  ssh -C -L {port}:localhost:{port} {getpass.getuser()}@{socket.gethostname()}", flush=True)
+
+    serve(session, doors, options.host, options.port, announce)
+
+
+def main(arguments: list[str]) -> int:
+    """The exit code."""
+    if {"-h", "--help"} & set(arguments):
+        print(help_text())
+        return 0
+    try:
+        play(read(Options(), arguments))
+    except UserError as error:
+        print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

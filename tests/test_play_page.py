@@ -1,0 +1,285 @@
+"""The real page in headless Chromium, with a real server and the real game behind it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_play_server import Served
+
+from adamas.play.doors import Doors
+from adamas.play.opening import open_agent
+from adamas.play.session import Session
+from adamas.play.settings import Options, Settings
+from adamas.replay import read_dataset
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium"),
+]
+if CHROMIUM:
+    from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+    expect.set_options(timeout=20_000)
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def served(made_run: Path, tmp_path: Path) -> Iterator[Served]:
+    session = Session(open_agent(Options(run=str(made_run), device="cpu")), Settings(stop=False))
+    session.library.recordings = tmp_path / "recordings"
+    made = Served(session)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def page(browser: Browser, served: Served) -> Iterator[Page]:
+    with visit(browser, served) as page:
+        expect(page.locator("#step")).to_have_text(re.compile("[0-9]+"))  # the first frame is there
+        yield page
+
+
+class visit:
+    """A browser window of its own with the page in it. At the end the page must not have complained of anything."""
+
+    def __init__(self, browser: Browser, served: Served, **window: object) -> None:
+        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **window})
+        self.page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on(
+            "console", lambda message: self.complaints.append(message.text) if message.type == "error" else None
+        )
+        self.page.goto(address(served))
+
+    def __enter__(self) -> Page:
+        return self.page
+
+    def __exit__(self, *error: object) -> None:
+        self.context.close()
+        assert not [text for text in self.complaints if "401" not in text and "WebSocket" not in text]
+
+
+def address(served: Served) -> str:
+    return f"http://{served.host}/?token={served.doors.token}"
+
+
+def wait(page: Page, true: Callable[[], bool]) -> None:
+    """The page's policy forbids playwright to wait for a script."""
+    until = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < until, "waited in vain"
+        page.wait_for_timeout(30)
+
+
+def step(page: Page) -> int:
+    return int(page.locator("#step").text_content())
+
+
+def picture(page: Page, canvas: str) -> np.ndarray:
+    """uint8 (84, 84): what is on the canvas."""
+    script = f"[...document.getElementById('{canvas}').getContext('2d').getImageData(0, 0, 84, 84).data]"
+    return np.array(page.evaluate(script), np.uint8).reshape(84, 84, 4)[..., 0]
+
+
+def paddle(page: Page) -> float:
+    """The column of its middle, in the real game."""
+    bright = picture(page, "reality")[75:78, 5:79].sum(0).astype(float)
+    return float((bright * np.arange(len(bright))).sum() / bright.sum())
+
+
+def hold(page: Page, key: str, steps: int = 14) -> None:
+    page.keyboard.down(key)
+    first = step(page)
+    wait(page, lambda: step(page) >= first + steps)
+    page.keyboard.up(key)
+
+
+def pause(page: Page) -> None:
+    page.keyboard.press("p")
+    expect(page.locator("#pause span")).to_have_text("▶")
+
+
+def slide(page: Page, name: str, value: int) -> None:
+    page.locator(f"#set-{name}").evaluate(
+        "(e, value) => { e.value = value; e.dispatchEvent(new Event('input')); }", value
+    )
+    expect(page.locator(f"#is-{name}")).to_have_text(str(value))
+
+
+@pytest.mark.parametrize(("left", "right"), [("ArrowLeft", "ArrowRight"), ("a", "D")])
+def test_keys_move_the_paddle(page: Page, left: str, right: str) -> None:
+    hold(page, left)
+    expect(page.locator("#bars .chosen")).to_have_text(re.compile("left|wait"))
+    at_left = paddle(page)
+    hold(page, right)
+    assert paddle(page) > at_left + 20
+    assert int(page.locator("#latency").text_content()) >= 0
+
+
+def test_touch_moves_the_paddle_and_the_phone_does_not_scroll_sideways(browser: Browser, served: Served) -> None:
+    with visit(browser, served, **PHONE) as page:
+        for name, key in (("LEFT", 3), ("RIGHT", 2)):
+            button = page.locator(f"#touch .{name}")
+            button.dispatch_event("pointerdown", {"pointerId": 1})
+            expect(button).to_have_class(re.compile("held"))
+            wait(page, lambda key=key: served.session.moment.action == key)
+            button.dispatch_event("pointerup", {"pointerId": 1})
+            wait(page, lambda: served.session.moment.action == 0)
+        box = page.locator("#touch .FIRE").bounding_box()
+        assert box["y"] + box["height"] <= 844  # within reach of a thumb
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_the_agent_plays_and_gives_the_game_back(page: Page, served: Served) -> None:
+    wait(page, lambda: step(page) >= 3)
+    assert served.session.moment.action == 0  # nobody pressed anything
+    page.keyboard.press("m")
+    expect(page.locator("#who [data-who=agent]")).to_have_attribute("aria-pressed", "true")
+    here = step(page)
+    wait(page, lambda: step(page) >= here + 20)
+    assert len({moment.action for moment in served.session._history[here + 1 :]}) > 1
+    shares = page.locator("#bars dd").all_text_contents()
+    assert abs(sum(int(share.rstrip("%")) for share in shares[:4]) - 100) <= 2
+    page.locator("#who [data-who=you]").click()
+    wait(page, lambda: served.session.who == "you")
+
+
+def test_rewind_shows_the_same_pixels_again(page: Page) -> None:
+    page.keyboard.press("m")
+    wait(page, lambda: step(page) >= 6)
+    pause(page)
+    here, shown = step(page), picture(page, "dream")
+    for _ in range(4):
+        page.keyboard.press("Backspace")
+    expect(page.locator("#step")).to_have_text(str(here - 4))
+    assert not np.array_equal(picture(page, "dream"), shown)
+    for _ in range(4):
+        page.keyboard.press(".")
+    expect(page.locator("#step")).to_have_text(str(here))
+    assert np.array_equal(picture(page, "dream"), shown)
+    page.locator("#timeline").evaluate("(e) => { e.value = 1; e.dispatchEvent(new Event('input')); }")
+    expect(page.locator("#step")).to_have_text("1")
+    page.keyboard.press("r")
+    expect(page.locator("#step")).to_have_text("0")
+
+
+def test_sliders_act_at_once(page: Page, served: Served) -> None:
+    slide(page, "steps", 4)
+    expect(page.locator("#film canvas")).to_have_count(8)
+    slide(page, "fps", 30)
+    assert served.session.settings.fps == 30
+    page.locator("#set-noise").select_option("sigma_max")
+    wait(page, lambda: served.session.settings.noise == "sigma_max")
+    slide(page, "horizon", 10)
+    expect(page.locator("#curtain b")).to_have_text("The horizon is reached")
+    page.locator("#set-strip").uncheck()
+    expect(page.locator("#strip")).to_be_hidden()
+
+
+def test_the_dream_beside_reality(page: Page) -> None:
+    expect(page.locator("#reality")).to_be_hidden()
+    page.keyboard.press("v")
+    expect(page.locator("#dream")).to_be_hidden()
+    page.keyboard.press("v")
+    for canvas in ("dream", "reality", "difference", "parting"):
+        expect(page.locator(f"#{canvas}")).to_be_visible()
+    expect(page.locator("#parted")).to_contain_text("% apart")
+    page.locator("#set-start").select_option("replay")
+    expect(page.locator("#views [data-view=both]")).to_be_disabled()
+    expect(page.locator("#reality")).to_be_hidden()
+
+
+def test_a_recording_is_downloaded_and_training_can_read_it(page: Page, served: Served, tmp_path: Path) -> None:
+    page.keyboard.press("c")
+    wait(page, lambda: served.session.recorder is not None and served.session.recorder.steps >= 5)
+    page.reload()  # loses nothing
+    expect(page.locator("#recorded")).to_have_text(re.compile("[0-9]+ steps"))
+    page.locator("#record").click()
+    expect(page.locator("#recordings a")).to_have_count(3)
+    expect(page.locator("#notice")).to_contain_text("saved as")
+    for number, kind in enumerate(("npz", "gif")):
+        with page.expect_download() as download:
+            page.locator("#recordings a").nth(number).click()
+        download.value.save_as(tmp_path / f"download.{kind}")
+    assert read_dataset(tmp_path / "download.npz", [1.0]).num_steps >= 5
+    assert (tmp_path / "download.gif").read_bytes().startswith(b"GIF89a")
+
+
+def test_datasets_are_browsed(page: Page, made_run: Path) -> None:
+    page.locator("#rooms [data-room=browse]").click()
+    expect(page.locator("#episode-facts")).to_contain_text("step 1 of")
+    page.locator("#look-next-reward").click()
+    expect(page.locator("#episode-facts")).to_contain_text("step 11 of")
+    expect(page.locator("#look-facts")).to_contain_text("which brought 1")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#episode-facts")).to_contain_text("step 12 of")
+    rows = np.load(next((made_run / "replay").glob("*.npz")))["obs"]
+    assert np.array_equal(picture(page, "look"), rows[11])
+
+
+def test_a_lost_connection_comes_back_by_itself(page: Page, served: Served) -> None:
+    page.keyboard.press("c")
+    wait(page, lambda: step(page) >= 3)
+    served.cut()
+    expect(page.locator("#message")).to_be_visible()
+    expect(page.locator("#message p")).to_contain_text("Trying again")
+    expect(page.locator("#message")).to_be_hidden()
+    here = step(page)
+    wait(page, lambda: step(page) > here)
+    expect(page.locator("#recorded")).to_have_text(re.compile("[0-9]+ steps"))
+
+
+def test_after_a_restart_the_page_asks_for_the_new_address(page: Page, served: Served) -> None:
+    wait(page, lambda: step(page) >= 1)
+    served.server.doors = Doors()
+    served.cut()
+    expect(page.locator("#message p")).to_contain_text("another token")
+
+
+def test_a_wrong_token_and_a_foreign_page_are_refused(browser: Browser, served: Served) -> None:
+    page = browser.new_page()
+    for query in ("", "?token=wrong"):
+        assert page.goto(f"http://{served.host}/{query}").status == 401
+    page.goto("about:blank")
+    socket = f"ws://{served.host}/socket?token={served.doors.token}&client=x"
+    script = "(url) => new Promise((done) => { const s = new WebSocket(url); s.onopen = () => done('in'); s.onerror = () => done('out'); })"
+    assert page.evaluate(script, socket) == "out"
+    assert served.server._seat is None
+    page.close()
+
+
+def test_a_second_window_asks_before_it_takes_over(browser: Browser, page: Page, served: Served) -> None:
+    wait(page, lambda: step(page) >= 1)
+    with visit(browser, served) as second:
+        expect(second.locator("#message p")).to_have_text("Somebody else is playing.")
+        second.locator("#message button").click()
+        expect(second.locator("#message")).to_be_hidden()
+        expect(page.locator("#message p")).to_have_text("Another page has taken over.")
+        here = step(second)
+        wait(second, lambda: step(second) > here)
+        page.locator("#message button").click()
+        expect(page.locator("#message")).to_be_hidden()
+
+
+def test_a_model_that_is_too_slow_is_told_of_and_the_page_answers(page: Page, served: Served) -> None:
+    quick = served.session.tick
+    served.session.tick = lambda: (time.sleep(0.2), quick())[1]
+    expect(page.locator("#notice")).to_contain_text(re.compile("the model makes [0-9]+ of 15 frames/s"))
+    pause(page)

@@ -1,0 +1,444 @@
+"""The play server over real sockets: who is let in, and what a message may do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from adamas.config import UserError
+from adamas.play import doors, wire
+from adamas.play.doors import Doors, check_address
+from adamas.play.opening import open_agent
+from adamas.play.server import MOST_BYTES, MOST_UNSEEN, Server
+from adamas.play.session import Session
+from adamas.play.settings import Options, Settings
+from adamas.replay import read_dataset
+
+ROOT = Path(__file__).resolve().parents[1]
+PUBLIC = "https://dream.example"
+
+
+class Served:
+    """A server in a thread of its own."""
+
+    def __init__(self, session: Session) -> None:
+        self.session, self.doors = session, Doors(PUBLIC)
+        self._stop: Future = Future()
+        port: Future = Future()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run(port)))
+        self._thread.start()
+        self.port = port.result(timeout=30)
+        self.host = f"localhost:{self.port}"
+
+    async def _run(self, port: Future) -> None:
+        stop = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._stop.add_done_callback(lambda _: self._loop.call_soon_threadsafe(stop.set))
+        self.server = Server(self.session, self.doors)
+        await self.server.run("127.0.0.1", 0, port.set_result, stop)
+
+    def close(self) -> None:
+        self._stop.set_result(None)
+        self._thread.join(timeout=30)
+        assert not self._thread.is_alive()
+
+    def cut(self) -> None:
+        """The player's connection breaks."""
+        self._loop.call_soon_threadsafe(self.server._seat.socket.transport.abort)
+
+    def get(self, path: str, **headers: str) -> tuple[int, http.client.HTTPMessage, bytes]:
+        """A plain request. Header names are written with _ for -."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection.putrequest("GET", path, skip_host=True)
+        for name, value in {"Host": self.host, **headers}.items():
+            connection.putheader(name.replace("_", "-"), value)
+        connection.endheaders()
+        response = connection.getresponse()
+        return response.status, response.headers, response.read()
+
+    @contextlib.contextmanager
+    def open(self, token: str | None = None, origin: str | None = "own", client: str = "me") -> Iterator[Player]:
+        query = f"token={self.doors.token if token is None else token}&client={client}"
+        origin = f"http://{self.host}" if origin == "own" else origin
+        with connect(f"ws://{self.host}/socket?{query}", origin=origin, open_timeout=30, proxy=None) as socket:
+            yield Player(socket)
+
+
+class Player:
+    """A page without a browser."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+
+    def say(self, message: object) -> None:
+        self.socket.send(message if isinstance(message, (str, bytes)) else json.dumps(message))
+
+    def hear(self) -> tuple[dict, bytes]:
+        """The next message and the bytes of its pictures. Frames are marked as seen."""
+        data = self.socket.recv(timeout=30)
+        if isinstance(data, str):
+            return json.loads(data), b""
+        (length,) = struct.unpack_from("<I", data)
+        header = json.loads(data[4 : 4 + length])
+        if header["type"] == "frame":
+            self.say({"do": "seen"})
+        return header, data[4 + length :]
+
+    def wait(self, kind: str, until=lambda header: True) -> tuple[dict, bytes]:
+        while True:
+            header, pictures = self.hear()
+            if header["type"] == kind and until(header):
+                return header, pictures
+
+
+@pytest.fixture
+def served(made_run: Path, tmp_path: Path) -> Iterator[Served]:
+    session = Session(open_agent(Options(run=str(made_run), device="cpu")), Settings(stop=False))
+    session.library.recordings = tmp_path / "recordings"
+    session.paused = True
+    made = Served(session)
+    yield made
+    made.close()
+
+
+def refused(served: Served, **how: str) -> int:
+    with pytest.raises(InvalidStatus) as caught, served.open(**how):
+        pass
+    return caught.value.response.status_code
+
+
+# Doors
+
+
+def test_without_the_token_nobody_gets_in(served: Served) -> None:
+    for token in ("", "x", served.doors.token[:-1], served.doors.token + "x", "é"):
+        assert refused(served, token=token.replace("é", "%C3%A9")) == 401
+        assert served.get(f"/?token={token.replace('é', '%C3%A9')}")[0] == 401
+    assert served.get("/")[0] == 401
+    assert served.get("/recordings/x.npz")[0] == 401
+    assert served.get(f"/?token={served.doors.token}")[0] == 200
+
+
+def test_the_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+    monkeypatch.setattr(doors.hmac, "compare_digest", lambda a, b: compared.append((a, b)) or a == b)
+    mine = Doors()
+    assert mine.refuse_token("x")
+    assert not mine.refuse_token(mine.token)
+    assert len(compared) == 2
+    assert len(mine.token) >= 32
+    assert mine.token not in repr(mine)
+    assert mine.token != Doors().token
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "http://localhost:1", "https://localhost", "null", None])
+def test_a_foreign_page_cannot_open_a_socket(served: Served, origin: str | None) -> None:
+    assert refused(served, origin=origin) == 403
+
+
+def test_a_foreign_page_gets_nothing_else_either(served: Served) -> None:
+    assert served.get(f"/?token={served.doors.token}", Origin="http://evil.example")[0] == 403
+    assert served.get("/page.js", Origin="http://evil.example")[0] == 403
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "localhost.evil.example", "localhost:x", ""])
+def test_another_name_is_misdirected(served: Served, host: str) -> None:
+    for path in ("/page.js", f"/?token={served.doors.token}"):
+        assert served.get(path, Host=host, Origin=f"http://{host}")[0] == 421
+
+
+def test_the_name_of_a_tunnel_is_let_in(served: Served) -> None:
+    token = served.doors.token
+    assert served.get(f"/?token={token}", Host="dream.example", Origin=PUBLIC)[0] == 200
+    assert served.get(f"/?token={token}", Host="localhost:9999")[0] == 200  # ssh -L 9999:...
+    assert served.get(f"/?token={token}", Host="dream.example", Origin="http://evil.example")[0] == 403
+    assert served.get(f"/?token={token}", Host="dream.example:1")[0] == 421
+
+
+@pytest.mark.parametrize(
+    ("host", "public", "words"),
+    [
+        ("127.0.0.1", None, None),
+        ("localhost", None, None),
+        ("::1", None, None),
+        ("0.0.0.0", "http://name:8000", None),
+        ("0.0.0.0", None, "lets others in"),
+        ("10.0.0.7", None, "lets others in"),
+        ("127.0.0.1", "name", "must look like"),
+        ("127.0.0.1", "https://name/path", "must look like"),
+        ("127.0.0.1", "ftp://name", "must look like"),
+        ("127.0.0.1", "https://", "must look like"),
+    ],
+)
+def test_an_open_address_needs_a_name(host: str, public: str | None, words: str | None) -> None:
+    with pytest.raises(UserError, match=words) if words else contextlib.nullcontext():
+        check_address(host, public)
+
+
+def test_the_page_loads_nothing_from_elsewhere(served: Served) -> None:
+    _, headers, body = served.get(f"/?token={served.doors.token}")
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    for text in (b"<style", b"style=", b"onclick=", b"//cdn", b"http"):
+        assert text not in body
+    for path, kind in (("/style.css", "text/css"), ("/page.js", "text/javascript"), ("/icon.svg", "image/svg+xml")):
+        status, headers, body = served.get(path)
+        assert (status, headers["Content-Type"].split(";")[0]) == (200, kind)
+        assert body
+    assert served.get(f"/nothing?token={served.doors.token}")[0] == 404
+    assert served.get(f"/../config.py?token={served.doors.token}")[0] == 404
+
+
+# Messages
+
+
+def test_a_player_is_greeted_and_shown_the_dream(served: Served) -> None:
+    with served.open() as player:
+        hello, _ = player.hear()
+        assert (hello["type"], hello["game"], hello["actions"]) == (
+            "hello",
+            "Breakout",
+            ["NOOP", "FIRE", "RIGHT", "LEFT"],
+        )
+        assert hello["keys"] == ["LEFT", "RIGHT", "FIRE"]
+        noises = [control["choices"] for control in hello["controls"] if control["name"] == "noise"]
+        assert noises == [["unit", "sigma_max"]]
+        frame, pictures = player.hear()
+        assert frame["pictures"] == ["dream", "reality"]
+        assert pictures[: 84 * 84] == served.session.moment.frame.tobytes()
+        player.say({"do": "step"})
+        frame, pictures = player.wait("frame")
+        assert frame["pictures"] == ["dream", "reality", "noisy 1", "clean 1"]
+        assert len(pictures) == 4 * 84 * 84
+        assert abs(sum(frame["probabilities"]) - 1) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "",
+        "{",
+        "[]",
+        "7",
+        "NaN",
+        b"\x00\x01",
+        '{"do": "fly"}',
+        '{"do": "step", "do": 5}',
+        '{"do": "set", "name": "churn", "value": NaN}',
+        '{"do": "set", "name": "seed", "value": 1e999}',
+        '{"do": "rewind", "steps": "1"}',
+        '{"do": "seen", "number": 1}',
+        '{"do": "look", "source": 1}',
+        '{"do": "look", "source": "../../config", "episode": 0, "step": 0}',
+        "[" * 2000,
+    ],
+)
+def test_a_malformed_message_gets_an_error_and_changes_nothing(served: Served, message: str | bytes) -> None:
+    with served.open() as player:
+        player.wait("frame")
+        before = wire.frame(served.session)
+        player.say(message)
+        error, _ = player.hear()
+        assert error["type"] == "error"
+        assert "\n" not in error["text"]
+        assert wire.frame(served.session) == before
+        player.say({"do": "step"})  # and the player plays on
+        assert player.wait("frame")[0]["step"] == 1
+
+
+def test_a_message_that_is_too_long_closes_the_socket_and_changes_nothing(served: Served) -> None:
+    with served.open() as player:
+        player.wait("frame")
+        before = wire.frame(served.session)
+        player.say("x" * (MOST_BYTES + 1))
+        with pytest.raises(ConnectionClosed) as caught:
+            player.wait("error")
+        assert caught.value.rcvd.code == 1009
+    assert wire.frame(served.session) == before
+    with served.open() as player:
+        assert player.hear()[0]["type"] == "hello"
+
+
+def test_the_game_does_not_run_ahead_of_a_slow_page(served: Served) -> None:
+    with served.open() as player:
+        player.wait("frame")
+        player.say({"do": "pause", "paused": False})
+        header, _ = player.wait("frame", lambda frame: frame["step"] == 3)
+        stuck = []
+        with contextlib.suppress(TimeoutError):
+            while True:  # from here on nothing is marked as seen
+                stuck.append(player.socket.recv(timeout=1))
+        assert len(stuck) <= MOST_UNSEEN + 1
+        assert served.session.moment.step <= header["step"] + MOST_UNSEEN + 1
+
+
+def test_keys_come_back_with_the_frame_that_they_led_to(served: Served) -> None:
+    with served.open() as player:
+        player.wait("frame")
+        player.say({"do": "keys", "held": ["LEFT"], "number": 41})
+        player.say({"do": "step"})
+        frame, _ = player.wait("frame")
+        assert (frame["key"], frame["action"]) == (41, 3)
+
+
+# One player at a time
+
+
+def test_a_second_page_may_take_over_and_the_first_one_is_told(served: Served) -> None:
+    with served.open(client="a") as first, served.open(client="b") as second:
+        first.wait("frame")
+        assert second.hear()[0] == {"type": "busy"}
+        second.say({"do": "step"})
+        assert "somebody else" in second.wait("error")[0]["text"]
+        assert served.session.moment.step == 0
+
+        first.say({"do": "keys", "held": ["LEFT"], "number": 1})
+        second.say({"do": "take_over"})
+        assert first.wait("taken")
+        second.wait("hello")
+        second.say({"do": "step"})
+        assert second.wait("frame", lambda frame: frame["step"])[0]["action"] == 0  # keys of the first are let go of
+        first.say({"do": "step"})
+        assert "somebody else" in first.wait("error")[0]["text"]
+        first.say({"do": "take_over"})
+        assert second.wait("taken")
+
+
+def test_a_reload_finds_everything_as_it_was(served: Served) -> None:
+    with served.open() as player:
+        player.wait("frame")
+        player.say({"do": "record", "on": True})
+        player.say({"do": "keys", "held": ["LEFT"], "number": 1})
+        for _ in range(3):
+            player.say({"do": "step"})
+        before, pictures = player.wait("frame", lambda frame: frame["step"] == 3)
+    with served.open() as player:
+        assert player.hear()[0]["type"] == "hello"
+        after, again = player.hear()
+        assert (after, again) == (before, pictures)
+        assert after["recording"] == 3
+        player.say({"do": "step"})
+        assert player.wait("frame")[0]["action"] == 0  # nobody holds the key any more
+
+
+def test_a_lost_connection_does_not_keep_its_own_page_out(served: Served) -> None:
+    with served.open(client="tab") as lost, served.open(client="tab") as back:
+        assert back.wait("frame")
+        assert lost.wait("taken")
+
+
+def test_nobody_there_and_the_game_waits(served: Served) -> None:
+    served.session.paused = False
+    with served.open() as player:
+        player.wait("frame", lambda frame: frame["step"] > 2)
+    with served.open() as player:
+        first = player.wait("frame")[0]["step"]
+    step = served.session.moment.step
+    assert first <= step <= first + MOST_UNSEEN + 2
+
+
+# Recordings
+
+
+def test_recordings_are_saved_told_and_downloaded(served: Served, tmp_path: Path) -> None:
+    with served.open() as player:
+        player.wait("frame")
+        player.say({"do": "record", "on": True})
+        for _ in range(3):
+            player.say({"do": "step"})
+        player.say({"do": "record", "on": False})
+        saved, _ = player.wait("saved")
+        assert saved["recordings"] == [saved["name"]]
+        assert saved["name"] in saved["sources"]
+        player.say({"do": "look", "source": saved["name"], "episode": 0, "step": 1})
+        look, picture = player.wait("look")
+        assert (look["step"], len(picture)) == (1, 84 * 84)
+
+    token = f"?token={served.doors.token}"
+    status, headers, body = served.get(f"/recordings/{saved['name']}{token}")
+    assert status == 200
+    assert headers["Content-Disposition"] == f'attachment; filename="{saved["name"]}"'
+    (tmp_path / "downloaded.npz").write_bytes(body)
+    assert read_dataset(tmp_path / "downloaded.npz", [1.0]).num_steps == 3
+    assert served.get(f"/recordings/{saved['name'].replace('npz', 'gif')}{token}")[2].startswith(b"GIF89a")
+    for name in ("nothing.npz", "../config.yaml", "%2e%2e/x.npz", saved["name"].replace("npz", "exe")):
+        assert served.get(f"/recordings/{name}{token}")[0] == 404
+
+
+def test_stopping_the_server_saves_what_is_being_recorded(served: Served, made_run: Path) -> None:
+    session = served.session
+    with served.open() as player:
+        player.wait("frame")
+        player.say({"do": "record", "on": True})
+        player.say({"do": "step"})
+        player.wait("frame", lambda frame: frame["step"] == 1)
+    other = Served(session)  # another server of the same session is stopped
+    other.close()
+    assert read_dataset(session.saved, [1.0]).num_steps == 1
+
+
+# The program
+
+
+def start(*arguments: str, cwd: Path) -> subprocess.Popen:
+    command = [sys.executable, str(ROOT / "src" / "play.py"), *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=cwd, env=environment, text=True, **pipes)
+
+
+def test_play_py_prints_an_address_and_ends_with_ctrl_c(made_run: Path, tmp_path: Path) -> None:
+    process = start(f"run={made_run}", "port=0", "device=cpu", cwd=tmp_path)
+    playing, address, remote = (process.stdout.readline().split() for _ in range(3))
+    assert playing[:2] == ["playing", "Breakout:"]
+    url = address[1]
+    port = url.split(":")[2].split("/")[0]
+    assert remote[1:5] == ["ssh", "-C", "-L", f"{port}:localhost:{port}"]
+    connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=30)
+    connection.request("GET", url.partition(port)[2], headers={"Host": f"localhost:{port}"})
+    assert connection.getresponse().status == 200
+    code, _, err = run("port=" + port, f"run={made_run}", cwd=tmp_path)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"port={port}" in err
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+def run(*arguments: str, cwd: Path) -> tuple[int, str, str]:
+    process = start(*arguments, cwd=cwd)
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("argument", ["prt=1", "run=nowhere", "host=0.0.0.0", "device=gpu"])
+def test_a_users_error_is_one_line(argument: str, tmp_path: Path) -> None:
+    code, out, err = run(argument, cwd=tmp_path)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("error: ")
+
+
+def test_pictures_travel_as_raw_bytes() -> None:
+    picture = np.arange(84 * 84, dtype=np.uint8).reshape(84, 84)
+    data = wire.pack({"a": 1}, [picture, picture.T])
+    assert data == struct.pack("<I", 8) + b'{"a": 1}' + picture.tobytes() + np.ascontiguousarray(picture.T).tobytes()

@@ -144,7 +144,7 @@ def test_its_cnn_sees_the_newest_frame_and_the_changes_that_led_to_it() -> None:
     policy(obs, policy.initial_hidden(1))
     a, b, c = obs[0].float() / 127.5 - 1
     still = torch.zeros_like(a)  # before the first frame
-    expected = [[a, still, still], [b, still, 4 * (b - a)], [c, 4 * (b - a), 4 * (c - b)]]
+    expected = [[a, still, still], [b, still, 32 * (b - a)], [c, 32 * (b - a), 32 * (c - b)]]
     torch.testing.assert_close(shown[0], torch.stack([torch.stack(planes) for planes in expected]))
 
 

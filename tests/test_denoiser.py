@@ -161,9 +161,10 @@ def test_the_network_looks_at_every_frame_every_action_and_the_noise_level() -> 
     assert (torch.cdist(outputs, outputs) + torch.eye(len(outputs)) > 1e-2).all()
 
 
+@pytest.mark.parametrize("choice", ["frames", "changes"])
 @pytest.mark.parametrize("patch", [1, 4])
-def test_the_unet_is_shown_the_frames_oldest_first_with_unit_deviation_and_the_noisy_one_last(patch: int) -> None:
-    net, shown = make(patch=patch).net, []
+def test_the_unet_is_shown_the_context_with_unit_deviation_and_the_noisy_frame_last(patch: int, choice: str) -> None:
+    net, shown = make(patch=patch, input=choice).net, []
     net.unet.register_forward_hook(lambda module, args, output: shown.append((*args, output)))
     x, context = torch.randn(2, 1, SIZE, SIZE, generator=generator()), to_float(frames(2, N))
     action, c_noise = torch.tensor([[0, 1, 2], [3, 3, 0]]), torch.tensor([-0.5, 0.7])
@@ -171,7 +172,9 @@ def test_the_unet_is_shown_the_frames_oldest_first_with_unit_deviation_and_the_n
     ((planes, condition, output),) = shown
     assert torch.equal(answer, nn.functional.pixel_shuffle(output, patch))
     planes = nn.functional.pixel_shuffle(planes, patch)
-    torch.testing.assert_close(planes, torch.cat([2 * context, x], dim=1))
+    first, second, third = context.split(1, dim=1)
+    seen = {"frames": 2 * context, "changes": torch.cat([third, 32 * (second - first), 32 * (third - second)], dim=1)}
+    torch.testing.assert_close(planes, torch.cat([seen[choice], x], dim=1))
     actions = net.action_embedding.weight[action].reshape(2, -1)
     torch.testing.assert_close(condition, net.condition(net.noise_embedding(c_noise) + actions))
 

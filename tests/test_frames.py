@@ -109,4 +109,4 @@ def test_frames_in_a_row_become_the_newest_and_the_changes_that_led_to_it(n: int
         newest = t + n - 1
         assert torch.equal(seen[:, t, 0], frames[:, newest])
         for i in range(1, n):
-            assert torch.equal(seen[:, t, i], 4 * (frames[:, t + i] - frames[:, t + i - 1]))
+            assert torch.equal(seen[:, t, i], 32 * (frames[:, t + i] - frames[:, t + i - 1]))

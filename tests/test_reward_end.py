@@ -106,7 +106,7 @@ def test_the_past_matters_and_so_do_both_frames_and_the_action() -> None:
 
 
 def test_it_reads_both_frames_or_the_second_one_and_its_change() -> None:
-    for choice, read in (("frames", lambda x, y: (x, y)), ("change", lambda x, y: (y, 4 * (y - x)))):
+    for choice, read in (("frames", lambda x, y: (x, y)), ("changes", lambda x, y: (y, 32 * (y - x)))):
         model, batch, shown = make(input=choice), segment(1, 3), []
         model.encoder.register_forward_pre_hook(lambda _, inputs, shown=shown: shown.append(inputs[0]))
         model(batch.obs[:, :-1], batch.action[:, :-1], batch.obs[:, 1:])

@@ -84,6 +84,11 @@ class Denoiser:
         above=0,
     )
     change_scale: float = knob(4.0, "a change is multiplied by this before diffusion (target=change)", above=0)
+    input: str = knob(
+        "frames",
+        "how the past frames are shown: as they are, or as the newest one and the changes that led to it",
+        choices=("frames", "changes"),
+    )
     context: int = knob(4, "past frames, and as many actions, that condition the next frame", least=2)
     patch: int = knob(1, "pixels are unshuffled into patches of this size before the U-Net", choices=(1, 2, 4))
     channels: list[int] = knob([64, 64, 64, 64], "channels at each level of the U-Net, finest first", least=1)
@@ -98,6 +103,9 @@ class Denoiser:
     sigma_log_std: float = knob(1.2, "P_std: standard deviation of log(sigma) in training", above=0)
     sigma_least: float = knob(2e-3, "training sigmas are clipped to at least this", above=0)
     sigma_most: float = knob(20.0, "training sigmas are clipped to at most this", above=0)
+    event_share: float = knob(
+        0.0, "share of the training segments whose target follows a reward or an end", least=0, most=0.99
+    )
     fed_back_frames: int = knob(1, "frames of a training segment that the model generates and is then shown", least=0)
     ema_decay: float = knob(
         0.0, "decay of the averaged weights used for imagination; 0 uses the raw weights", least=0, most=0.99999
@@ -138,7 +146,7 @@ class RewardEnd:
     input: str = knob(
         "frames",
         "what is read of a transition: both frames, or the second one and its change",
-        choices=("frames", "change"),
+        choices=("frames", "changes"),
     )
     shortcut: bool = knob(False, "layer norm after the CNN, and a linear way from there past the LSTM")
     segment_frames: int = knob(19, "frames of a training segment", least=2)

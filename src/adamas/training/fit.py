@@ -41,7 +41,7 @@ class Generators:
 def update_denoiser(models: Models, replay: Replay, random: Generators, logger: Logger) -> None:
     c = models.config.denoiser
     length = c.context + 1 + c.fed_back_frames
-    segment = replay.sample(c.optimization.batch_size, length, random.data, first_target=c.context)
+    segment = replay.sample(c.optimization.batch_size, length, random.data, c.context, c.event_share)
     with models.autocast():
         loss = models.denoiser.loss(segment, random.noise)
     _step(models, "denoiser", loss, logger)

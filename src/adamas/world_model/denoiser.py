@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adamas import config
-from adamas.frames import to_float, to_uint8
+from adamas.frames import to_float, to_uint8, with_changes
 from adamas.networks.blocks import FourierFeatures, patches
 from adamas.networks.unet import UNet
 from adamas.randomness import Random, normal
@@ -23,7 +23,7 @@ class ConditionedUNet(nn.Module):
 
     def __init__(self, c: config.Denoiser, num_actions: int) -> None:
         super().__init__()
-        self.patch = c.patch
+        self.patch, self.input = c.patch, c.input
         width = c.condition_channels
         self.noise_embedding = FourierFeatures(width)
         self.action_embedding = nn.Embedding(num_actions, width // c.context)
@@ -34,8 +34,12 @@ class ConditionedUNet(nn.Module):
         """x float (B, 1, H, W), c_noise float (B,), context float (B, n, H, W), action int64 (B, n) -> (B, 1, H, W)."""
         actions = self.action_embedding(action).flatten(1)  # (B, n * width/n)
         condition = self.condition(self.noise_embedding(c_noise) + actions)
-        planes = patches(torch.cat([context / FRAME_STD, x], dim=1), self.patch)  # (B, (n+1)*patch^2, H', W')
+        planes = patches(torch.cat([self.read(context), x], dim=1), self.patch)  # (B, (n+1)*patch^2, H', W')
         return F.pixel_shuffle(self.unet(planes, condition), self.patch)
+
+    def read(self, context: Tensor) -> Tensor:
+        """Frames float (B, n, H, W) in [-1, 1] as the first convolution is shown them: of unit size."""
+        return with_changes(context, context.shape[1])[:, 0] if self.input == "changes" else context / FRAME_STD
 
 
 class Denoiser(nn.Module):

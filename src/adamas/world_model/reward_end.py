@@ -49,7 +49,7 @@ class RewardEnd(nn.Module):
         b, t = action.shape
         condition = self.action_embedding(action.flatten())  # (B*T, D)
         pair = torch.stack([to_float(obs), to_float(next_obs)], dim=2).flatten(0, 1)  # (B*T, 2, H, W)
-        pair = with_changes(pair, 2)[:, 0] if self.config.input == "change" else pair
+        pair = with_changes(pair, 2)[:, 0] if self.config.input == "changes" else pair
         features = self.norm(self.encoder(pair, condition).float())
         with torch.autocast(features.device.type, enabled=False):
             output, hidden = self.lstm(torch.cat([features, condition], dim=1).unflatten(0, (b, t)), hidden)

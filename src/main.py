@@ -5,39 +5,67 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adamas import cli
 from adamas.config import Config, UserError
 from adamas.config_file import save_config
 
+if TYPE_CHECKING:
+    import torch
+
+    from adamas.training.run_folder import RunFolder
+
 
 def check_here(config: Config) -> None:
     """Raises UserError if the game, the device or the weights of an encoder are not to be had on this machine."""
-    from adamas import device  # torch takes seconds to import: not before the config is known to be right
+    from adamas import device, distributed  # torch takes seconds to import: not before the config is known to be right
     from adamas.envs.atari import check_game
     from adamas.evaluation.distances import load_encoders
 
     check_game(config.env)
-    device.pick_device(config.device)
+    distributed.check_processes(config)
+    distributed.own_device(device.pick_device(config.device))
     if config.evaluation.frechet != "off":
         load_encoders(config)
 
 
 def run(config: Config) -> bool:
-    """Composes the parts of a run and sets it going. Returns False if it was asked to stop before its end."""
-    from adamas import device
-    from adamas.envs.atari import action_meanings
-    from adamas.training.estimate import announce, measure_costs, total_seconds
-    from adamas.training.progress import plan
-    from adamas.training.run_folder import RunFolder
-    from adamas.training.session import Session
-    from adamas.training.trainer import Trainer
+    """Trains, or follows the process that does. Returns False if it was asked to stop before its end."""
+    from adamas import device, distributed
+    from adamas.training.followers import follow
 
     device.keep_freed_memory()
-    chip = device.pick_device(config.device)
+    chip = distributed.own_device(device.pick_device(config.device))
+    rank, _ = distributed.launched()
+    return lead(config, chip) if rank == 0 else follow(config, chip)
+
+
+def lead(config: Config, chip: torch.device) -> bool:
+    """The first process of a run, often its only one."""
+    from adamas.distributed import joined, python
+    from adamas.envs.atari import action_meanings
+    from adamas.training.estimate import measure_costs
+    from adamas.training.run_folder import RunFolder
+
     print("measuring how fast this machine is", flush=True)
     costs = measure_costs(config, action_meanings(config.env), chip)
     folder = RunFolder(Path(config.resume)) if config.resume else RunFolder.create(config.runs, config.env)
+    with joined(chip, str(folder.path)):
+        finished = train(config, folder, chip, costs)
+    again = f"{python()} src/main.py resume={folder.path}"
+    print("done" if finished else f"stopped and saved: go on with {again}", flush=True)
+    return finished
+
+
+def train(config: Config, folder: RunFolder, chip: torch.device, costs: dict[str, float]) -> bool:
+    """Composes the parts of a run and sets it going."""
+    from adamas import device
+    from adamas.training.estimate import announce, total_seconds
+    from adamas.training.progress import plan
+    from adamas.training.session import Session
+    from adamas.training.trainer import Trainer
+
     try:
         trainer = Trainer(config, folder, chip)
         if config.resume:
@@ -52,10 +80,7 @@ def run(config: Config) -> bool:
     print(announce(config, folder.path, device.describe(chip), trainer.progress, costs), flush=True)
     total = total_seconds(plan(config), costs)
     snapshot = trainer.state_dict
-    session = Session(folder, config.checkpoint, trainer.progress, trainer.logger, snapshot, costs, total)
-    finished = trainer.run(session)
-    print("done" if finished else f"stopped and saved: go on with python src/main.py resume={folder.path}", flush=True)
-    return finished
+    return trainer.run(Session(folder, config.checkpoint, trainer.progress, trainer.logger, snapshot, costs, total))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,19 @@ import pytest
 SRC = Path(__file__).parents[1] / "src"
 COMMAND_LINE = {"cli", "config_file", "knobs", "wording"}
 FLOORS = [
-    {"config", "frames", "replay", "chunks", "files", "checkpoint", "logger", "device", "randomness", *COMMAND_LINE},
+    {
+        "config",
+        "frames",
+        "replay",
+        "chunks",
+        "files",
+        "checkpoint",
+        "logger",
+        "device",
+        "randomness",
+        "distributed",
+        *COMMAND_LINE,
+    },
     {"networks"},
     {"world_model", "agent", "envs"},
     {"training", "evaluation", "play"},

@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from adamas.config import Config, UserError, check
+from adamas.config import Config, LostProcess, UserError, check
 from adamas.config_file import load_config
 from adamas.knobs import help_text, kinds, preset_names, shown
 from adamas.wording import in_words, malformed, unknown_key
@@ -51,7 +51,8 @@ def launch(
     try:
         return _launch(run, check_here, sys.argv[1:], config_dir)
     except UserError as error:
-        print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
+        if _speaks() or isinstance(error, LostProcess):
+            print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -64,6 +65,8 @@ def _launch(
     if arguments.help:
         print(help_text(config_dir))
         return 0
+    if arguments.multirun and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("-m cannot be used with torchrun, which starts one run: drop one of the two")
     overrides = [_read_override(text, arguments.multirun, preset_names(config_dir)) for text in arguments.overrides]
     start, why = _choose_start(overrides, arguments.multirun)
     jobs = _compose([*arguments.overrides, *start], arguments.multirun, config_dir)
@@ -77,11 +80,16 @@ def _launch(
     return 0
 
 
+def _speaks() -> bool:
+    """Of the processes that torchrun starts only the first one does: all find the same."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _run_all(run: Callable[[Config], bool | None], jobs: list[_Job], configs: list[Config], why: str) -> None:
-    if why:
+    if why and _speaks():
         print(why, flush=True)
     for number, (job, config) in enumerate(zip(jobs, configs, strict=True), 1):
-        if len(jobs) > 1:
+        if len(jobs) > 1 and _speaks():
             print(f"job {number} of {len(jobs)}: {' '.join(job.overrides)}", flush=True)
         if run(config) is False:  # it was asked to stop, and so is the sweep
             return

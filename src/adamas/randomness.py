@@ -1,13 +1,28 @@
-"""Random numbers for a batch: from one generator for all samples, or from one for each."""
+"""Random numbers for a batch: from one generator for all samples, of which a process may keep some, or from one for each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-Random = torch.Generator | Sequence[torch.Generator]  # in the second case as many as the batch has samples
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of what a generator draws for a batch that `step` processes share: first, first + step, ..."""
+
+    generator: torch.Generator
+    first: int
+    step: int
+
+    @property
+    def device(self) -> torch.device:
+        return self.generator.device
+
+
+Random = torch.Generator | Rows | Sequence[torch.Generator]  # the last: as many as the batch has samples
 
 
 def seeded(seeds: Sequence[int], device: torch.device | str = "cpu") -> list[torch.Generator]:
@@ -28,6 +43,9 @@ def exponential(shape: Sequence[int], generator: Random) -> Tensor:
 def _draw(one: Callable[[Sequence[int], torch.Generator], Tensor], shape: Sequence[int], generator: Random) -> Tensor:
     if isinstance(generator, torch.Generator):
         return one(shape, generator)
+    if isinstance(generator, Rows):
+        whole = one((shape[0] * generator.step, *shape[1:]), generator.generator)
+        return whole[generator.first :: generator.step]
     if len(generator) != shape[0]:
         raise ValueError(f"{len(generator)} generators cannot serve a batch of {shape[0]}")
     return torch.stack([one(shape[1:], each) for each in generator])

@@ -86,6 +86,14 @@ class Replay:
         if terminated or truncated:
             self._append(_row(next_obs, 0, 0.0, False, False, final=True))
 
+    def rows(self, first: int) -> dict[str, Tensor]:
+        """The rows from `first` on, on the CPU, as `extend` takes them."""
+        return {name: column[first : self.num_rows].cpu() for name, column in self._columns.items()}
+
+    def extend(self, rows: dict[str, Tensor]) -> None:
+        """Adds rows of another replay that go on where this one stops."""
+        self._append(rows)
+
     def sample(
         self,
         batch_size: int,

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from adamas import config
 from adamas.agent.returns import lambda_returns
 from adamas.config import SIZE
+from adamas.distributed import masked_mean
 from adamas.frames import to_float, with_changes
 from adamas.networks.blocks import zero
 from adamas.networks.encoders import FrameEncoder
@@ -107,19 +108,13 @@ class ActorCritic(nn.Module):
         log_p = F.log_softmax(logits[:, :-1], dim=-1)
         ratio = (log_p.gather(-1, rollout.action[..., None])[..., 0] - rollout.log_p).exp()
         clipped = ratio.clamp(1 - c.clip, 1 + c.clip)
-        policy = _masked_mean(-torch.minimum(ratio * advantage, clipped * advantage), mask)
-        value = _masked_mean((values[:, :-1] - returns).square(), mask)
-        entropy = _masked_mean(-(log_p.exp() * log_p).sum(-1), mask)
+        policy = masked_mean(-torch.minimum(ratio * advantage, clipped * advantage), mask)
+        value = masked_mean((values[:, :-1] - returns).square(), mask)
+        entropy = masked_mean(-(log_p.exp() * log_p).sum(-1), mask)
         total = policy + c.value_weight * value - c.entropy_weight * entropy
-        return Loss(
-            total, policy, value, entropy, _masked_mean(rollout.value[:, :-1], mask), _masked_mean(returns, mask)
-        )
+        return Loss(total, policy, value, entropy, masked_mean(rollout.value[:, :-1], mask), masked_mean(returns, mask))
 
 
 def _normalized(x: Tensor, mask: Tensor) -> Tensor:
-    centred = x - _masked_mean(x, mask)
-    return centred / _masked_mean(centred.square(), mask).sqrt().clamp_min(1e-3)
-
-
-def _masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    return torch.where(mask, x, 0.0).sum() / mask.sum().clamp_min(1)
+    centred = x - masked_mean(x, mask)
+    return centred / masked_mean(centred.square(), mask).sqrt().clamp_min(1e-3)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from adamas.config import PARTS, SIZE, Config
+from adamas.distributed import launched, python
 from adamas.evaluation.distances import frechet_ticks
 from adamas.evaluation.dreams import GROUP, ticks
 from adamas.logger import Logger
@@ -55,13 +56,14 @@ def announce(config: Config, folder: Path, device: str, progress: Progress, cost
             f"  watch        tensorboard --logdir {folder.parent.parent}",
             f"  plan         {', '.join(f'{name} {count:,}x' for name, count in units.items() if count)}",
             f"  time         about {in_words(left)} ({', '.join(f'{k} {in_words(v)}' for k, v in phases.items())})",
-            f"  stop         Ctrl-C saves; go on with: python src/main.py resume={folder}",
+            f"  stop         Ctrl-C saves; go on with: {python()} src/main.py resume={folder}",
         ]
     )
 
 
 def measure_costs(config: Config, action_meanings: tuple[str, ...], device: torch.device) -> dict[str, float]:
-    """Seconds a unit of each phase. Leaves no trace in any random state that the run uses."""
+    """Seconds a unit of each phase, of one process alone with its rows of each batch. Leaves no trace in any random state
+    that the run uses."""
     with torch.random.fork_rng(devices=[]):
         parts = PARTS if config.policy == "imagined" else ()
         costs = {name: _update_seconds(name, config, action_meanings, device) for name in parts}
@@ -82,7 +84,7 @@ def measure_costs(config: Config, action_meanings: tuple[str, ...], device: torc
 
 
 def _update_seconds(name: str, config: Config, action_meanings: tuple[str, ...], device: torch.device) -> float:
-    full = getattr(config, name).optimization.batch_size
+    full = getattr(config, name).optimization.batch_size // launched()[1]
     batch = max(1, full // FRACTION)
     seconds = _seconds(_rehearsal(name, batch, config, action_meanings, device), device) if batch < full else 0.0
     if device.type == "cpu" and seconds > ENOUGH:

@@ -1,4 +1,7 @@
-"""One update of each part. Each draws its batch, computes a loss, steps, and logs."""
+"""One update of each part. Each draws its batch, computes a loss, steps, and logs.
+
+Of several processes each computes on its own rows; a minibatch of rollouts is made of equally many rows of each.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from adamas.agent.actor_critic import Rollout
+from adamas.distributed import own_draws, own_rows
 from adamas.logger import Logger
 from adamas.replay import Replay
 from adamas.training.models import Models
@@ -43,7 +47,7 @@ def update_denoiser(models: Models, replay: Replay, random: Generators, logger: 
     length = c.context + 1 + c.fed_back_frames
     segment = replay.sample(c.optimization.batch_size, length, random.data, c.context, c.event_share)
     with models.autocast():
-        loss = models.denoiser.loss(segment, random.noise)
+        loss = models.losses["denoiser"](own_rows(segment), own_draws(random.noise))
     _step(models, "denoiser", loss, logger)
     if models.average:
         models.average.update_parameters(models.denoiser)
@@ -53,7 +57,7 @@ def update_reward_end(models: Models, replay: Replay, random: Generators, logger
     c = models.config.reward_end
     segment = replay.sample(c.optimization.batch_size, c.segment_frames, random.data, event_share=c.event_share)
     with models.autocast():
-        loss, rewards, ends = models.reward_end.loss(segment)
+        loss, rewards, ends = models.losses["reward_end"](own_rows(segment))
     _step(models, "reward_end", loss, logger)
     _log_counts(logger, "reward", rewards)
     _log_counts(logger, "end", ends)
@@ -63,7 +67,8 @@ def update_actor_critic(models: Models, replay: Replay, random: Generators, logg
     c = models.config
     with models.autocast():
         context = replay.sample_contexts(c.actor_critic.optimization.batch_size, c.denoiser.context, random.data)
-        rollout = imagine(models.world, models.actor_critic, context, c.actor_critic.horizon, random.noise)
+        horizon, noise = c.actor_critic.horizon, own_draws(random.noise)
+        rollout = imagine(models.world, models.actor_critic, own_rows(context), horizon, noise)
     logger.add("imagination/reward", rollout.reward.sum(1).mean())
     logger.add("imagination/end", rollout.terminated.any(1).float().mean())
     update_policy(models, rollout, random, logger)
@@ -75,7 +80,7 @@ def update_policy(models: Models, rollout: Rollout, random: Generators, logger: 
     for _ in range(c.epochs):
         for part in _minibatches(rollout, c.minibatches, random.data):
             with models.autocast():
-                loss = models.actor_critic.loss(part)
+                loss = models.losses["actor_critic"](part)
             _step(models, "actor_critic", loss.total, logger)
             for name in ("policy", "value", "entropy", "mean_value", "mean_return"):
                 logger.add(f"actor_critic/{name}", getattr(loss, name).detach())

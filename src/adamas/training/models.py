@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from adamas.agent.actor_critic import ActorCritic
 from adamas.config import PARTS, Config, UserError
 from adamas.device import use_bfloat16
+from adamas.distributed import data_parallel
 from adamas.training.optimization import Optimizer
 from adamas.world_model.denoiser import Denoiser
 from adamas.world_model.reward_end import RewardEnd
@@ -21,7 +22,7 @@ ACTION_WISE = ("action_embedding.weight", "actor.weight", "actor.bias")  # tenso
 
 
 class Models:
-    """Denoiser, reward/end model and actor-critic, each with its optimizer. `world` is what imagination uses."""
+    """Denoiser, reward/end model and actor-critic, each with its loss and its optimizer. `world` is what imagination uses."""
 
     def __init__(self, config: Config, action_meanings: tuple[str, ...], device: torch.device) -> None:
         n = len(action_meanings)
@@ -33,6 +34,7 @@ class Models:
         self.optimizers = {
             name: Optimizer(name, getattr(self, name), getattr(config, name).optimization) for name in PARTS
         }
+        self.losses = {name: data_parallel(getattr(self, name)) for name in PARTS}
         decay = config.denoiser.ema_decay
         self.average = _average(self.denoiser, decay) if decay > 0 else None
         imagining = self.average.module if self.average else self.denoiser

@@ -12,14 +12,13 @@ from torch.nn import functional as F
 from adamas.agent.actor_critic import ActorCritic, Hidden, Rollout
 from adamas.envs.atari import AtariEnv
 from adamas.networks.categorical import draw
+from adamas.randomness import Random
 from adamas.replay import Segment
 from adamas.world_model.world_model import WorldModel
 
 
 @torch.no_grad()
-def imagine(
-    world: WorldModel, policy: ActorCritic, context: Segment, horizon: int, generator: torch.Generator
-) -> Rollout:
+def imagine(world: WorldModel, policy: ActorCritic, context: Segment, horizon: int, generator: Random) -> Rollout:
     """B rollouts of `horizon` steps that start at the end of `context`. Shapes are static: what follows an end is masked.
 
     Both recurrent states are burnt in on the context with the weights of now.
@@ -38,9 +37,7 @@ def imagine(
     return _rollout(start, frames, steps, policy, hidden)
 
 
-def act(
-    policy: ActorCritic, obs: Tensor, hidden: Hidden, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor, Hidden]:
+def act(policy: ActorCritic, obs: Tensor, hidden: Hidden, generator: Random) -> tuple[Tensor, Tensor, Tensor, Hidden]:
     """obs uint8 (B, H, W) -> an action int64 (B,), its log-probability and the value of obs, float (B,), the next state.
 
     The action is on the generator's device.

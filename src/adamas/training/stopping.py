@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from types import FrameType, TracebackType
 
+from adamas.distributed import launched
+
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 
 
@@ -13,7 +15,8 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """Inside `with StopRequest() as stop:`, `stop.requested` turns true at the first signal. A second Ctrl-C interrupts."""
+    """Inside `with StopRequest() as stop:`, `stop.requested` turns true at the first signal. A second Ctrl-C interrupts;
+    not one of several processes, to which torchrun passes on the Ctrl-C that they have had themselves."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -27,6 +30,6 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:
+        if self.requested and number == signal.SIGINT and launched()[1] == 1:
             raise KeyboardInterrupt
         self.requested = True

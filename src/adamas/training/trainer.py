@@ -20,6 +20,7 @@ from adamas.replay import Replay, read_dataset
 from adamas.training import gallery
 from adamas.training.collector import Collector
 from adamas.training.fit import UPDATES, Generators, update_policy
+from adamas.training.followers import Followers
 from adamas.training.models import Models
 from adamas.training.progress import Progress
 from adamas.training.rollouts import RealRollouts
@@ -43,6 +44,7 @@ class Trainer:
         envs = [AtariEnv(config.env, config.atari, episodic_life=True) for _ in range(count)]
         self.models = Models(config, envs[0].action_meanings, device)
         self.policy = self.models.actor_critic
+        self.followers = Followers()
         self.replay = _make_replay(config, len(envs[0].action_meanings), device)
         if config.policy == "model_free":
             self.player = RealRollouts(envs, self.policy, config.seed)
@@ -53,6 +55,7 @@ class Trainer:
         """Trains until the plan is done (True) or the session is asked to stop (False). Saves in either case."""
         with session:
             try:
+                self.followers.begin(self.models, self.random)
                 self.train(session)
             except Stopped:
                 return False
@@ -90,8 +93,7 @@ class Trainer:
         updates = optimization.first_updates if self.progress.epoch == 0 else optimization.updates
         if part == "denoiser" and updates and self.progress.total[part] == 0:
             self._measure_changes()
-        update = UPDATES[part]
-        session.loop(part, lambda: updates, lambda: update(self.models, self.replay, self.random, self.logger))
+        session.loop(part, lambda: updates, lambda: self._update(part))
 
     def learn_in_the_game(self, session: Session) -> None:
         session.loop("play", self._steps_this_epoch, self._learn_from_real_rollouts)
@@ -128,6 +130,10 @@ class Trainer:
             self.logger.add("collect/episode_return", ended.episode)
         if ended.game is not None:
             self.logger.add("collect/game_return", ended.game)
+
+    def _update(self, part: str) -> None:
+        self.followers.update(part, self.replay)
+        UPDATES[part](self.models, self.replay, self.random, self.logger)
 
     def _learn_from_real_rollouts(self) -> int:
         with self.models.autocast():

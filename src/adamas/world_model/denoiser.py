@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adamas import config
+from adamas.distributed import masked_mean
 from adamas.frames import to_float, to_uint8, with_changes
 from adamas.networks.blocks import FourierFeatures, patches
 from adamas.networks.unet import UNet
@@ -78,7 +79,7 @@ class Denoiser(nn.Module):
         share = (sigma / self.config.sigma_previous).clamp(max=1)[:, None, None, None]
         return share * (self.encode(previous, previous) - y)
 
-    def loss(self, segment: Segment, generator: torch.Generator) -> Tensor:
+    def loss(self, segment: Segment, generator: Random) -> Tensor:
         """Mean loss over the frames behind the first `context` ones of a segment, padding left out.
 
         The model's own frame replaces a frame before the next one is predicted from it, so that the model learns
@@ -90,14 +91,12 @@ class Denoiser(nn.Module):
         losses = []
         for t in range(n, obs.shape[1]):
             loss, generated = self.loss_of_frame(obs[:, t - n : t], segment.action[:, t - n : t], obs[:, t], generator)
-            losses.append(torch.where(known[:, t - 1], loss, 0.0))
+            losses.append(loss)
             shown = torch.where(known[:, t - 1, None, None], generated, obs[:, t])
             obs = torch.cat([obs[:, :t], shown[:, None], obs[:, t + 1 :]], dim=1)
-        return torch.stack(losses).sum() / known[:, n - 1 :].sum().clamp_min(1)
+        return masked_mean(torch.stack(losses), known[:, n - 1 :].T)
 
-    def loss_of_frame(
-        self, context: Tensor, action: Tensor, obs: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def loss_of_frame(self, context: Tensor, action: Tensor, obs: Tensor, generator: Random) -> tuple[Tensor, Tensor]:
         """context uint8 (B, n, H, W), action (B, n), obs uint8 (B, H, W) -> loss (B,), the model's frame uint8 (B, H, W)."""
         c, frames = self.config, to_float(context)
         previous = frames[:, -1:]

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from adamas.randomness import Random, normal
+
 Network = Callable[[Tensor, Tensor], Tensor]  # (c_in * x, c_noise) -> F_theta, conditions already bound
 
 
@@ -25,18 +27,14 @@ class Scalings(NamedTuple):
     c_noise: Tensor
 
 
-def draw_sigma(
-    batch: int, log_mean: float, log_std: float, least: float, most: float, generator: torch.Generator
-) -> Tensor:
+def draw_sigma(batch: int, log_mean: float, log_std: float, least: float, most: float, generator: Random) -> Tensor:
     """float (batch,): log-normal (Table 1, noise distribution), clipped to [least, most]."""
-    normal = torch.randn(batch, generator=generator, device=generator.device)
-    return (normal * log_std + log_mean).exp().clamp(least, most)
+    return (normal((batch,), generator) * log_std + log_mean).exp().clamp(least, most)
 
 
-def draw_noise(sigma: Tensor, shape: torch.Size, offset_noise: float, generator: torch.Generator) -> Tensor:
+def draw_noise(sigma: Tensor, shape: torch.Size, offset_noise: float, generator: Random) -> Tensor:
     """The noise n, float `shape` = (B, C, H, W), that a noise level `sigma` (B,) stands for."""
-    pixel = torch.randn(shape, generator=generator, device=generator.device)
-    shared = torch.randn(*shape[:2], 1, 1, generator=generator, device=generator.device)
+    pixel, shared = normal(shape, generator), normal((*shape[:2], 1, 1), generator)
     return sigma[:, None, None, None] * pixel + offset_noise * shared
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from adamas import config
 from adamas.config import SIZE
+from adamas.distributed import masked_mean
 from adamas.frames import to_float, with_changes
 from adamas.networks.blocks import zero
 from adamas.networks.encoders import ConditionedEncoder
@@ -66,7 +67,7 @@ class RewardEnd(nn.Module):
         end = segment.terminated[:, :-1].long()
         entropies = F.cross_entropy(reward_logits.flatten(0, 1), reward.flatten(), reduction="none")
         entropies = entropies + F.cross_entropy(end_logits.flatten(0, 1), end.flatten(), reduction="none")
-        loss = torch.where(known.flatten(), entropies, 0.0).sum() / known.sum().clamp_min(1)
+        loss = masked_mean(entropies, known.flatten())
         return loss, _count(reward_logits, reward, 1, known), _count(end_logits, end, 0, known)
 
 

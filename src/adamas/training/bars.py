@@ -43,6 +43,11 @@ class Bars:
         """So many more units of `phase` are done."""
         self.run.update(min(units * self.costs[phase], self.run.total - self.run.n))
 
+    def left(self, seconds: float) -> float | None:
+        """Expected seconds to the end of a run that took `seconds` to get here."""
+        done = self.run.n / self.run.total
+        return seconds * (1 - done) / done if done else None
+
     def say(self, line: str) -> None:
         tqdm.write(line)
 

@@ -75,7 +75,13 @@ def systems(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
 
 def name_of(config: Config) -> str:
     """ "adamas diamond", "adamas cpu (20,000 steps, 20 games)"."""
-    departures = [
+    there = ", ".join(departures(config))
+    return f"adamas {config.preset}" + (f" ({there})" if there else "")
+
+
+def departures(config: Config) -> list[str]:
+    """How a run differs from the benchmark, in words."""
+    known = [
         ("model-free", config.policy == "model_free"),
         ("stored dataset", config.dataset is not None),
         ("other run's weights", config.initialize["from"] is not None),
@@ -84,8 +90,7 @@ def name_of(config: Config) -> str:
         (f"games of {config.atari.max_episode_steps:,} steps", config.atari.max_episode_steps != 27_000),
         ("sticky actions", config.atari.repeat_action_probability > 0),
     ]
-    there = ", ".join(words for words, departs in departures if departs)
-    return f"adamas {config.preset}" + (f" ({there})" if there else "")
+    return [words for words, departs in known if departs]
 
 
 def newest_of_each_seed(runs: Sequence[Outcome]) -> dict[str, dict[int, Outcome]]:

@@ -21,6 +21,11 @@ class Progress:
     saves: int = 0
     seconds: float = 0.0  # wall-clock of all sessions of the run
 
+    @property
+    def steps(self) -> int:
+        """Agent steps made in the real game."""
+        return self.total["collect"] + self.total["play"]
+
     def tick(self, phase: str, units: int = 1) -> None:
         self.done[phase] += units
         self.total[phase] += units

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -29,6 +30,7 @@ class RunFolder:
         self.dreams = path / "dreams"
         self.frechet = path / "frechet"
         self.evaluations = path / "evaluations.jsonl"
+        self.progress = path / "progress.json"
 
     @classmethod
     def create(cls, runs: str, game: str) -> RunFolder:
@@ -53,6 +55,19 @@ class RunFolder:
         """Removes the folder of a run that could not start; one that holds something stays."""
         if not any(self.path.iterdir()):
             self.path.rmdir()
+
+    def write_progress(self, record: dict[str, Any]) -> None:
+        """How far the run was at its last save, for a table of many."""
+        temporary = self.progress.with_suffix(".tmp")
+        temporary.write_text(json.dumps(record) + "\n")
+        os.replace(temporary, self.progress)
+
+    def read_progress(self) -> dict[str, Any]:
+        """What was written; nothing where nothing was, or what a power cut left cannot be read."""
+        try:
+            return json.loads(self.progress.read_text())
+        except (OSError, ValueError):
+            return {}
 
     def append_evaluation(self, record: dict[str, Any]) -> None:
         """One line of JSON an evaluation, with what the run has taken of the machine since its start or last resume.

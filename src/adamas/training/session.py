@@ -94,6 +94,9 @@ class Session:
         self.logger.sync()
         parts = {**self.snapshot(), "progress": self.progress.state_dict()}
         checkpoint.save(self.folder.checkpoints, self.progress.saves, parts, self.config.keep)
+        p = self.progress
+        left = self.bars.left(p.seconds)
+        self.folder.write_progress({"epoch": p.epoch, "steps": p.steps, "seconds": p.seconds, "left": left})
 
     def _work(self, phase: str, work: Callable[[], int | None], bar: tqdm) -> None:
         start = time.monotonic()

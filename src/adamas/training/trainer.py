@@ -82,8 +82,7 @@ class Trainer:
 
     def steps_left(self) -> int:
         """Agent steps that the run has yet to make in the real game."""
-        taken = self.progress.total["collect"] + self.progress.total["play"]
-        return 0 if self.config.dataset else max(0, self.config.collection.steps - taken)
+        return 0 if self.config.dataset else max(0, self.config.collection.steps - self.progress.steps)
 
     def collect(self, session: Session) -> None:
         session.loop("collect", self._steps_this_epoch, self._collect_step)
@@ -154,7 +153,7 @@ class Trainer:
         with self.models.autocast():
             games = play_games(self.policy, c.env, count, c.atari, seed, each_step=session.heed)
             dreams = self._evaluate_dreams(seed, name, session) if c.policy == "imagined" else {}
-        score, steps = mean(games.returns), self.progress.total["collect"] + self.progress.total["play"]
+        score, steps = mean(games.returns), self.progress.steps
         self.logger.scalar(f"{name}/return", score, epoch)
         self.logger.scalar(f"{name}/length", mean(games.lengths), epoch)
         self.logger.scalar(f"{name}/steps_collected", steps, epoch)

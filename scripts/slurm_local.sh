@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Makes this Debian machine a SLURM cluster of one node, and tries the benchmark's queue on it at smoke size: a job that
+# is preempted in the middle is queued again and goes on. For a machine or container that can be thrown away: run as root.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=${PYTHON:-.venv/bin/python}
+runs=${1:-runs/slurm-smoke}
+[ "$(id -u)" = 0 ] || { echo "error: installing SLURM needs root" >&2; exit 2; }
+
+command -v slurmctld slurmd sbatch munged >/dev/null ||
+    { apt-get update -q && apt-get install -yq --no-install-recommends slurmctld slurmd slurm-client munge; }
+
+node=$(hostname -s)
+state=/var/lib/slurm-local
+mkdir -p "$state" /run/munge /etc/slurm
+chown munge: /run/munge
+cat >/etc/slurm/slurm.conf <<CONF
+ClusterName=local
+SlurmctldHost=$node
+SlurmUser=root
+AuthType=auth/munge
+StateSaveLocation=$state
+SlurmdSpoolDir=$state/spool
+SlurmctldPidFile=$state/slurmctld.pid
+SlurmdPidFile=$state/slurmd.pid
+SlurmctldLogFile=$state/slurmctld.log
+SlurmdLogFile=$state/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+ReturnToService=2
+JobRequeue=1
+MinJobAge=2
+SchedulerParameters=requeue_delay=1
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+NodeName=$node CPUs=$(nproc) State=UNKNOWN
+PartitionName=low Nodes=$node Default=YES PriorityTier=1 GraceTime=60 PreemptMode=REQUEUE State=UP
+PartitionName=high Nodes=$node PriorityTier=2 PreemptMode=OFF State=UP
+CONF
+pgrep -x munged >/dev/null || runuser -u munge -- munged
+pgrep -x slurmctld >/dev/null || slurmctld
+pgrep -x slurmd >/dev/null || slurmd
+for _ in $(seq 60); do sinfo -h -o %T | grep -q idle && break; sleep 1; done
+sinfo
+
+queue=("$python" scripts/atari100k.py games=Breakout,Pong seeds=1 preset=smoke device=cpu checkpoint.every_minutes=0.02 "runs=$runs")
+PYTHONPATH=src "${queue[@]}" --slurm gpus_per_node=0 cpus_per_task=1 timeout_min=60
+until ls "$runs"/Breakout/*/checkpoints/*.pt >/dev/null 2>&1; do sleep 1; done
+PYTHONPATH=src "${queue[@]}" --status
+job=$(squeue -h -o "%i %j" | awk '/Breakout-0/ {print $1}')
+echo "preempting job $job: the signal that SLURM sends before it takes a machine away"
+scancel --signal=USR2 "$job"
+until [ -z "$(squeue -h)" ]; do squeue -h -o "%i %j %T"; sleep 10; done
+PYTHONPATH=src "${queue[@]}" --status
+grep -h -E "stopped and saved|^done" "$runs"/logs/*.log

@@ -1,0 +1,203 @@
+"""The queue of the benchmark: what is finished is left alone, what was killed goes on, whoever was killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from test_main import ROOT, TINY, run_script
+
+from adamas.training import queue
+from adamas.training.queue import Attempt, Queue, Standing, Task, is_locked, take_lock
+
+sys.path.insert(0, str(ROOT / "scripts"))
+import atari100k
+
+SAVING = [*TINY, "evaluation.frechet=off", "checkpoint.every_minutes=1e-9"]
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+
+
+def start(runs: Path, games: str, *arguments: str) -> subprocess.Popen:
+    command = [sys.executable, str(ROOT / "scripts" / "atari100k.py"), f"games={games}", "seeds=1", f"runs={runs}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    return subprocess.Popen(
+        [*command, *arguments], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below it, from Linux's list, nearest first."""
+    try:
+        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+    return [*children, *(each for child in children for each in descendants(child))]
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 200) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def status(runs: Path, games: str) -> list[list[str]]:
+    done = run_script("atari100k.py", f"games={games}", "seeds=1", f"runs={runs}", "--status")
+    assert done.returncode == 0, done.stderr
+    return [line.split("  ") for line in done.stdout.splitlines()]
+
+
+def states(runs: Path) -> list[str]:
+    return [Queue(runs, "smoke").standing(Task(game, 0), {}).state for game in ("Breakout", "Pong")]
+
+
+@LINUX
+def test_a_killed_queue_and_a_killed_run_go_on(tmp_path: Path) -> None:
+    runs = tmp_path / "runs" / "queue"
+    killed = start(runs, "Breakout,Pong", *SAVING)
+    wait_until(lambda: len(list(runs.glob("*/*/checkpoints/*.pt"))) == 2)
+    (worker,) = descendants(killed.pid)
+    killed.kill()
+    killed.communicate()
+    assert states(runs) == ["running", "waiting"], "the run outlives its queue, and holds its lock"
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: states(runs) == ["to resume", "waiting"])
+
+    again = start(runs, "Breakout,Pong", *SAVING)
+    saved = {path.name for path in runs.glob("Breakout/*/checkpoints/*.pt")}
+    wait_until(lambda: not saved & {path.name for path in runs.glob("Breakout/*/checkpoints/*.pt")})
+    os.kill(descendants(again.pid)[0], signal.SIGKILL)
+    out, err = again.communicate()
+    assert again.returncode == 0, err
+    assert out.splitlines()[0].endswith("; not Atari 100k: 90 steps, 1 games, games of 60 steps")
+    assert out.splitlines()[-1] == "2 finished"
+    assert len(list(runs.glob("*/20*"))) == 2
+    assert len((next(runs.glob("Breakout/*")) / "origin.jsonl").read_text().splitlines()) == 3
+
+    third = start(runs, "Breakout,Pong", *SAVING)
+    out, _ = third.communicate()
+    assert (third.returncode, out.splitlines()[1:]) == (0, ["nothing left to do"])
+    header, breakout, pong, total = status(runs, "Breakout,Pong")
+    assert [word for word in header if word] == ["game", "seed", "step", "return", "time left", "state"]
+    assert [[*filter(None, row)][-1].strip() for row in (breakout, pong)] == ["finished", "finished"]
+    assert "90" in [cell.strip() for cell in pong]
+    assert total == ["2 finished"]
+    other = run_script("atari100k.py", "games=Pong", "seeds=1", f"runs={runs}", "preset=smoke")
+    assert other.returncode == 2
+    assert other.stderr.startswith(f"error: {runs} was begun with preset=smoke device=cpu")
+
+
+@LINUX
+def test_a_job_that_is_to_lose_its_machine_saves_and_goes_on(tmp_path: Path) -> None:
+    """submitit's local executor, with the signal that SLURM sends."""
+    pytest.importorskip("submitit")
+    runs = tmp_path / "queue"
+    script = start(runs, "Breakout", *SAVING, "--slurm", "cluster=local", "gpus_per_node=0")
+    wait_until(lambda: bool(list(runs.glob("slurm/*_submitted.pkl"))))
+    (submitted,) = runs.glob("slurm/*_submitted.pkl")
+    controller = int(submitted.name.partition("_")[0])
+    wait_until(lambda: bool(list(runs.glob("*/*/checkpoints/*.pt"))))
+    os.kill(descendants(controller)[0], signal.SIGUSR2)
+    out, err = script.communicate()  # ends with the job, which has its pipes
+    assert out.splitlines()[1:] == [f"Breakout-0: job {controller}"], err
+    assert states(runs)[0] == "finished"
+    (run,) = runs.glob("Breakout/*")
+    assert len((run / "origin.jsonl").read_text().splitlines()) == 2
+    (log,) = runs.glob("logs/*")
+    assert "stopped and saved" in log.read_text()
+    assert "this job is preempted" in next(runs.glob("slurm/*.err")).read_text()
+
+
+# The parts
+
+
+def test_a_lock_has_one_holder_and_dies_with_the_last_one(tmp_path: Path) -> None:
+    path = tmp_path / "locks" / "lock"
+    assert not is_locked(path)
+    lock = take_lock(path)
+    assert is_locked(path)
+    with pytest.raises(BlockingIOError):
+        take_lock(path)
+    heir = subprocess.Popen(["sleep", "60"], pass_fds=[lock])
+    os.close(lock)
+    assert is_locked(path)
+    heir.kill()
+    heir.wait()
+    assert not is_locked(path)
+
+
+def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> tuple[str, int]:
+    """How a run that always exits with `code` ends, and how often it was started."""
+    monkeypatch.setattr(Queue, "command", lambda self, task: [sys.executable, "-S", "-c", f"raise SystemExit({code})"])
+    attempt = Attempt(Queue(tmp_path, "smoke"), Task("Pong", 0))
+    while (state := attempt.poll()) is None:
+        time.sleep(0.01)
+    assert not is_locked(Queue(tmp_path, "smoke").lock(Task("Pong", 0)))
+    return state, attempt.tries
+
+
+def test_a_crash_is_tried_again_and_a_mistake_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert attempts(tmp_path, monkeypatch, code=1) == ("failed", queue.TRIES)
+    assert attempts(tmp_path, monkeypatch, code=2) == ("failed", 1)
+    assert attempts(tmp_path, monkeypatch, code=0) == ("stopped", 1)
+
+
+def test_each_gpu_has_a_run_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    show = "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES']); time.sleep(.5)"
+    monkeypatch.setattr(Queue, "command", lambda self, task: [sys.executable, "-S", "-c", show])
+    monkeypatch.setattr(queue, "LOOK_EVERY", 0.01)
+    said, mine, tasks = [], Queue(tmp_path, "smoke"), [Task("Pong", seed) for seed in range(3)]
+    other = take_lock(mine.lock(tasks[2]))
+    ended = queue.work_off(mine, tasks, ["4", "7"], queue.StopRequest(), said.append)
+    os.close(other)
+    assert [mine.log(task).read_text() for task in tasks[:2]] == ["4\n", "7\n"]
+    assert ended == {tasks[0]: "stopped", tasks[1]: "stopped", tasks[2]: "running"}
+    assert [line.split(":")[0] for line in said[:2]] == ["Pong-0", "Pong-1"], "side by side"
+
+
+def test_the_table() -> None:
+    rows = [
+        Standing(Task("Alien", 0), "finished", 100_000, 812.34, 7000.0),
+        Standing(Task("Alien", 1), "running", 50_000, 400.0, 3500.0, 3700.0),
+        Standing(Task("Boxing", 0), "waiting"),
+    ]
+    assert atari100k.table(rows).splitlines() == [
+        "game    seed  step     return  time left  state",
+        "Alien   0     100,000  812.3   -          finished",
+        "Alien   1     50,000   400.0   1 h 2 min  running",
+        "Boxing  0     -        -       -          waiting",
+        "1 finished, 1 running, 1 waiting; about 3 h of work left",
+    ]
+
+
+def test_the_settings() -> None:
+    assert len(atari100k.games_of("all")) == 26
+    assert atari100k.games_of("Pong,Alien") == ["Pong", "Alien"]
+    assert (atari100k.seeds_of("3"), atari100k.seeds_of("[3]"), atari100k.seeds_of("3,5")) == ([0, 1, 2], [3], [3, 5])
+    for arguments, line in (
+        (["seeds=many"], "seeds=many: give how many, 5, or which, [0,3]"),
+        (["games=Brekout"], "unknown game 'Brekout': did you mean Breakout?"),
+        (["games=Pong", "preset=smok"], "unknown preset 'smok': did you mean smoke?"),
+        (["status"], "'status' cannot be read: write name=value"),
+    ):
+        done = run_script("atari100k.py", *arguments)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: {line}")
+        assert done.stderr.count("\n") == 1
+
+
+def test_a_queue_keeps_to_the_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queues = []
+    monkeypatch.setattr(atari100k, "work", lambda queue, tasks: queues.append(queue) or len(tasks))
+    settings = {"games": "Pong,Alien", "seeds": "2", "preset": "cpu", "runs": str(tmp_path)}
+    assert atari100k.start(dict(settings), status=False, slurm=None) == 4
+    assert queues[0].overrides == atari100k.PROTOCOL
+    config = atari100k.compose(queues[0], ["Pong"])
+    assert (config.evaluation.final_games, config.atari.max_episode_steps) == (100, 27_000)
+    assert atari100k.departures(config) == ["30,000 steps"]

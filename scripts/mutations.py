@@ -50,6 +50,7 @@ UNET, BLOCKS, ENCODERS = "networks/unet.py", "networks/blocks.py", "networks/enc
 REPLAY, CHUNKS, ATARI = "replay.py", "chunks.py", "envs/atari.py"
 FIT, MODELS, ROLLOUTS, OPTIMIZATION = (f"training/{name}.py" for name in ("fit", "models", "rollouts", "optimization"))
 COLLECTOR, TRAINER, RANDOM = "training/collector.py", "training/trainer.py", "randomness.py"
+DISTRIBUTED, FOLLOWERS, QUEUE = "distributed.py", "training/followers.py", "training/queue.py"
 RETURNS, ACTOR_CRITIC = "agent/returns.py", "agent/actor_critic.py"
 
 FIRST = {
@@ -81,11 +82,11 @@ DIFFUSION = (
     fault("the offset noise left out of the scalings", EDM, "variance = sigma**2 + offset_noise**2", "variance = sigma**2 + 0 * offset_noise**2"),
     fault("the offset noise left out of c_noise", EDM, "c_noise = variance.log() / 8", "c_noise = sigma.log() / 4"),
     fault("the shared offset noise never added", EDM, " + offset_noise * shared", ""),
-    fault("offset noise for each pixel of its own", EDM, "torch.randn(*shape[:2], 1, 1,", "torch.randn(*shape,"),
-    fault("offset noise shared by the batch", EDM, "torch.randn(*shape[:2], 1, 1,", "torch.randn(1, 1, 1, 1,"),
+    fault("offset noise for each pixel of its own", EDM, "normal((*shape[:2], 1, 1), generator)", "normal(shape, generator)"),
+    fault("offset noise shared by the batch", EDM, "normal((*shape[:2], 1, 1), generator)", "normal((1, 1, 1, 1), generator)"),
     fault("offset noise scaled by sigma", EDM, "+ offset_noise * shared", "+ sigma[:, None, None, None] * offset_noise * shared"),
-    fault("noise drawn from torch's global generator", EDM, "pixel = torch.randn(shape, generator=generator,", "pixel = torch.randn(shape,"),
-    fault("uniform noise instead of normal", EDM, "pixel = torch.randn(", "pixel = torch.rand("),
+    fault("noise drawn from torch's global generator", EDM, "pixel, shared = normal(shape, generator)", "pixel, shared = normal(shape, torch.default_generator)"),
+    fault("uniform noise instead of normal", EDM, "pixel, shared = normal(shape, generator)", "pixel, shared = torch.rand(shape, generator=generator, device=generator.device)"),
     fault("c_out without its sigma_data", EDM, "variance.sqrt() * sigma_data / total.sqrt()", "variance.sqrt() / total.sqrt()"),
     fault("c_out negative", EDM, "variance.sqrt() * sigma_data / total.sqrt()", "-variance.sqrt() * sigma_data / total.sqrt()"),
     fault("c_in without its root", EDM, "c_in = 1 / total.sqrt()", "c_in = 1 / total"),
@@ -95,10 +96,10 @@ DIFFUSION = (
     fault("the loss without the weight 1 / c_out^2", EDM, "(output - target).square()", "(c_out * (output - target)).square()"),
     fault("the network predicts the noise's sign reversed", EDM, "target = (y - c_skip * x) / c_out", "target = (c_skip * x - y) / c_out"),
     fault("absolute errors instead of squares", EDM, "(output - target).square()", "(output - target).abs()"),
-    fault("sigma drawn from a normal, not a log-normal", EDM, "(normal * log_std + log_mean).exp()", "(normal * log_std + log_mean).abs()"),
-    fault("the noise distribution's mean and deviation swapped", EDM, "normal * log_std + log_mean", "normal * log_mean + log_std"),
+    fault("sigma drawn from a normal, not a log-normal", EDM, "log_std + log_mean).exp()", "log_std + log_mean).abs()"),
+    fault("the noise distribution's mean and deviation swapped", EDM, "* log_std + log_mean", "* log_mean + log_std"),
     fault("sigma never clipped from below", EDM, ".clamp(least, most)", ".clamp(max=most)"),
-    fault("one sigma for the whole batch", EDM, "normal = torch.randn(batch, generator=generator, device=generator.device)", "normal = torch.randn(1, generator=generator, device=generator.device).expand(batch)"),
+    fault("one sigma for the whole batch", EDM, "normal((batch,), generator)", "normal((1,), generator).expand(batch)"),
     fault("the output of the network stays in half precision in training", EDM, "output = net(c_in * x, c_noise).float()", "output = net(c_in * x, c_noise).bfloat16()"),
     fault("the output of the network stays in half precision in sampling", EDM, "c_out * net(c_in * x, c_noise).float()", "c_out.bfloat16() * net(c_in * x, c_noise).bfloat16()"),
     fault("preconditioning in bfloat16", EDM, "return Scalings(*(c[:, None, None, None] for c in (c_skip, c_out, c_in)), c_noise)", "return Scalings(*(c[:, None, None, None].bfloat16().to(c.dtype) for c in (c_skip, c_out, c_in)), c_noise)"),
@@ -228,7 +229,7 @@ STEPPING = (
     fault("actions shifted by one in the reward model's training", REWARD_END, "segment.action[:, :-1], segment.obs[:, 1:]", "segment.action[:, 1:], segment.obs[:, 1:]"),
     fault("the reward model's shortcut round the memory skipped", REWARD_END, "output = output + self.shortcut(features)", "output = output + 0 * self.shortcut(features)"),
     fault("the reward model's shortcut reads the transition before", REWARD_END, "self.shortcut(features).unflatten(0, (b, t))", "self.shortcut(features).unflatten(0, (b, t)).roll(1, 1)"),
-    fault("padding counted in the reward model's loss", REWARD_END, "torch.where(known.flatten(), entropies, 0.0).sum()", "entropies.sum()"),
+    fault("padding counted in the reward model's loss", REWARD_END, "masked_mean(entropies, known.flatten())", "entropies.mean()"),
     fault("the two frames of a transition swapped in the reward model", REWARD_END, "[to_float(obs), to_float(next_obs)]", "[to_float(next_obs), to_float(obs)]"),
     fault("the reward model's head in half precision", REWARD_END, "torch.autocast(features.device.type, enabled=False)", "torch.autocast(features.device.type, torch.bfloat16)"),
 )
@@ -263,7 +264,7 @@ LEARNING = (
     fault("the average updated before the step", FIT, "    _step(models, \"denoiser\", loss, logger)\n    if models.average:\n        models.average.update_parameters(models.denoiser)\n", "    if models.average:\n        models.average.update_parameters(models.denoiser)\n    _step(models, \"denoiser\", loss, logger)\n"),
     fault("the average's decay and its complement swapped", MODELS, "get_ema_multi_avg_fn(min(decay,", "get_ema_multi_avg_fn(1 - min(decay,"),
     fault("a plain mean of all weights instead of the moving one", MODELS, "AveragedModel(module, multi_avg_fn=update, use_buffers=True)", "AveragedModel(module)"),
-    fault("training the average instead of the raw weights", FIT, "loss = models.denoiser.loss(segment, random.noise)", "loss = models.world.denoiser.requires_grad_().loss(segment, random.noise)"),
+    fault("training the average instead of the raw weights", FIT, "models.losses[\"denoiser\"](own_rows(segment), own_draws(random.noise))", "models.world.denoiser.requires_grad_().loss(segment, random.noise)"),
     fault("the average not saved", MODELS, "self.average.state_dict() if self.average else None", "self.average.state_dict() if False else None"),
     fault("the average not loaded", MODELS, "            self.average.load_state_dict(state[\"average\"])\n", "            pass\n"),
     fault("raw weights taken over from another run although it has an average", MODELS, "if name == \"denoiser\" and state[\"average\"]:", "if False:"),
@@ -271,9 +272,9 @@ LEARNING = (
     fault("actions of another game taken over by number", MODELS, "mine[row] = theirs[their_meanings.index(meaning)]", "mine[row] = theirs[row]"),
     fault("the denoiser's segments one frame short", FIT, "length = c.context + 1 + c.fed_back_frames", "length = c.context + c.fed_back_frames"),
     fault("the denoiser's targets drawn anywhere", FIT, "random.data, c.context, c.event_share)", "random.data, 0, c.event_share)"),
-    fault("the denoiser's noise from the generator of the data", FIT, "models.denoiser.loss(segment, random.noise)", "models.denoiser.loss(segment, random.data)"),
-    fault("the denoiser trained outside of autocast", FIT, "    with models.autocast():\n        loss = models.denoiser.loss", "    with torch.enable_grad():\n        loss = models.denoiser.loss"),
-    fault("the policy dreams one step short", FIT, "context, c.actor_critic.horizon, random.noise", "context, c.actor_critic.horizon - 1, random.noise"),
+    fault("the denoiser's noise from the generator of the data", FIT, "models.losses[\"denoiser\"](own_rows(segment), own_draws(random.noise))", "models.losses[\"denoiser\"](segment, random.data)"),
+    fault("the denoiser trained outside of autocast", FIT, "    with models.autocast():\n        loss = models.losses[\"denoiser\"]", "    with torch.enable_grad():\n        loss = models.losses[\"denoiser\"]"),
+    fault("the policy dreams one step short", FIT, "own_rows(context), horizon, noise", "own_rows(context), horizon - 1, noise"),
     fault("one generator for all", FIT, "manual_seed(3 * seed + i)", "manual_seed(seed)"),
     fault("gradients pile up", OPTIMIZATION, "        self.adamw.zero_grad(set_to_none=True)\n", ""),
     fault("gradients never clipped", OPTIMIZATION, "clip_grad_norm_(self.parameters, self.config.max_grad_norm)", "clip_grad_norm_(self.parameters, float('inf'))"),
@@ -291,18 +292,18 @@ LEARNING = (
     fault("returns: a truncation ends", RETURNS, "torch.where(truncated[:, t], bootstrap,", "torch.where(truncated[:, t], 0 * bootstrap,"),
     fault("returns in reversed order", RETURNS, "torch.stack(returns[::-1], dim=1)", "torch.stack(returns, dim=1)"),
     fault("the value learns through the advantage", ACTOR_CRITIC, "advantage = returns - rollout.value[:, :-1]", "advantage = returns - values[:, :-1]"),
-    fault("the policy's gradient reversed", ACTOR_CRITIC, "_masked_mean(-torch.minimum(", "_masked_mean(torch.minimum("),
+    fault("the policy's gradient reversed", ACTOR_CRITIC, "masked_mean(-torch.minimum(", "masked_mean(torch.minimum("),
     fault("PPO clips from above alone", ACTOR_CRITIC, "ratio.clamp(1 - c.clip, 1 + c.clip)", "ratio.clamp(max=1 + c.clip)"),
     fault("PPO takes the greater of the two surrogates", ACTOR_CRITIC, "torch.minimum(ratio", "torch.maximum(ratio"),
     fault("PPO's ratio to the policy of now", ACTOR_CRITIC, "[..., 0] - rollout.log_p).exp()", "[..., 0] - log_p.gather(-1, rollout.action[..., None])[..., 0].detach()).exp()"),
     fault("advantages normalised over masked steps too", ACTOR_CRITIC, "advantage = _normalized(advantage, mask)", "advantage = _normalized(advantage, torch.ones_like(mask))"),
-    fault("advantages centred and not scaled", ACTOR_CRITIC, "return centred / _masked_mean(centred.square(), mask).sqrt().clamp_min(1e-3)", "return centred"),
+    fault("advantages centred and not scaled", ACTOR_CRITIC, "return centred / masked_mean(centred.square(), mask).sqrt().clamp_min(1e-3)", "return centred"),
     fault("the policy forgets the frames before", ACTOR_CRITIC, "frames[None, :, t:].to(torch.int16)", "torch.full_like(hidden.past, NONE)"),
     fault("the policy remembers the oldest frames", ACTOR_CRITIC, "frames[None, :, t:]", "frames[None, :, : self.config.frames - 1]"),
     fault("black before the first frame", ACTOR_CRITIC, "torch.where(hidden.past[0] == NONE, obs[:, :1], hidden.past[0])", "hidden.past[0].clamp(min=0)"),
     fault("the entropy's sign reversed", ACTOR_CRITIC, "- c.entropy_weight * entropy", "+ c.entropy_weight * entropy"),
     fault("the policy's logits shifted by one frame", ACTOR_CRITIC, "F.log_softmax(logits[:, :-1], dim=-1)", "F.log_softmax(logits[:, 1:], dim=-1)"),
-    fault("steps after the end count", ACTOR_CRITIC, "torch.where(mask, x, 0.0).sum() / mask.sum().clamp_min(1)", "x.mean()"),
+    fault("steps after the end count", DISTRIBUTED, "total, count = torch.where(mask, x, 0.0).sum(), mask.sum()", "total, count = x.sum(), torch.ones_like(mask).sum()"),
 )
 
 DENOISING = (
@@ -363,11 +364,11 @@ DENOISING = (
     fault("the frame fed back is the noisy one", DENOISER, "to_uint8(self.decode(denoised.detach(), previous))[:, 0]", "to_uint8(self.decode(y + noise, previous))[:, 0]"),
     fault("the frame fed back is the target, not decoded", DENOISER, "to_uint8(self.decode(denoised.detach(), previous))[:, 0]", "to_uint8(denoised.detach())[:, 0]"),
     fault("the frame fed back is the truth", DENOISER, "to_uint8(self.decode(denoised.detach(), previous))[:, 0]", "obs"),
-    fault("the mask one frame late", DENOISER, "losses.append(torch.where(known[:, t - 1], loss, 0.0))", "losses.append(torch.where(known[:, t - 2], loss, 0.0))"),
+    fault("the mask one frame late", DENOISER, "masked_mean(torch.stack(losses), known[:, n - 1 :].T)", "masked_mean(torch.stack(losses), known[:, n - 2 : -1].T)"),
     fault("a target known although nothing came before it", DENOISER, "segment.mask[:, 1:] & segment.mask[:, :-1]", "segment.mask[:, 1:]"),
-    fault("padding counted in the loss", DENOISER, "losses.append(torch.where(known[:, t - 1], loss, 0.0))", "losses.append(loss)"),
-    fault("the loss divided by all frames, known or not", DENOISER, "/ known[:, n - 1 :].sum().clamp_min(1)", "/ known[:, n - 1 :].numel()"),
-    fault("the loss divided by the known frames of the context too", DENOISER, "/ known[:, n - 1 :].sum().clamp_min(1)", "/ known.sum().clamp_min(1)"),
+    fault("padding counted in the loss", DENOISER, "masked_mean(torch.stack(losses), known[:, n - 1 :].T)", "torch.stack(losses).sum() / known[:, n - 1 :].sum()"),
+    fault("the loss divided by all frames, known or not", DENOISER, "masked_mean(torch.stack(losses), known[:, n - 1 :].T)", "masked_mean(torch.stack(losses), known[:, n - 1 :].T) * known[:, n - 1 :].float().mean()"),
+    fault("the loss divided by the known frames of the context too", DENOISER, "masked_mean(torch.stack(losses), known[:, n - 1 :].T)", "masked_mean(torch.stack(losses), known[:, n - 1 :].T) * known[:, n - 1 :].sum() / known.sum()"),
     fault("the loss of the last frame forgotten", DENOISER, "for t in range(n, obs.shape[1]):", "for t in range(n, max(n + 1, obs.shape[1] - 1)):"),
     fault("the sample truncated, not rounded", DENOISER, "return to_uint8(self.decode(y, previous))[:, 0]", "return (self.decode(y, previous).clamp(-1, 1) * 127.5 + 127.5).to(torch.uint8)[:, 0]"),
     fault("the sample is the change alone", DENOISER, "return to_uint8(self.decode(y, previous))[:, 0]", "return to_uint8(y)[:, 0]"),
@@ -417,6 +418,21 @@ FADING = (
     fault("training: objects fade a little in every stored frame", REPLAY, '    return {"obs": obs[None], **small}', '    return {"obs": (obs[None] * 0.2).byte(), **small}', "test_fading.py"),
 )
 
+SHARING = (
+    fault("several processes: the mean of means", DISTRIBUTED, "    if place()[1] > 1:\n        total, count =", "    if False:\n        total, count =", "test_distributed.py"),
+    fault("several processes: a gradient too small by their number", DISTRIBUTED, "return gradient * dist.get_world_size()", "return gradient", "test_distributed.py"),
+    fault("several processes: all take the same rows", DISTRIBUTED, "column[rank::size] for", "column[:: size] for", "test_distributed.py"),
+    fault("several processes: each draws for its own rows alone", DISTRIBUTED, "return generator if size == 1 else Rows(generator, rank, size)", "return generator", "test_distributed.py"),
+    fault("several processes: all take the same draws", RANDOM, "return whole[generator.first :: generator.step]", "return whole[:: generator.step]", "test_distributed.py"),
+    fault("several processes: gradients not shared", DISTRIBUTED, "return loss if place()[1] == 1 else DistributedDataParallel(loss)", "return loss", "test_distributed.py"),
+    fault("several processes: a lost one is not told", DISTRIBUTED, 'or "gloo" in str(error)', 'or "glue" in str(error)', "test_distributed.py"),
+    fault("queue: the run does not hold the lock", QUEUE, "pass_fds=[self.lock],", "", "test_queue.py"),
+    fault("queue: what was cut short begins anew", QUEUE, "        if run is not None:\n            return [sys", "        if False:\n            return [sys", "test_queue.py"),
+    fault("queue: a mistake is tried again", QUEUE, "self.process.returncode == 2", "self.process.returncode == 3", "test_queue.py"),
+    fault("queue: a job goes without saving", QUEUE, "            self.attempt.stop()\n            self.attempt.wait()", "            self.attempt.process.kill()", "test_queue.py"),
+    fault("queue: all runs on the first GPU", QUEUE, "Attempt(queue, task, free[0])", "Attempt(queue, task, gpus[0])", "test_queue.py"),
+)
+
 # fmt: on
 
 MUTATIONS = (
@@ -432,4 +448,5 @@ MUTATIONS = (
     *RANDOMNESS,
     *REAL_GAMES,
     *FADING,
+    *SHARING,
 )

@@ -35,6 +35,7 @@ MinJobAge=2
 SchedulerParameters=requeue_delay=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
+SlurmctldParameters=preempt_send_user_signal
 NodeName=$node CPUs=$(nproc) State=UNKNOWN
 PartitionName=low Nodes=$node Default=YES PriorityTier=1 GraceTime=60 PreemptMode=REQUEUE State=UP
 PartitionName=high Nodes=$node PriorityTier=2 PreemptMode=OFF State=UP
@@ -45,13 +46,14 @@ pgrep -x slurmd >/dev/null || slurmd
 for _ in $(seq 60); do sinfo -h -o %T | grep -q idle && break; sleep 1; done
 sinfo
 
-queue=("$python" scripts/atari100k.py games=Breakout,Pong seeds=1 preset=smoke device=cpu checkpoint.every_minutes=0.02 "runs=$runs")
-PYTHONPATH=src "${queue[@]}" --slurm gpus_per_node=0 cpus_per_task=1 timeout_min=60
+queue=("$python" scripts/atari100k.py games=Breakout,Pong seeds=1 preset=smoke device=cpu final_epochs=20 "runs=$runs")
+export PYTHONPATH=src
+"${queue[@]}" --slurm gpus_per_node=0 cpus_per_task=1 timeout_min=60 slurm_partition=low
 until ls "$runs"/Breakout/*/checkpoints/*.pt >/dev/null 2>&1; do sleep 1; done
-PYTHONPATH=src "${queue[@]}" --status
-job=$(squeue -h -o "%i %j" | awk '/Breakout-0/ {print $1}')
-echo "preempting job $job: the signal that SLURM sends before it takes a machine away"
-scancel --signal=USR2 "$job"
-until [ -z "$(squeue -h)" ]; do squeue -h -o "%i %j %T"; sleep 10; done
-PYTHONPATH=src "${queue[@]}" --status
+echo "a job of a higher partition takes the whole machine"
+sbatch --partition=high --exclusive --output=/dev/null --wrap "sleep 5"
+for _ in $(seq 10); do squeue -h -o "%i %j %P %T"; sleep 1; done
+"${queue[@]}" --status
+until [ -z "$(squeue -h)" ]; do sleep 2; done
+"${queue[@]}" --status
 grep -h -E "stopped and saved|^done" "$runs"/logs/*.log

@@ -81,6 +81,20 @@ def segments_of(models: Models, part: str) -> list[Segment]:
     return seen
 
 
+# What is drawn
+
+
+def test_the_denoiser_s_share_of_events_has_a_target_that_an_event_led_to(logger: Logger) -> None:
+    replay, frame = Replay(500), torch.zeros(84, 84, dtype=torch.uint8)
+    for t in range(500):
+        replay.add(frame, 0, float(t == 250), False, False, frame)
+    models = make(event_share=0.5)
+    segments = segments_of(models, "denoiser")
+    update_denoiser(models, replay, Generators.seeded(0, CPU), logger)
+    n = models.config.denoiser.context
+    assert (segments[0].reward[:, n - 1 : -1] == 1).any(1).sum() == 4  # of 8
+
+
 # The averaged weights
 
 

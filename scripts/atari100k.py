@@ -22,12 +22,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
+import torch
+
 from adamas.config import Config, UserError
 from adamas.config_file import load_config
+from adamas.envs.atari import check_game
 from adamas.evaluation.atari100k import read_published
+from adamas.training.attempts import Job, work_off
 from adamas.training.estimate import in_words
 from adamas.training.outcomes import departures
-from adamas.training.queue import FAILED, FINISHED, QUEUED, RUNNING, Job, Queue, Standing, Task, work_off
+from adamas.training.queue import FAILED, FINISHED, QUEUED, RUNNING, Queue, Standing, Task
 from adamas.training.stopping import StopRequest
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -55,6 +59,8 @@ def main() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:  # before any run was begun, or the second one: runs have been asked to save, and do
+        sys.exit(130)
 
 
 def start(settings: dict[str, str], status: bool, slurm: list[str] | None) -> int:
@@ -63,11 +69,14 @@ def start(settings: dict[str, str], status: bool, slurm: list[str] | None) -> in
     runs = Path(settings.pop("runs", f"runs/atari100k-{preset}")).resolve()
     tasks = [Task(game, seed) for seed in seeds for game in games]  # so that the first games x 1 soon tell something
     if status:
-        print(table([Queue(runs, preset).standing(task, jobs_of_cluster()) for task in tasks]))
+        if not runs.is_dir():
+            raise UserError(f"{runs} is not there: without --status the queue begins")
+        queue, jobs = Queue(runs, preset), jobs_of_cluster()
+        print(table([queue.standing(task, jobs) for task in tasks]))
         return 0
     protocol = named(() if preset == UNMEASURED else PROTOCOL)
     queue = Queue(runs, preset, tuple(f"{name}={value}" for name, value in {**protocol, **settings}.items()))
-    words = departures(compose(queue, games))
+    words = departures(compose(queue, tasks[0]))
     queue.claim()
     print(f"{len(tasks)} runs in {runs}" + (f"; not Atari 100k: {', '.join(words)}" if words else ""), flush=True)
     tasks = [task for task in tasks if queue.standing(task, {}).state != FINISHED]
@@ -75,8 +84,6 @@ def start(settings: dict[str, str], status: bool, slurm: list[str] | None) -> in
 
 
 def work(queue: Queue, tasks: Sequence[Task]) -> int:
-    import torch  # takes seconds: not for --status
-
     count = torch.cuda.device_count()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
     gpus = visible.split(",") if count > 1 else [None]
@@ -120,15 +127,9 @@ def jobs_of_cluster() -> dict[str, str]:
     return {name: QUEUED if state == "PENDING" else RUNNING for state, _, name in lines}
 
 
-def compose(queue: Queue, games: Sequence[str]) -> Config:
-    """The config of the first game, as src/main.py understands it; UserError if it does not, or if there is no such game."""
-    from adamas.envs.atari import check_game
-
-    for game in games:
-        check_game(game)
-    done = subprocess.run(
-        [*queue.command(Task(games[0], 0)), "--cfg", "job"], capture_output=True, text=True, check=False
-    )
+def compose(queue: Queue, task: Task) -> Config:
+    """The config of a task, as src/main.py understands it; UserError if it does not."""
+    done = subprocess.run([*queue.command(task), "--cfg", "job"], capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(done.stderr.strip().removeprefix("error: "))
     with tempfile.TemporaryDirectory() as folder:
@@ -163,16 +164,25 @@ def summary(standings: Sequence[Standing]) -> str:
 
 
 def games_of(text: str) -> list[str]:
-    published = read_published(RESULTS / "published" / "atari100k_scores.json").games
-    return list(published) if text == "all" else text.strip("[]").split(",")
+    """UserError if there is no such game."""
+    if text == "all":
+        return list(read_published(RESULTS / "published" / "atari100k_scores.json").games)
+    games = unique(text.strip("[]").split(","))
+    for game in games:
+        check_game(game)
+    return games
 
 
 def seeds_of(text: str) -> list[int]:
     """ "3" -> 0, 1, 2; "[3]" or "3,4" -> those."""
-    try:
-        return [int(seed) for seed in text.strip("[]").split(",")] if set(text) & set("[,") else list(range(int(text)))
-    except ValueError:
-        raise UserError(f"seeds={text}: give how many, 5, or which, [0,3]") from None
+    words, listed = text.strip("[]").split(","), set(text) & set("[,")
+    if not all(word.isdecimal() for word in words) or (not listed and int(text) == 0):
+        raise UserError(f"seeds={text}: give how many, 5, or which, [0,3]")
+    return [int(seed) for seed in unique(words)] if listed else list(range(int(text)))
+
+
+def unique(words: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(words))
 
 
 def named(settings: Sequence[str]) -> dict[str, str]:

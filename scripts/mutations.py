@@ -50,7 +50,7 @@ UNET, BLOCKS, ENCODERS = "networks/unet.py", "networks/blocks.py", "networks/enc
 REPLAY, CHUNKS, ATARI = "replay.py", "chunks.py", "envs/atari.py"
 FIT, MODELS, ROLLOUTS, OPTIMIZATION = (f"training/{name}.py" for name in ("fit", "models", "rollouts", "optimization"))
 COLLECTOR, TRAINER, RANDOM = "training/collector.py", "training/trainer.py", "randomness.py"
-DISTRIBUTED, FOLLOWERS, QUEUE = "distributed.py", "training/followers.py", "training/queue.py"
+DISTRIBUTED, QUEUE, ATTEMPTS = "distributed.py", "training/queue.py", "training/attempts.py"
 RETURNS, ACTOR_CRITIC = "agent/returns.py", "agent/actor_critic.py"
 
 FIRST = {
@@ -429,11 +429,13 @@ SHARING = (
     fault("several processes: all take the same draws", RANDOM, "return whole[generator.first :: generator.step]", "return whole[:: generator.step]", "test_distributed.py"),
     fault("several processes: gradients not shared", DISTRIBUTED, "return loss if place()[1] == 1 else DistributedDataParallel(loss)", "return loss", "test_distributed.py"),
     fault("several processes: a lost one is not told", DISTRIBUTED, 'or "gloo" in str(error)', 'or "glue" in str(error)', "test_distributed.py"),
-    fault("queue: the run does not hold the lock", QUEUE, "pass_fds=[self.lock],", "", "test_queue.py"),
+    fault("queue: the run does not hold the lock", ATTEMPTS, "pass_fds=[self.lock],", "", "test_queue.py"),
     fault("queue: what was cut short begins anew", QUEUE, "        if run is not None:\n            return [sys", "        if False:\n            return [sys", "test_queue.py"),
-    fault("queue: a mistake is tried again", QUEUE, "self.process.returncode == 2", "self.process.returncode == 3", "test_queue.py"),
-    fault("queue: a job goes without saving", QUEUE, "            self.attempt.stop()\n            self.attempt.wait()", "            self.attempt.process.kill()", "test_queue.py"),
-    fault("queue: all runs on the first GPU", QUEUE, "Attempt(queue, task, free[0])", "Attempt(queue, task, gpus[0])", "test_queue.py"),
+    fault("queue: a mistake is tried again", ATTEMPTS, "self.process.returncode == 2", "self.process.returncode == 3", "test_queue.py"),
+    fault("queue: a failure is forgotten", ATTEMPTS, "        if state == FAILED:\n            self._mark", "        if False:\n            self._mark", "test_queue.py"),
+    fault("queue: a failure is never forgiven", ATTEMPTS, "        queue.failure(task).unlink(missing_ok=True)\n", "", "test_queue.py"),
+    fault("queue: a job goes without saving", ATTEMPTS, "            self.attempt.stop()\n            self.attempt.wait()", "            self.attempt.process.kill()", "test_queue.py"),
+    fault("queue: all runs on the first GPU", ATTEMPTS, "Attempt(queue, task, free[0])", "Attempt(queue, task, gpus[0])", "test_queue.py"),
 )
 
 # fmt: on

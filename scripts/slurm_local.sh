@@ -49,7 +49,7 @@ sinfo
 queue=("$python" scripts/atari100k.py games=Breakout,Pong seeds=1 preset=smoke device=cpu final_epochs=20 "runs=$runs")
 export PYTHONPATH=src
 "${queue[@]}" --slurm gpus_per_node=0 cpus_per_task=1 timeout_min=60 slurm_partition=low
-until ls "$runs"/Breakout/*/checkpoints/*.pt >/dev/null 2>&1; do sleep 1; done
+until ls "$runs"/*/Breakout/*/checkpoints/*.pt >/dev/null 2>&1; do sleep 1; done
 echo "a job of a higher partition takes the whole machine"
 sbatch --partition=high --exclusive --output=/dev/null --wrap "sleep 5"
 for _ in $(seq 10); do squeue -h -o "%i %j %P %T"; sleep 1; done

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from adamas import cli
 from adamas.config import Config, UserError
 from adamas.config_file import save_config
+from adamas.launched import launched, python
 
 if TYPE_CHECKING:
     import torch
@@ -37,13 +38,12 @@ def run(config: Config) -> bool:
 
     device.keep_freed_memory()
     chip = distributed.own_device(device.pick_device(config.device))
-    rank, _ = distributed.launched()
-    return lead(config, chip) if rank == 0 else follow(config, chip)
+    return lead(config, chip) if launched()[0] == 0 else follow(config, chip)
 
 
 def lead(config: Config, chip: torch.device) -> bool:
     """The first process of a run, often its only one."""
-    from adamas.distributed import joined, python
+    from adamas.distributed import joined
     from adamas.envs.atari import action_meanings
     from adamas.training.estimate import measure_costs
     from adamas.training.run_folder import RunFolder

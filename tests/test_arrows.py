@@ -22,6 +22,8 @@ FLOORS = [
         "device",
         "randomness",
         "distributed",
+        "launched",
+        "locks",
         *COMMAND_LINE,
     },
     {"networks"},
@@ -122,7 +124,7 @@ def test_the_command_line_answers_without_waiting_for_torch() -> None:
     while ahead:
         reached |= ahead
         ahead = set().union(*(imports(FILES[module].read_text()) for module in ahead)) - reached
-    assert {room(module) for module in reached} <= COMMAND_LINE | {"config", "files"}
+    assert {room(module) for module in reached} <= COMMAND_LINE | {"config", "files", "launched"}
     assert not [module for module in reached if {"torch", "numpy", "cv2"} & libraries(module, at_once=True)]
 
 

@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 from test_main import ROOT, TINY, run_script
 
-from adamas.training import queue
-from adamas.training.queue import Attempt, Queue, Standing, Task, is_locked, take_lock
+from adamas.locks import is_locked, take_lock
+from adamas.training import attempts
+from adamas.training.attempts import Attempt, work_off
+from adamas.training.queue import Queue, Standing, Task
+from adamas.training.stopping import StopRequest
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import atari100k
@@ -61,7 +64,7 @@ def states(runs: Path) -> list[str]:
 def test_a_killed_queue_and_a_killed_run_go_on(tmp_path: Path) -> None:
     runs = tmp_path / "runs" / "queue"
     killed = start(runs, "Breakout,Pong", *SAVING)
-    wait_until(lambda: len(list(runs.glob("*/*/checkpoints/*.pt"))) == 2)
+    wait_until(lambda: len(list(runs.glob("*/*/*/checkpoints/*.pt"))) == 2)
     (worker,) = descendants(killed.pid)
     killed.kill()
     killed.communicate()
@@ -70,15 +73,15 @@ def test_a_killed_queue_and_a_killed_run_go_on(tmp_path: Path) -> None:
     wait_until(lambda: states(runs) == ["to resume", "waiting"])
 
     again = start(runs, "Breakout,Pong", *SAVING)
-    saved = {path.name for path in runs.glob("Breakout/*/checkpoints/*.pt")}
-    wait_until(lambda: not saved & {path.name for path in runs.glob("Breakout/*/checkpoints/*.pt")})
+    saved = {path.name for path in runs.glob("*/Breakout/*/checkpoints/*.pt")}
+    wait_until(lambda: not saved & {path.name for path in runs.glob("*/Breakout/*/checkpoints/*.pt")})
     os.kill(descendants(again.pid)[0], signal.SIGKILL)
     out, err = again.communicate()
     assert again.returncode == 0, err
     assert out.splitlines()[0].endswith("; not Atari 100k: 90 steps, 1 games, games of 60 steps")
     assert out.splitlines()[-1] == "2 finished"
-    assert len(list(runs.glob("*/20*"))) == 2
-    assert len((next(runs.glob("Breakout/*")) / "origin.jsonl").read_text().splitlines()) == 3
+    assert len(list(runs.glob("*/*/20*"))) == 2
+    assert len((next(runs.glob("*/Breakout/*")) / "origin.jsonl").read_text().splitlines()) == 3
 
     third = start(runs, "Breakout,Pong", *SAVING)
     out, _ = third.communicate()
@@ -91,6 +94,10 @@ def test_a_killed_queue_and_a_killed_run_go_on(tmp_path: Path) -> None:
     other = run_script("atari100k.py", "games=Pong", "seeds=1", f"runs={runs}", "preset=smoke")
     assert other.returncode == 2
     assert other.stderr.startswith(f"error: {runs} was begun with preset=smoke device=cpu")
+    (runs / "queue.json").write_text("")
+    other = run_script("atari100k.py", "games=Pong", "seeds=1", f"runs={runs}", "preset=smoke")
+    assert (other.returncode, other.stderr.count("\n")) == (2, 1)
+    assert "queue.json is damaged: delete it" in other.stderr
 
 
 @LINUX
@@ -102,12 +109,12 @@ def test_a_job_that_is_to_lose_its_machine_saves_and_goes_on(tmp_path: Path) -> 
     wait_until(lambda: bool(list(runs.glob("slurm/*_submitted.pkl"))))
     (submitted,) = runs.glob("slurm/*_submitted.pkl")
     controller = int(submitted.name.partition("_")[0])
-    wait_until(lambda: bool(list(runs.glob("*/*/checkpoints/*.pt"))))
+    wait_until(lambda: bool(list(runs.glob("*/*/*/checkpoints/*.pt"))))
     os.kill(descendants(controller)[0], signal.SIGUSR2)
     out, err = script.communicate()  # ends with the job, which has its pipes
     assert out.splitlines()[1:] == [f"Breakout-0: job {controller}"], err
     assert states(runs)[0] == "finished"
-    (run,) = runs.glob("Breakout/*")
+    (run,) = runs.glob("*/Breakout/*")
     assert len((run / "origin.jsonl").read_text().splitlines()) == 2
     (log,) = runs.glob("logs/*")
     assert "stopped and saved" in log.read_text()
@@ -132,29 +139,31 @@ def test_a_lock_has_one_holder_and_dies_with_the_last_one(tmp_path: Path) -> Non
     assert not is_locked(path)
 
 
-def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> tuple[str, int]:
+def ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> tuple[str, int]:
     """How a run that always exits with `code` ends, and how often it was started."""
     monkeypatch.setattr(Queue, "command", lambda self, task: [sys.executable, "-S", "-c", f"raise SystemExit({code})"])
-    attempt = Attempt(Queue(tmp_path, "smoke"), Task("Pong", 0))
+    mine, task = Queue(tmp_path, "smoke"), Task("Pong", 0)
+    attempt = Attempt(mine, task)
     while (state := attempt.poll()) is None:
         time.sleep(0.01)
-    assert not is_locked(Queue(tmp_path, "smoke").lock(Task("Pong", 0)))
+    assert not is_locked(mine.lock(task))
+    assert (mine.standing(task, {}).state == "failed") == (state == "failed")
     return state, attempt.tries
 
 
 def test_a_crash_is_tried_again_and_a_mistake_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert attempts(tmp_path, monkeypatch, code=1) == ("failed", queue.TRIES)
-    assert attempts(tmp_path, monkeypatch, code=2) == ("failed", 1)
-    assert attempts(tmp_path, monkeypatch, code=0) == ("stopped", 1)
+    assert ending(tmp_path, monkeypatch, code=1) == ("failed", attempts.TRIES)
+    assert ending(tmp_path, monkeypatch, code=2) == ("failed", 1)
+    assert ending(tmp_path, monkeypatch, code=0) == ("stopped", 1)
 
 
 def test_each_gpu_has_a_run_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     show = "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES']); time.sleep(.5)"
     monkeypatch.setattr(Queue, "command", lambda self, task: [sys.executable, "-S", "-c", show])
-    monkeypatch.setattr(queue, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(attempts, "LOOK_EVERY", 0.01)
     said, mine, tasks = [], Queue(tmp_path, "smoke"), [Task("Pong", seed) for seed in range(3)]
     other = take_lock(mine.lock(tasks[2]))
-    ended = queue.work_off(mine, tasks, ["4", "7"], queue.StopRequest(), said.append)
+    ended = work_off(mine, tasks, ["4", "7"], StopRequest(), said.append)
     os.close(other)
     assert [mine.log(task).read_text() for task in tasks[:2]] == ["4\n", "7\n"]
     assert ended == {tasks[0]: "stopped", tasks[1]: "stopped", tasks[2]: "running"}
@@ -178,12 +187,16 @@ def test_the_table() -> None:
 
 def test_the_settings() -> None:
     assert len(atari100k.games_of("all")) == 26
-    assert atari100k.games_of("Pong,Alien") == ["Pong", "Alien"]
-    assert (atari100k.seeds_of("3"), atari100k.seeds_of("[3]"), atari100k.seeds_of("3,5")) == ([0, 1, 2], [3], [3, 5])
+    assert atari100k.games_of("Pong,Alien,Pong") == ["Pong", "Alien"]
+    assert (atari100k.seeds_of("3"), atari100k.seeds_of("[3]"), atari100k.seeds_of("3,5,3")) == ([0, 1, 2], [3], [3, 5])
     for arguments, line in (
         (["seeds=many"], "seeds=many: give how many, 5, or which, [0,3]"),
         (["games=Brekout"], "unknown game 'Brekout': did you mean Breakout?"),
         (["games=Pong", "preset=smok"], "unknown preset 'smok': did you mean smoke?"),
+        (["seeds=0"], "seeds=0: give how many"),
+        (["--status", "games=Brekout"], "unknown game 'Brekout'"),
+        (["--status", "runs=/nowhere"], "/nowhere is not there"),
+        (["games=Pong", "preset=smoke", "runs=/dev/null/runs"], "runs=/dev/null/runs cannot be used (Not a directory)"),
         (["status"], "'status' cannot be read: write name=value"),
     ):
         done = run_script("atari100k.py", *arguments)
@@ -198,6 +211,6 @@ def test_a_queue_keeps_to_the_benchmark(tmp_path: Path, monkeypatch: pytest.Monk
     settings = {"games": "Pong,Alien", "seeds": "2", "preset": "cpu", "runs": str(tmp_path)}
     assert atari100k.start(dict(settings), status=False, slurm=None) == 4
     assert queues[0].overrides == atari100k.PROTOCOL
-    config = atari100k.compose(queues[0], ["Pong"])
+    config = atari100k.compose(queues[0], Task("Pong", 0))
     assert (config.evaluation.final_games, config.atari.max_episode_steps) == (100, 27_000)
     assert atari100k.departures(config) == ["30,000 steps"]

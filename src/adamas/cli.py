@@ -30,6 +30,7 @@ from yaml import YAMLError
 from adamas.config import Config, LostProcess, UserError, check
 from adamas.config_file import load_config
 from adamas.knobs import help_text, kinds, preset_names, shown
+from adamas.launched import launched
 from adamas.wording import in_words, malformed, unknown_key
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "config"
@@ -65,7 +66,7 @@ def _launch(
     if arguments.help:
         print(help_text(config_dir))
         return 0
-    if arguments.multirun and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if arguments.multirun and launched()[1] > 1:
         raise UserError("-m cannot be used with torchrun, which starts one run: drop one of the two")
     overrides = [_read_override(text, arguments.multirun, preset_names(config_dir)) for text in arguments.overrides]
     start, why = _choose_start(overrides, arguments.multirun)
@@ -82,7 +83,7 @@ def _launch(
 
 def _speaks() -> bool:
     """Of the processes that torchrun starts only the first one does: all find the same."""
-    return os.environ.get("RANK", "0") == "0"
+    return launched()[0] == 0
 
 
 def _run_all(run: Callable[[Config], bool | None], jobs: list[_Job], configs: list[Config], why: str) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from adamas.config import PARTS, Config, LostProcess, UserError
+from adamas.launched import launched, python
 from adamas.randomness import Rows
 
 PATIENCE = timedelta(days=1)  # that processes wait for one that plays or evaluates; a dead one is noticed at once
@@ -28,21 +29,10 @@ CPU = torch.device("cpu")
 Columns = TypeVar("Columns", bound=tuple)
 
 
-def launched() -> tuple[int, int]:
-    """(rank, size) that torchrun gave to this process; (0, 1) without it."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def place() -> tuple[int, int]:
     """(rank, size) among the processes that have joined; (0, 1) before, and without others."""
     there = dist.is_available() and dist.is_initialized()
     return (dist.get_rank(), dist.get_world_size()) if there else (0, 1)
-
-
-def python() -> str:
-    """What a person types in front of src/main.py for a run like this one."""
-    size = launched()[1]
-    return f"torchrun --nproc-per-node={size}" if size > 1 else "python"
 
 
 def check_processes(config: Config) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from adamas.config import PARTS, SIZE, Config
-from adamas.distributed import launched, python
 from adamas.evaluation.distances import frechet_ticks
 from adamas.evaluation.dreams import GROUP, ticks
+from adamas.launched import launched, python
 from adamas.logger import Logger
 from adamas.replay import Replay
 from adamas.training.fit import UPDATES, Generators

@@ -50,12 +50,21 @@ def find_outcomes(folders: Iterable[Path], warn: Callable[[str], None]) -> list[
 def read_outcome(path: Path) -> Outcome:
     """UserError when a file of the run cannot be read."""
     folder = RunFolder(path)
+    curve = read_curve(folder)
+    return Outcome(path, load_config(folder.config), curve, final_of(curve))
+
+
+def read_curve(folder: RunFolder) -> list[dict[str, Any]]:
+    """The run's evaluations of full games, one an epoch, the final one last. UserError when the file is damaged."""
     by_epoch: dict[tuple[str, int], dict[str, Any]] = {}
     for record in _lines(folder.evaluations):
         by_epoch[record["kind"], record["epoch"]] = record  # the later line of an epoch counts
-    curve = sorted(by_epoch.values(), key=lambda record: (record["epoch"], record["kind"] == "final_evaluation"))
-    final = curve[-1] if curve and curve[-1]["kind"] == "final_evaluation" else None
-    return Outcome(path, load_config(folder.config), curve, final)
+    return sorted(by_epoch.values(), key=lambda record: (record["epoch"], record["kind"] == "final_evaluation"))
+
+
+def final_of(curve: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The evaluation at the end of a run; None as long as it is not finished."""
+    return curve[-1] if curve and curve[-1]["kind"] == "final_evaluation" else None
 
 
 def systems(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:

@@ -1,0 +1,41 @@
+"""Locks between processes, which the kernel takes back from the dead."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+LOOKS, PAUSE = 5, 0.04  # at a lock, and seconds between them: somebody may just be looking whether it is free
+
+
+def take_lock(path: Path) -> int:
+    """The lock, as a descriptor: whoever has it open, or a copy that a process inherits, holds the lock.
+    BlockingIOError: somebody does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for _ in range(LOOKS):
+        if (lock := _try(path)) is not None:
+            return lock
+        time.sleep(PAUSE)
+    raise BlockingIOError(f"{path} is locked")
+
+
+def is_locked(path: Path) -> bool:
+    if not path.exists():
+        return False
+    if (lock := _try(path)) is None:
+        return True
+    os.close(lock)
+    return False
+
+
+def _try(path: Path) -> int | None:
+    import fcntl  # Windows has none
+
+    lock = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    return lock

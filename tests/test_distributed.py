@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -69,7 +70,7 @@ def free_port() -> int:
 def _join(rank: int, port: int, work: Callable[[], object], out: Path) -> None:
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    with distributed.joined(CPU, "somewhere"):
+    with contextlib.suppress(UserError), distributed.joined(CPU, "somewhere"):
         torch.save(work(), out / f"{rank}.pt")
         distributed.hear() if rank else None  # the first one tells None at the end
 
@@ -82,7 +83,7 @@ def in_two_processes(work: Callable[[], object], out: Path) -> list:
     for process in processes:
         process.join(120)
         assert process.exitcode == 0
-    return [torch.load(out / f"{rank}.pt") for rank in range(2)]
+    return [torch.load(path) for path in sorted(out.glob("*.pt"))]
 
 
 def test_two_processes_make_the_gradients_and_the_losses_of_one(tmp_path: Path) -> None:
@@ -113,6 +114,18 @@ def test_a_mean_is_over_the_rows_of_all_however_uneven(tmp_path: Path) -> None:
     scale = 2 / 4 * 2  # of the mean of 4, times two processes, of which DDP takes the mean
     assert gradient.tolist() == [scale * 1, 0, 0]
     assert gradient_too.tolist() == [scale * 4, scale * 5, scale * 6]
+
+
+def a_mistake_of_the_first() -> str:
+    """While it holds models."""
+    models = Models(small_config(), MEANINGS, CPU)
+    if distributed.place()[0] == 0:
+        raise UserError("wrong")
+    return ", ".join(models.losses)
+
+
+def test_a_mistake_ends_all_processes(tmp_path: Path) -> None:
+    assert in_two_processes(a_mistake_of_the_first, tmp_path) == ["denoiser, reward_end, actor_critic"]
 
 
 def test_rows_of_what_is_drawn() -> None:

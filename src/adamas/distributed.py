@@ -10,7 +10,9 @@ This is on the lowest floor since losses are means.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
+import traceback
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -64,7 +66,8 @@ def own_device(device: torch.device) -> torch.device:
 def joined(device: torch.device, run: str = "") -> Iterator[None]:
     """Inside, the processes work together. The first one names the run's folder, for what they say when one is lost.
 
-    When the first one is done, or meets a UserError, the others are told; they `hear` None.
+    When the first one is done, or meets a UserError, the others are told; they `hear` None. What was made inside is not to
+    be kept: a DistributedDataParallel that outlives the group can wait for ever for a thread that waits for Python's lock.
     """
     rank, size = launched()
     if size == 1:
@@ -77,18 +80,19 @@ def joined(device: torch.device, run: str = "") -> Iterator[None]:
         run = tell(run) if rank == 0 else hear()
         yield
         _dismiss()
-    except UserError:
-        with contextlib.suppress(RuntimeError):  # they may have met the same and be gone
-            _dismiss()
-        raise
-    except RuntimeError as error:
-        if isinstance(error, dist.DistError) or "gloo" in str(error):
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)
+        if isinstance(error, UserError):
+            with contextlib.suppress(RuntimeError):  # they may have met the same and be gone
+                _dismiss()
+        if isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise LostProcess(
                 f"process {rank} of {size} has lost another one; the last save of the run is good: "
                 f"go on with {python()} src/main.py resume={run}"
             ) from error
         raise
     finally:
+        gc.collect()
         dist.destroy_process_group()
 
 

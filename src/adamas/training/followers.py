@@ -37,19 +37,23 @@ class Followers:
 def follow(config: Config, device: torch.device) -> bool:
     """The life of a follower. It leaves signals to the first process, and ends when that one does."""
     with distributed.joined(device), StopRequest():
-        models = Models(config, action_meanings(config.env), device)
-        random = Generators.seeded(config.seed, device)
-        replay = Replay(config.collection.steps, config.age_weights, device=device)
-        logger = Logger(Path())  # never written
-        order = distributed.hear()
-        if order is not None:
-            models.load_state_dict(order[0])
-            random.load_state_dict(order[1])
-            order = distributed.hear()
-        while order is not None:
-            part, rows = order
-            if rows:
-                replay.extend(rows)
-            UPDATES[part](models, replay, random, logger)
-            order = distributed.hear()
+        _obey(config, device)
     return True
+
+
+def _obey(config: Config, device: torch.device) -> None:
+    models = Models(config, action_meanings(config.env), device)
+    random = Generators.seeded(config.seed, device)
+    replay = Replay(config.collection.steps, config.age_weights, device=device)
+    logger = Logger(Path())  # never written
+    order = distributed.hear()
+    if order is not None:
+        models.load_state_dict(order[0])
+        random.load_state_dict(order[1])
+        order = distributed.hear()
+    while order is not None:
+        part, rows = order
+        if rows:
+            replay.extend(rows)
+        UPDATES[part](models, replay, random, logger)
+        order = distributed.hear()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
 import traceback
 from collections.abc import Iterator
 from datetime import timedelta
@@ -81,11 +82,14 @@ def joined(device: torch.device, run: str = "") -> Iterator[None]:
         yield
         _dismiss()
     except BaseException as error:
+        lost = isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or "gloo" in str(error))
+        if lost:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun ends those that are left: not before they say so
         traceback.clear_frames(error.__traceback__)
         if isinstance(error, UserError):
             with contextlib.suppress(RuntimeError):  # they may have met the same and be gone
                 _dismiss()
-        if isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or "gloo" in str(error)):
+        if lost:
             raise LostProcess(
                 f"process {rank} of {size} has lost another one; the last save of the run is good: "
                 f"go on with {python()} src/main.py resume={run}"

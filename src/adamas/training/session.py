@@ -50,9 +50,9 @@ class Session:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop.__exit__(kind, error, trace)
         self.bars.close()
         self.logger.close()
+        self.stop.__exit__(kind, error, trace)
 
     def loop(self, phase: str, target: Callable[[], int], work: Callable[[], int | None]) -> None:
         """Works until `target()` units of the phase are done in this epoch. `work` returns the units it did (None: 1).

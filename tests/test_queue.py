@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_main import ROOT, TINY, run_script
+from test_main import ROOT, TINY
 
+from adamas.config import UserError
 from adamas.locks import is_locked, take_lock
 from adamas.training import attempts
 from adamas.training.attempts import Attempt, work_off
@@ -50,18 +51,12 @@ def wait_until(true: Callable[[], bool], seconds: float = 200) -> None:
         time.sleep(0.02)
 
 
-def status(runs: Path, games: str) -> list[list[str]]:
-    done = run_script("atari100k.py", f"games={games}", "seeds=1", f"runs={runs}", "--status")
-    assert done.returncode == 0, done.stderr
-    return [line.split("  ") for line in done.stdout.splitlines()]
-
-
 def states(runs: Path) -> list[str]:
     return [Queue(runs, "smoke").standing(Task(game, 0), {}).state for game in ("Breakout", "Pong")]
 
 
 @LINUX
-def test_a_killed_queue_and_a_killed_run_go_on(tmp_path: Path) -> None:
+def test_a_killed_queue_and_a_killed_run_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = tmp_path / "runs" / "queue"
     killed = start(runs, "Breakout,Pong", *SAVING)
     wait_until(lambda: len(list(runs.glob("*/*/*/checkpoints/*.pt"))) == 2)
@@ -86,18 +81,18 @@ def test_a_killed_queue_and_a_killed_run_go_on(tmp_path: Path) -> None:
     third = start(runs, "Breakout,Pong", *SAVING)
     out, _ = third.communicate()
     assert (third.returncode, out.splitlines()[1:]) == (0, ["nothing left to do"])
-    header, breakout, pong, total = status(runs, "Breakout,Pong")
+    settings = {"games": "Breakout,Pong", "seeds": "1", "preset": "smoke", "runs": str(runs)}
+    assert atari100k.start(dict(settings), status=True, slurm=None) == 0
+    header, breakout, pong, total = (line.split("  ") for line in capsys.readouterr().out.splitlines())
     assert [word for word in header if word] == ["game", "seed", "step", "return", "time left", "state"]
     assert [[*filter(None, row)][-1].strip() for row in (breakout, pong)] == ["finished", "finished"]
     assert "90" in [cell.strip() for cell in pong]
     assert total == ["2 finished"]
-    other = run_script("atari100k.py", "games=Pong", "seeds=1", f"runs={runs}", "preset=smoke")
-    assert other.returncode == 2
-    assert other.stderr.startswith(f"error: {runs} was begun with preset=smoke device=cpu")
+    with pytest.raises(UserError, match=f"{runs} was begun with preset=smoke device=cpu"):
+        atari100k.start(dict(settings), status=False, slurm=None)
     (runs / "queue.json").write_text("")
-    other = run_script("atari100k.py", "games=Pong", "seeds=1", f"runs={runs}", "preset=smoke")
-    assert (other.returncode, other.stderr.count("\n")) == (2, 1)
-    assert "queue.json is damaged: delete it" in other.stderr
+    with pytest.raises(UserError, match=r"queue\.json is damaged: delete it"):
+        atari100k.start(dict(settings), status=False, slurm=None)
 
 
 @LINUX
@@ -185,7 +180,7 @@ def test_the_table() -> None:
     ]
 
 
-def test_the_settings() -> None:
+def test_the_settings(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(atari100k.games_of("all")) == 26
     assert atari100k.games_of("Pong,Alien,Pong") == ["Pong", "Alien"]
     assert (atari100k.seeds_of("3"), atari100k.seeds_of("[3]"), atari100k.seeds_of("3,5,3")) == ([0, 1, 2], [3], [3, 5])
@@ -199,10 +194,12 @@ def test_the_settings() -> None:
         (["games=Pong", "preset=smoke", "runs=/dev/null/runs"], "runs=/dev/null/runs cannot be used (Not a directory)"),
         (["status"], "'status' cannot be read: write name=value"),
     ):
-        done = run_script("atari100k.py", *arguments)
-        assert done.returncode == 2
-        assert done.stderr.startswith(f"error: {line}")
-        assert done.stderr.count("\n") == 1
+        monkeypatch.setattr(sys, "argv", ["atari100k.py", *arguments])
+        with pytest.raises(SystemExit, match="2"):
+            atari100k.main()
+        err = capsys.readouterr().err
+        assert err.startswith(f"error: {line}")
+        assert err.count("\n") == 1
 
 
 def test_a_queue_keeps_to_the_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from adamas.networks.unet import UNet
 from adamas.replay import Segment
 from adamas.world_model import edm
 from adamas.world_model.denoiser import Denoiser, draw
+from adamas.world_model.small import near_small_movers
 
 N, ACTIONS, SIZE = 3, 4, 12  # context frames, actions, pixels a side (a convolution does not care)
 SMALL = {
@@ -334,6 +335,30 @@ def test_the_models_own_frame_is_what_it_denoised(target: str) -> None:
     loss, generated = denoiser.loss_of_frame(batch.obs[:, :N], batch.action[:, :N], batch.obs[:, N], generator())
     assert loss.max() < 1e-6
     assert torch.equal(generated, batch.obs[:, N])
+
+
+def test_an_error_counts_small_weight_times_near_what_is_small_and_has_moved() -> None:
+    """The ball flies over the first two of three frames: near its trail counts, where it will be does not matter."""
+    context = torch.zeros(1, N, 32, 32, dtype=torch.uint8)
+    for t in range(2):
+        context[0, t, 8 + 2 * t : 10 + 2 * t, 8:10] = 110
+    near = near_small_movers(context)[:, None]
+    assert 0 < near.float().mean() < 0.3
+    action, obs = torch.zeros(1, N, dtype=torch.int64), torch.zeros(1, 32, 32, dtype=torch.uint8)
+    made, errors = {}, {}
+    for weight in (1.0, 5.0):
+        denoiser = made[weight] = make(awake=False, small_weight=weight, target="change")
+        errors[weight], _ = denoiser.loss_of_frame(context, action, obs, generator())
+    torch.testing.assert_close(made[5.0].pixel_weight(context), 1 + 4.0 * near)
+    assert made[1.0].pixel_weight(context) == 1.0
+    random, c = generator(), made[1.0].config
+    sigma = edm.draw_sigma(1, c.sigma_log_mean, c.sigma_log_std, c.sigma_least, c.sigma_most, random)
+    y = made[1.0].encode(to_float(obs)[:, None], to_float(context[:, -1:]))
+    x = y + edm.draw_noise(sigma, y.shape, c.offset_noise, random)
+    c_skip, c_out, _, _ = edm.scalings(sigma, made[1.0].sigma_data, c.offset_noise)
+    squares = ((y - c_skip * x) / c_out).square()  # the network answers 0
+    torch.testing.assert_close(errors[1.0], squares.mean()[None])
+    torch.testing.assert_close(errors[5.0], (squares * (1 + 4.0 * near)).mean()[None])
 
 
 def test_what_padding_holds_does_not_change_the_loss() -> None:

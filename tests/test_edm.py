@@ -109,6 +109,14 @@ def test_the_loss_is_one_mean_square_a_frame() -> None:
     torch.testing.assert_close(loss, torch.tensor([(0 + 1 + 4 + 9) / 4, (16 + 25 + 36 + 49) / 4]))
 
 
+def test_the_loss_weighs_each_pixel() -> None:
+    outputs, weight = torch.arange(8.0).reshape(2, 1, 2, 2), torch.ones(2, 1, 2, 2)
+    weight[0, 0, 1] = torch.tensor([3.0, 5.0])
+    zeros, sigma = torch.zeros(2, 1, 2, 2), torch.tensor([0.1, 10.0])
+    loss, _ = edm.denoising_loss(lambda x, c_noise: outputs, zeros, sigma, zeros, 0.5, 0.0, weight)
+    torch.testing.assert_close(loss, torch.tensor([(0 + 1 + 3 * 4 + 5 * 9) / 4, (16 + 25 + 36 + 49) / 4]))
+
+
 def test_training_sigmas_are_log_normal() -> None:
     logs = edm.draw_sigma(200_000, -0.4, 1.2, 1e-9, 1e9, generator()).log()
     assert logs.mean().item() == pytest.approx(-0.4, abs=0.01)

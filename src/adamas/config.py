@@ -110,6 +110,9 @@ class Denoiser:
     event_share: float = knob(
         0.0, "share of the training segments whose target follows a reward or an end", least=0, most=0.99
     )
+    small_weight: float = knob(
+        1.0, "weight of the squared error near small things that move, where that of other pixels is 1", least=1
+    )
     fed_back_frames: int = knob(1, "frames of a training segment that the model generates and is then shown", least=0)
     ema_decay: float = knob(
         0.0, "decay of the averaged weights used for imagination; 0 uses the raw weights", least=0, most=0.99999

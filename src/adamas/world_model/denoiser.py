@@ -14,6 +14,7 @@ from adamas.networks.unet import UNet
 from adamas.randomness import Random, normal
 from adamas.replay import Segment
 from adamas.world_model import edm, sampler
+from adamas.world_model.small import near_small_movers
 
 Trace = list[tuple[Tensor, Tensor]]
 FRAME_STD = 0.5  # of frames in [-1, 1]: context frames are divided by it
@@ -105,9 +106,15 @@ class Denoiser(nn.Module):
         noise = edm.draw_noise(sigma, y.shape, c.offset_noise, generator)
         if c.objective == "previous_frame":
             noise = noise + self.way_back(y, previous, sigma)
-        net = self._bind(frames, action)
-        loss, denoised = edm.denoising_loss(net, y, sigma, noise, self.sigma_data, c.offset_noise)
+        net, weight = self._bind(frames, action), self.pixel_weight(context)
+        loss, denoised = edm.denoising_loss(net, y, sigma, noise, self.sigma_data, c.offset_noise, weight)
         return loss, to_uint8(self.decode(denoised.detach(), previous))[:, 0]
+
+    def pixel_weight(self, context: Tensor) -> Tensor | float:
+        """uint8 (B, n, H, W) -> how much each pixel of the next frame counts in the loss, float (B, 1, H, W)."""
+        if self.config.small_weight == 1:
+            return 1.0
+        return 1 + (self.config.small_weight - 1) * near_small_movers(context)[:, None]
 
     @torch.no_grad()
     def sample(

@@ -56,7 +56,13 @@ def denoise(net: Network, x: Tensor, sigma: Tensor, sigma_data: Tensor | float, 
 
 
 def denoising_loss(
-    net: Network, y: Tensor, sigma: Tensor, noise: Tensor, sigma_data: Tensor | float, offset_noise: float
+    net: Network,
+    y: Tensor,
+    sigma: Tensor,
+    noise: Tensor,
+    sigma_data: Tensor | float,
+    offset_noise: float,
+    pixel_weight: Tensor | float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """The loss of equation 8 with the weight 1 / c_out^2, one number a sample.
 
@@ -65,13 +71,14 @@ def denoising_loss(
         y: clean data, float (B, C, H, W).
         sigma: noise levels, float (B,).
         noise: n of those levels, as `draw_noise` gives it; float (B, C, H, W).
+        pixel_weight: of the squared error of each pixel, float (B, C, H, W).
 
     Returns:
-        loss float (B,), about 1 for a network that knows nothing; and D_theta(y + n; sigma), float (B, C, H, W).
+        loss float (B,), about 1 for a network that knows nothing at a `pixel_weight` of 1; and D_theta(y + n; sigma), float (B, C, H, W).
     """
     c_skip, c_out, c_in, c_noise = scalings(sigma, sigma_data, offset_noise)
     x = y + noise
     output = net(c_in * x, c_noise).float()
     target = (y - c_skip * x) / c_out
-    loss = (output - target).square().mean(dim=(1, 2, 3))
+    loss = (pixel_weight * (output - target).square()).mean(dim=(1, 2, 3))
     return loss, c_skip * x + c_out * output

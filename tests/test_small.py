@@ -54,7 +54,8 @@ def test_the_whole_trail_is_near():
     for t, top in enumerate((5, 15, 25)):  # gone in the newest frame
         box(frames[0, t], top, 20, 2, 2)
     near = near_small_movers(frames)[0, :, 20]
-    assert near[15 - REACH : 27 + REACH].all() and not near[: 15 - REACH].any()
+    assert near[15 - REACH : 27 + REACH].all()
+    assert not near[: 15 - REACH].any()
 
 
 def test_a_thing_at_the_rim_counts_and_rows_are_on_their_own():
@@ -62,4 +63,5 @@ def test_a_thing_at_the_rim_counts_and_rows_are_on_their_own():
     box(frames[1, 1], 0, 38, 2, 2)
     near = near_small_movers(frames)
     assert not near[0].any()
-    assert near[1, : 2 + REACH, 38 - REACH :].all() and near[1].sum() == (2 + REACH) ** 2
+    assert near[1, : 2 + REACH, 38 - REACH :].all()
+    assert near[1].sum() == (2 + REACH) ** 2

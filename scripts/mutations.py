@@ -270,7 +270,7 @@ LEARNING = (
     fault("raw weights taken over from another run although it has an average", MODELS, "if name == \"denoiser\" and state[\"average\"]:", "if False:"),
     fault("the average starts elsewhere than the weights that were taken over", MODELS, "            self.average.module.load_state_dict(self.denoiser.state_dict())\n", "            pass\n"),
     fault("actions of another game taken over by number", MODELS, "mine[row] = theirs[their_meanings.index(meaning)]", "mine[row] = theirs[row]"),
-    fault("the denoiser's segments one frame short", FIT, "length = c.context + 1 + c.fed_back_frames", "length = c.context + c.fed_back_frames"),
+    fault("the denoiser's segments one frame short", FIT, "length = c.context + 1 + fed_back", "length = c.context + fed_back"),
     fault("the denoiser's share of events ignored", FIT, "c.context, c.event_share)", "c.context)"),
     fault("minibatches that leave rollouts out", FIT, "for index in order.chunk(count)]", "for index in order[: len(order) // 2].chunk(count)]"),
     fault("minibatches in the order of the rollouts", FIT, "order = torch.randperm(len(rollout.obs), generator=generator)", "order = torch.arange(len(rollout.obs))"),

@@ -173,6 +173,14 @@ def test_what_belongs_to_an_action_goes_to_the_action_of_the_same_meaning() -> N
 # What an update draws
 
 
+def test_no_frame_is_fed_back_before_its_time(replay: Replay, logger: Logger) -> None:
+    models = make(fed_back_frames=2, fed_back_after=2)
+    segments, n = segments_of(models, "denoiser"), models.config.denoiser.context
+    for _ in range(3):
+        update_denoiser(models, replay, Generators.seeded(0, CPU), logger)
+    assert [segment.obs.shape[1] for segment in segments] == [n + 1, n + 1, n + 3]
+
+
 @pytest.mark.parametrize("fed_back", [0, 2])
 def test_the_denoiser_is_trained_on_segments_with_a_known_target(fed_back: int, replay: Replay, logger: Logger) -> None:
     models = make(fed_back_frames=fed_back)

@@ -95,6 +95,16 @@ def test_the_learning_rate_rises_linearly_over_the_warm_up_and_stays() -> None:
     assert rates == pytest.approx([2.5e-3, 5e-3, 7.5e-3, 1e-2, 1e-2, 1e-2])
 
 
+def test_the_learning_rate_falls_linearly_to_a_share_and_stays() -> None:
+    net, optimizer = make(decay_updates=4, decay_to=0.2, warmup_updates=2)
+    rates = []
+    for loss in losses(net, 6):
+        rates.append(optimizer.learning_rate)
+        optimizer.update(loss)
+        assert {group["lr"] for group in optimizer.adamw.param_groups} == {rates[-1]}
+    assert rates == pytest.approx([5e-3, 8e-3, 6e-3, 4e-3, 2e-3, 2e-3])
+
+
 def test_without_a_warm_up_the_first_update_is_whole() -> None:
     assert make(warmup_updates=0)[1].learning_rate == 1e-2
 

@@ -67,6 +67,10 @@ class Optimization:
     learning_rate: float = knob(1e-4, "AdamW's step size", above=0)
     weight_decay: float = knob(1e-2, "AdamW's decoupled decay", least=0)
     warmup_updates: int = knob(100, "updates over which the learning rate rises linearly", least=0)
+    decay_updates: int = knob(
+        0, "updates over which the learning rate falls linearly to the share decay_to; 0: it stays", least=0
+    )
+    decay_to: float = knob(0.2, "share of the learning rate that is left after decay_updates", least=0, most=1)
     max_grad_norm: float = knob(1.0, "gradients are scaled down to this l2 norm", above=0)
 
 
@@ -114,6 +118,7 @@ class Denoiser:
         1.0, "weight of the squared error near small things that move, where that of other pixels is 1", least=1
     )
     fed_back_frames: int = knob(1, "frames of a training segment that the model generates and is then shown", least=0)
+    fed_back_after: int = knob(0, "updates that come before the first frame is fed back", least=0)
     ema_decay: float = knob(
         0.0, "decay of the averaged weights used for imagination; 0 uses the raw weights", least=0, most=0.99999
     )

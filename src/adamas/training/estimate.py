@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ def measure_costs(config: Config, action_meanings: tuple[str, ...], device: torc
     that the run uses."""
     with torch.random.fork_rng(devices=[]):
         parts = PARTS if config.policy == "imagined" else ()
-        costs = {name: _update_seconds(name, config, action_meanings, device) for name in parts}
+        costs = {name: _mean_update_seconds(name, config, action_meanings, device) for name in parts}
         models = Models(config, action_meanings, device)
     e = config.evaluation
     games = e.games, e.final_games
@@ -81,6 +82,17 @@ def measure_costs(config: Config, action_meanings: tuple[str, ...], device: torc
         )
         costs["final evaluation"] += dream * (sets + (frechet_ticks(config) if e.frechet != "off" else 0))
     return costs
+
+
+def _mean_update_seconds(name: str, config: Config, action_meanings: tuple[str, ...], device: torch.device) -> float:
+    """Of the denoiser, over the updates before and after it is fed its own frames."""
+    c, updates = config.denoiser, plan(config)["denoiser"]
+    if name != "denoiser" or not c.fed_back_frames or not c.fed_back_after:
+        return _update_seconds(name, config, action_meanings, device)
+    early, late = (replace(config, denoiser=replace(c, **f)) for f in ({"fed_back_frames": 0}, {"fed_back_after": 0}))
+    share = min(1.0, c.fed_back_after / max(1, updates))
+    seconds = [_update_seconds(name, variant, action_meanings, device) for variant in (early, late)]
+    return share * seconds[0] + (1 - share) * seconds[1]
 
 
 def _update_seconds(name: str, config: Config, action_meanings: tuple[str, ...], device: torch.device) -> float:

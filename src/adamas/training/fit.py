@@ -44,7 +44,8 @@ class Generators:
 
 def update_denoiser(models: Models, replay: Replay, random: Generators, logger: Logger) -> None:
     c = models.config.denoiser
-    length = c.context + 1 + c.fed_back_frames
+    fed_back = c.fed_back_frames if models.optimizers["denoiser"].updates >= c.fed_back_after else 0
+    length = c.context + 1 + fed_back
     segment = replay.sample(c.optimization.batch_size, length, random.data, c.context, c.event_share)
     with models.autocast():
         loss = models.losses["denoiser"](own_rows(segment), own_draws(random.noise))

@@ -1,4 +1,4 @@
-"""One optimizer: AdamW with warm-up, clipping, and updates that are skipped when they are not finite."""
+"""One optimizer: AdamW with warm-up, decay of its rate, clipping, and updates that are skipped when they are not finite."""
 
 from __future__ import annotations
 
@@ -28,8 +28,11 @@ class Optimizer:
 
     @property
     def learning_rate(self) -> float:
-        """Rises linearly over the warm-up, then stays."""
-        return self.config.learning_rate * min(1.0, (self.updates + 1) / max(1, self.config.warmup_updates))
+        """Rises linearly over the warm-up; falls linearly over `decay_updates` to the share `decay_to`, then stays."""
+        c = self.config
+        rise = min(1.0, (self.updates + 1) / max(1, c.warmup_updates))
+        fallen = min(1.0, self.updates / c.decay_updates) if c.decay_updates else 0.0
+        return c.learning_rate * rise * (1 - (1 - c.decay_to) * fallen)
 
     def update(self, loss: Tensor) -> Tensor:
         """Backward, clip, step. Returns the gradient's l2 norm before clipping, float ().

@@ -10,6 +10,7 @@ FAST = (
     "test_frames.py",
     "test_denoiser.py",
     "test_initial_noise.py",
+    "test_small.py",
     "test_world_model.py",
     "test_data_path.py",
     "test_fit.py",
@@ -45,6 +46,7 @@ def fault(name: str, file: str, old: str, new: str, *tests: str) -> Mutation:
 
 
 EDM, SAMPLER, FRAMES = "world_model/edm.py", "world_model/sampler.py", "frames.py"
+SMALL = "world_model/small.py"
 DENOISER, WORLD, REWARD_END = "world_model/denoiser.py", "world_model/world_model.py", "world_model/reward_end.py"
 UNET, BLOCKS, ENCODERS = "networks/unet.py", "networks/blocks.py", "networks/encoders.py"
 REPLAY, CHUNKS, ATARI = "replay.py", "chunks.py", "envs/atari.py"
@@ -271,6 +273,22 @@ LEARNING = (
     fault("the average starts elsewhere than the weights that were taken over", MODELS, "            self.average.module.load_state_dict(self.denoiser.state_dict())\n", "            pass\n"),
     fault("actions of another game taken over by number", MODELS, "mine[row] = theirs[their_meanings.index(meaning)]", "mine[row] = theirs[row]"),
     fault("the denoiser's segments one frame short", FIT, "length = c.context + 1 + fed_back", "length = c.context + fed_back"),
+    fault("own frames fed back from the start", FIT, "models.optimizers[\"denoiser\"].updates >= c.fed_back_after", "True"),
+    fault("own frames never fed back", FIT, "models.optimizers[\"denoiser\"].updates >= c.fed_back_after", "c.fed_back_after == 0"),
+    fault("small things count like all others", DENOISER, "if self.config.small_weight == 1:", "if True:"),
+    fault("the weight not passed on to the loss", DENOISER, "self.sigma_data, c.offset_noise, weight)", "self.sigma_data, c.offset_noise)"),
+    fault("what is far from small things counts more", DENOISER, "near_small_movers(context)[:, None]", "~near_small_movers(context)[:, None]"),
+    fault("the loss weighs all pixels alike", EDM, "(pixel_weight * (output - target).square())", "(output - target).square()"),
+    fault("the weight squared with the error", EDM, "(pixel_weight * (output - target).square())", "(pixel_weight * (output - target)).square()"),
+    fault("small things count although they stand still", SMALL, "(moving & small)", "small"),
+    fault("all that moves counts", SMALL, "(moving & small)", "moving"),
+    fault("the newest step of the trail alone", SMALL, "(moving & small).any(1)", "(moving & small)[:, -1]"),
+    fault("dark things overlooked", SMALL, "top_hat(now).maximum(top_hat(255 - now))", "top_hat(now)"),
+    fault("bright things overlooked", SMALL, "top_hat(now).maximum(top_hat(255 - now))", "top_hat(255 - now)"),
+    fault("small in the frame before", SMALL, "top_hat(now).maximum(top_hat(255 - now))", "top_hat(before).maximum(top_hat(255 - before))"),
+    fault("a thing is long only if its rows are", SMALL, "_opening(frame, -2).maximum(_opening(frame, -1))", "_opening(frame, -1)"),
+    fault("a thing is long only if rows and columns are", SMALL, "_opening(frame, -2).maximum(_opening(frame, -1))", "_opening(frame, -2).minimum(_opening(frame, -1))"),
+    fault("near is one pixel less", SMALL, "_running_max(_running_max(trail, -2, 2 * REACH + 1), -1, 2 * REACH + 1)", "F.pad(_running_max(_running_max(trail, -2, 2 * REACH), -1, 2 * REACH), (0, -1, 0, -1))"),
     fault("the denoiser's share of events ignored", FIT, "c.context, c.event_share)", "c.context)"),
     fault("minibatches that leave rollouts out", FIT, "for index in order.chunk(count)]", "for index in order[: len(order) // 2].chunk(count)]"),
     fault("minibatches in the order of the rollouts", FIT, "order = torch.randperm(len(rollout.obs), generator=generator)", "order = torch.arange(len(rollout.obs))"),
@@ -282,8 +300,11 @@ LEARNING = (
     fault("gradients pile up", OPTIMIZATION, "        self.adamw.zero_grad(set_to_none=True)\n", ""),
     fault("gradients never clipped", OPTIMIZATION, "clip_grad_norm_(self.parameters, self.config.max_grad_norm)", "clip_grad_norm_(self.parameters, float('inf'))"),
     fault("the learning rate never set", OPTIMIZATION, "group[\"lr\"] = self.learning_rate", "pass"),
-    fault("no warm-up", OPTIMIZATION, "min(1.0, (self.updates + 1) / max(1, self.config.warmup_updates))", "1"),
-    fault("a warm-up that never ends", OPTIMIZATION, "return self.config.learning_rate * min(1.0, (self.updates + 1) /", "return self.config.learning_rate * ((self.updates + 1) /"),
+    fault("no warm-up", OPTIMIZATION, "min(1.0, (self.updates + 1) / max(1, c.warmup_updates))", "1.0"),
+    fault("a warm-up that never ends", OPTIMIZATION, "rise = min(1.0, (self.updates + 1) / max(1, c.warmup_updates))", "rise = (self.updates + 1) / max(1, c.warmup_updates)"),
+    fault("a learning rate that never falls", OPTIMIZATION, "* rise * (1 - (1 - c.decay_to) * fallen)", "* rise"),
+    fault("a learning rate that falls to 0", OPTIMIZATION, "(1 - (1 - c.decay_to) * fallen)", "(1 - fallen)"),
+    fault("a learning rate that falls for ever", OPTIMIZATION, "min(1.0, self.updates / c.decay_updates)", "self.updates / c.decay_updates"),
     fault("biases decay, weights do not", OPTIMIZATION, "{\"params\": decayed, \"weight_decay\": weight_decay}, {\"params\": free, \"weight_decay\": 0.0}", "{\"params\": decayed, \"weight_decay\": 0.0}, {\"params\": free, \"weight_decay\": weight_decay}"),
     fault("a bad gradient is taken", OPTIMIZATION, "self.adamw.found_inf = bad.float()", "self.adamw.found_inf = 0 * bad.float()"),
     fault("sigma_data measured between frames and themselves", TRAINER, "measure(pair.obs[:, 0], pair.obs[:, 1])", "measure(pair.obs[:, 0], pair.obs[:, 0])"),
@@ -327,7 +348,7 @@ DENOISING = (
     fault("frames in [0, 1] in training alone", DENOISER, "c, frames = self.config, to_float(context)", "c, frames = self.config, context / 255"),
     fault("frames in [0, 1] in sampling alone", DENOISER, "        frames = to_float(context)\n        net, previous", "        frames = context / 255\n        net, previous"),
     fault("the target in [0, 1] in training", DENOISER, "y = self.encode(to_float(obs)[:, None], previous)", "y = self.encode(obs[:, None] / 255, previous)"),
-    fault("context frames in reversed order in training alone", DENOISER, "        net = self._bind(frames, action)\n        loss", "        net = self._bind(frames.flip(1), action)\n        loss"),
+    fault("context frames in reversed order in training alone", DENOISER, "net, weight = self._bind(frames, action), self", "net, weight = self._bind(frames.flip(1), action), self"),
     fault("context frames in reversed order in sampling alone", DENOISER, "net, previous = self._bind(frames, action), frames[:, -1:]", "net, previous = self._bind(frames.flip(1), action), frames[:, -1:]"),
     fault("context frames in reversed order in both paths", DENOISER, "self.net(x, c_noise, frames, action)", "self.net(x, c_noise, frames.flip(1), action)"),
     fault("context frames in reversed order inside the network", DENOISER, "torch.cat([self.read(context), x], dim=1)", "torch.cat([self.read(context.flip(1)), x], dim=1)"),
@@ -376,7 +397,7 @@ DENOISING = (
     fault("the sample truncated, not rounded", DENOISER, "return to_uint8(self.decode(y, previous))[:, 0]", "return (self.decode(y, previous).clamp(-1, 1) * 127.5 + 127.5).to(torch.uint8)[:, 0]"),
     fault("the sample is the change alone", DENOISER, "return to_uint8(self.decode(y, previous))[:, 0]", "return to_uint8(y)[:, 0]"),
     fault("every sample of a batch the same noise", DENOISER, "noise = normal(previous.shape, generator)", "noise = normal(previous[:1].shape, generator if isinstance(generator, torch.Generator) else generator[:1]).expand_as(previous)"),
-    fault("the loss in half precision", DENOISER, "        net = self._bind(frames, action)\n        loss", "        net, y, noise = self._bind(frames, action), y.bfloat16(), noise.bfloat16()\n        loss"),
+    fault("the loss in half precision", DENOISER, "        net, weight = self._bind(frames, action), self", "        y, noise = y.bfloat16(), noise.bfloat16()\n        net, weight = self._bind(frames, action), self"),
 )
 
 COLLECTING = (
@@ -415,7 +436,7 @@ FADING = (
     fault("training: the average forgets nothing", MODELS, "min(decay, (1 + n) / (10 + n))", "0.99999", "test_fading.py"),
     fault("training: the average never updated", FIT, "        models.average.update_parameters(models.denoiser)\n", "        pass\n", "test_fading.py"),
     fault("training: the scale of a change lost in decoding", DENOISER, "previous + y / self.config.change_scale", "previous + y", "test_fading.py"),
-    fault("training: the learning rate never rises", OPTIMIZATION, "(self.updates + 1) / max(1, self.config.warmup_updates)", "0", "test_fading.py"),
+    fault("training: the learning rate never rises", OPTIMIZATION, "(self.updates + 1) / max(1, c.warmup_updates)", "0", "test_fading.py"),
     fault("training: weights decay a thousand times too fast", OPTIMIZATION, '"weight_decay": weight_decay}', '"weight_decay": 1e3 * weight_decay}', "test_fading.py"),
     fault("training: no small object in any frame", ATARI, "return cv2.resize(self._screen, (SIZE, SIZE)", "return cv2.resize(cv2.morphologyEx(self._screen, cv2.MORPH_OPEN, np.ones((9, 9), np.uint8)), (SIZE, SIZE)", "test_fading.py"),
     fault("training: objects fade a little in every stored frame", REPLAY, '    return {"obs": obs[None], **small}', '    return {"obs": (obs[None] * 0.2).byte(), **small}', "test_fading.py"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # also for the processes that the tests sta
 import torch
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and hands that down
 
 
 @pytest.fixture(scope="session")

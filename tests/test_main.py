@@ -128,9 +128,10 @@ def test_preset_smoke_runs_the_whole_loop(game: str, tmp_path: Path) -> None:
     wanted = {f"detail_moving_recall/{name}_at_15" for name in ("fixed", "random", "copy")}
     assert wanted <= set(curves.Tags()["scalars"])
     assert curves.Tags()["tensors"] == ["detail/text_summary"]
-    with Image.open(folder / "dreams" / "epoch-0002.gif") as picture:
-        shown = sum(frame.info["duration"] for frame in ImageSequence.Iterator(picture))
-    assert shown == 20 * 70  # ms
+    for name in ("first.gif", "epoch-0002.gif"):
+        with Image.open(folder / "dreams" / name) as picture:
+            shown = sum(frame.info["duration"] for frame in ImageSequence.Iterator(picture))
+        assert shown == 20 * 70  # ms
 
 
 def test_the_start_says_what_where_and_how_long(tmp_path: Path) -> None:
@@ -244,7 +245,8 @@ def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(tiny_run: Pat
 
 
 def _order(phase: str) -> int:
-    return ["collect", "denoiser", "reward_end", "actor_critic", "evaluation", "final evaluation"].index(phase)
+    phases = ["collect", "denoiser", "first look", "reward_end", "actor_critic", "evaluation", "final evaluation"]
+    return phases.index(phase)
 
 
 def _wait_for_saves(process: subprocess.Popen, cwd: Path, count: int) -> None:

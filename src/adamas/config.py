@@ -199,6 +199,7 @@ class Evaluation:
     """Full games with their real score, and a dream beside reality."""
 
     every_epochs: int = knob(10, "epochs from one evaluation to the next", least=1)
+    first_look: int = knob(0, "denoiser updates after which a first dream is shown; 0: the first evaluation's", least=0)
     games: int = knob(4, "full games an evaluation", least=1)
     final_games: int = knob(100, "full games at the end of the run", least=1)
     dream_steps: int = knob(50, "steps of the imagined rollouts that are compared with real ones", least=1)

@@ -77,6 +77,7 @@ def measure_costs(config: Config, action_meanings: tuple[str, ...], device: torc
     costs["evaluation"], costs["final evaluation"] = (n * acting[n] * STEPS_A_GAME for n in games)
     if config.policy == "imagined":
         dream, sets = _dream_seconds(models), 2 * ticks(e.dreams, e.dream_steps)
+        costs["first look"] = dream * sets
         costs["evaluation"] += dream * (
             sets + (frechet_ticks(config) / e.frechet_every if e.frechet == "every_n" else 0)
         )

@@ -12,18 +12,23 @@ from adamas.logger import Logger
 
 def show(evaluation: Evaluation, logger: Logger, folder: Path, epoch: int) -> None:
     """Writes `epoch-0010.gif`, `.png` and `-trajectory.png` to the folder, and all of it to TensorBoard."""
-    pictures = {
-        "moving": (f"epoch-{epoch:04d}.gif", gif(evaluation.film), evaluation.film[0]),
-        "still": (f"epoch-{epoch:04d}.png", png(evaluation.grid), evaluation.grid),
-        "trajectory": (f"epoch-{epoch:04d}-trajectory.png", png(evaluation.trajectory), evaluation.trajectory),
-    }
-    folder.mkdir(exist_ok=True)
-    for name, (file, data, frame) in pictures.items():
-        (folder / file).write_bytes(data)
-        logger.picture(f"dream/{name}", data, *frame.shape, epoch)
+    show_pictures(evaluation, logger, folder, f"epoch-{epoch:04d}", epoch)
     for name in ("fixed", "random", "copy"):  # reality's own figures are in the table
         for figure, values in at_horizons(evaluation.detail[name]).items():
             for horizon, value in values.items():
                 if value is not None:
                     logger.scalar(f"detail_{figure}/{name}_at_{horizon}", value, epoch)
     logger.text("detail", markdown(evaluation.detail), epoch)
+
+
+def show_pictures(evaluation: Evaluation, logger: Logger, folder: Path, name: str, epoch: int) -> None:
+    """Writes `name.gif`, `name.png` and `name-trajectory.png` to the folder and to TensorBoard."""
+    pictures = {
+        "moving": (f"{name}.gif", gif(evaluation.film), evaluation.film[0]),
+        "still": (f"{name}.png", png(evaluation.grid), evaluation.grid),
+        "trajectory": (f"{name}-trajectory.png", png(evaluation.trajectory), evaluation.trajectory),
+    }
+    folder.mkdir(exist_ok=True)
+    for tag, (file, data, frame) in pictures.items():
+        (folder / file).write_bytes(data)
+        logger.picture(f"dream/{tag}", data, *frame.shape, epoch)

@@ -54,4 +54,5 @@ def plan(config: Config) -> dict[str, int]:
         return {"play": c.steps, **units}
     budgets = {name: getattr(config, name).optimization for name in PARTS}
     updates = {name: o.first_updates + (epochs - 1) * o.updates for name, o in budgets.items()}
-    return {"collect": 0 if config.dataset else c.steps, **updates, **units}
+    look = int(min(config.evaluation.first_look, updates["denoiser"]) > 0)
+    return {"collect": 0 if config.dataset else c.steps, **updates, "first look": look, **units}

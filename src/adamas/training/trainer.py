@@ -92,6 +92,10 @@ class Trainer:
         updates = optimization.first_updates if self.progress.epoch == 0 else optimization.updates
         if part == "denoiser" and updates and self.progress.total[part] == 0:
             self._measure_changes()
+        if part == "denoiser" and self.progress.epoch == 0:
+            look = min(self.config.evaluation.first_look, updates)
+            session.loop(part, lambda: look, lambda: self._update(part))
+            session.loop("first look", lambda: min(look, 1), lambda: self._show_first_dream(session))
         session.loop(part, lambda: updates, lambda: self._update(part))
 
     def learn_in_the_game(self, session: Session) -> None:
@@ -149,10 +153,9 @@ class Trainer:
 
     def _evaluate(self, count: int, name: str, session: Session) -> None:
         c, epoch = self.config, self.progress.epoch
-        seed = (c.seed * 1_000_003 + epoch + 1) % 2**31
         with self.models.autocast():
-            games = play_games(self.policy, c.env, count, c.atari, seed, each_step=session.heed)
-            dreams = self._evaluate_dreams(seed, name, session) if c.policy == "imagined" else {}
+            games = play_games(self.policy, c.env, count, c.atari, self._seed(), each_step=session.heed)
+            dreams = self._evaluate_dreams(name, session) if c.policy == "imagined" else {}
         score, steps = mean(games.returns), self.progress.steps
         self.logger.scalar(f"{name}/return", score, epoch)
         self.logger.scalar(f"{name}/length", mean(games.lengths), epoch)
@@ -161,8 +164,20 @@ class Trainer:
         self.folder.append_evaluation({**record, **games._asdict(), **dreams})
         session.bars.say(f"epoch {epoch}: mean return {score:.2f} over {count} full games")
 
-    def _evaluate_dreams(self, seed: int, name: str, session: Session) -> dict[str, Any]:
-        evaluation = evaluate_world(self.models.world, self.policy, self.config, seed, each_step=session.heed)
+    def _seed(self) -> int:
+        """Of an evaluation in this epoch."""
+        return (self.config.seed * 1_000_003 + self.progress.epoch + 1) % 2**31
+
+    def _show_first_dream(self, session: Session) -> None:
+        with self.models.autocast():
+            evaluation = evaluate_world(
+                self.models.world, self.policy, self.config, self._seed(), each_step=session.heed
+            )
+        gallery.show_pictures(evaluation, self.logger, self.folder.dreams, "first", self.progress.epoch)
+        session.bars.say(f"the first dream is in {self.folder.dreams / 'first.gif'} and in TensorBoard")
+
+    def _evaluate_dreams(self, name: str, session: Session) -> dict[str, Any]:
+        evaluation = evaluate_world(self.models.world, self.policy, self.config, self._seed(), each_step=session.heed)
         gallery.show(evaluation, self.logger, self.folder.dreams, self.progress.epoch)
         detail = {key: at_horizons(detail) for key, detail in evaluation.detail.items()}
         if frechet_is_due(self.config, self.progress.epoch, final=name == "final_evaluation"):

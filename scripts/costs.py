@@ -29,6 +29,7 @@ GROWS = {
     "denoiser": "epochs x updates, batch, and the pixels and channels of the U-Net",
     "reward_end": "epochs x updates, batch x segment length",
     "actor_critic": "epochs x updates, batch x horizon x (denoising steps + 1)",
+    "first look": "the steps of a dream",
     "evaluation": "epochs, and the longest of its games",
     "final evaluation": "the longest of its games",
 }
@@ -114,8 +115,8 @@ def to_markdown(speeds: dict[str, Speed], prices: dict[str, float]) -> str:
 def machine_row(gpu: str, count: int, speed: Speed | None, price: float, runs: int) -> str:
     if speed is None:
         return f"| {count} x {gpu} |{f' {UNKNOWN} |' * 5} - |"
-    hours = sum(hours_of(phase, speed) or 0 for phase in plan(Config()))
-    missing = [phase for phase in plan(Config()) if phase not in speed.seconds]
+    hours = sum(hours_of(phase, speed) or 0 for phase in planned())
+    missing = [phase for phase in planned() if phase not in speed.seconds]
     days = math.ceil(runs / count) * hours / 24
     least = "at least " if missing else ""
     note = f"{speed.source}, without {', '.join(missing)}" if missing else speed.source
@@ -126,15 +127,20 @@ def machine_row(gpu: str, count: int, speed: Speed | None, price: float, runs: i
     )
 
 
+def planned() -> dict[str, int]:
+    """Units of each phase that a run has."""
+    return {phase: units for phase, units in plan(Config()).items() if units}
+
+
 def hours_of(phase: str, speed: Speed) -> float | None:
     """Of all its units in a run; None where its step time is not known."""
-    return plan(Config())[phase] * speed.seconds[phase] / 3600 if phase in speed.seconds else None
+    return planned()[phase] * speed.seconds[phase] / 3600 if phase in speed.seconds else None
 
 
 def phases(speeds: dict[str, Speed]) -> str:
     rows = [f"| part | units a run |{''.join(f' hours, {gpu} |' for gpu in speeds)} grows with |"]
     rows.append("|---|--:|" + "--:|" * len(speeds) + "---|")
-    for phase, units in plan(Config()).items():
+    for phase, units in planned().items():
         hours = [hours_of(phase, speed) for speed in speeds.values()]
         cells = "".join(f" {UNKNOWN if h is None else f'{h:.1f}'} |" for h in hours)
         rows.append(f"| {phase} | {units:,} |{cells} {GROWS[phase]} |")

@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from adamas.config import UserError, check
+from adamas.config import UserError
+from adamas.config_check import check
 from adamas.device import describe, keep_freed_memory, pick_device
 from adamas.evaluation.distances import frechet_ticks, measure_frechet
 from adamas.evaluation.dreams import dream, ticks

@@ -12,10 +12,8 @@ from adamas.play.settings import Options, help_text, read
 
 def play(options: Options) -> None:
     """Opens a run, prints the page's address and serves it until Ctrl-C."""
-    from adamas.device import (
-        describe,
-        keep_freed_memory,
-    )  # torch takes seconds to import: not before the options are known to be right
+    # torch takes seconds to import: not before the options are known to be right
+    from adamas.device import describe, keep_freed_memory
     from adamas.play.doors import Doors, check_address
     from adamas.play.opening import open_agent
     from adamas.play.server import serve

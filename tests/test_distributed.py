@@ -19,7 +19,8 @@ from test_fit import CPU, MEANINGS, small_config
 from test_main import ROOT, TINY, final_parts, main, only_run
 
 from adamas import checkpoint, distributed
-from adamas.config import Config, Optimization, UserError, check
+from adamas.config import Config, Optimization, UserError
+from adamas.config_check import check
 from adamas.distributed import masked_mean
 from adamas.logger import Logger
 from adamas.randomness import Rows, exponential, normal

@@ -85,24 +85,22 @@ def test_matrices_and_kernels_decay_and_nothing_else_does() -> None:
         torch.testing.assert_close(p.detach(), factor * before[name])
 
 
-def test_the_learning_rate_rises_linearly_over_the_warm_up_and_stays() -> None:
-    net, optimizer = make(warmup_updates=4)
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"warmup_updates": 4}, [2.5e-3, 5e-3, 7.5e-3, 1e-2, 1e-2, 1e-2]),
+        ({"decay_updates": 4, "decay_to": 0.2, "warmup_updates": 2}, [5e-3, 8e-3, 6e-3, 4e-3, 2e-3, 2e-3]),
+    ],
+    ids=["rises over the warm-up and stays", "falls to a share and stays"],
+)
+def test_the_learning_rate_is_linear_piece_by_piece(settings: dict[str, float], expected: list[float]) -> None:
+    net, optimizer = make(**settings)
     rates = []
     for loss in losses(net, 6):
         rates.append(optimizer.learning_rate)
         optimizer.update(loss)
         assert {group["lr"] for group in optimizer.adamw.param_groups} == {rates[-1]}
-    assert rates == pytest.approx([2.5e-3, 5e-3, 7.5e-3, 1e-2, 1e-2, 1e-2])
-
-
-def test_the_learning_rate_falls_linearly_to_a_share_and_stays() -> None:
-    net, optimizer = make(decay_updates=4, decay_to=0.2, warmup_updates=2)
-    rates = []
-    for loss in losses(net, 6):
-        rates.append(optimizer.learning_rate)
-        optimizer.update(loss)
-        assert {group["lr"] for group in optimizer.adamw.param_groups} == {rates[-1]}
-    assert rates == pytest.approx([5e-3, 8e-3, 6e-3, 4e-3, 2e-3, 2e-3])
+    assert rates == pytest.approx(expected)
 
 
 def test_without_a_warm_up_the_first_update_is_whole() -> None:

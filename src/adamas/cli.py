@@ -27,7 +27,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from adamas.config import Config, LostProcess, UserError, check
+from adamas.config import Config, LostProcess, UserError
+from adamas.config_check import check
 from adamas.config_file import load_config
 from adamas.knobs import help_text, kinds, preset_names, shown
 from adamas.launched import launched

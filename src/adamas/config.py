@@ -1,13 +1,11 @@
-"""Every knob of adamas: one dataclass field each, with its unit, its default and its check.
+"""Every knob of adamas: one dataclass field each, with its unit, its default and its bounds.
 
 The defaults are the published DIAMOND hyperparameters (arXiv 2405.12399) at 84x84 grey; a preset is a
-small YAML file in config/preset that changes some of them. `check` holds the rules; it is called once, on
-the command line's config, so that the rest of the code can trust what it is given.
+small YAML file in config/preset that changes some of them.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Optional  # OmegaConf 2.3 does not read `X | None`
 
@@ -260,104 +258,3 @@ class Config:
     actor_critic: ActorCritic = field(default_factory=ActorCritic)
     evaluation: Evaluation = field(default_factory=Evaluation)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
-
-
-def check(config: Config) -> Config:
-    """Returns `config`, or raises UserError naming the first knob that is out of bounds or at odds with another."""
-    _check_fields(config, prefix="")
-    for net, where in ((config.denoiser, "denoiser"), (config.reward_end, "reward_end")):
-        _require(
-            len(net.channels) == len(net.depths),
-            f"{where}.channels has {len(net.channels)} levels but {where}.depths has {len(net.depths)}: give both one number a level",
-        )
-    _require(
-        config.denoiser.condition_channels % (2 * config.denoiser.context) == 0,
-        f"denoiser.condition_channels={config.denoiser.condition_channels} must be a multiple of twice denoiser.context={config.denoiser.context}",
-    )
-    _check_start(config)
-    first, most = config.collection.first_steps, config.collection.first_steps_most
-    _require(
-        first <= most, f"collection.first_steps={first} is above collection.first_steps_most={most}: raise the second"
-    )
-    _require(
-        config.denoiser.sigma_least < config.denoiser.sigma_most,
-        f"denoiser.sigma_least={config.denoiser.sigma_least} must be below denoiser.sigma_most={config.denoiser.sigma_most}",
-    )
-    _require(
-        config.sampler.sigma_min < config.sampler.sigma_max,
-        f"sampler.sigma_min={config.sampler.sigma_min} must be below sampler.sigma_max={config.sampler.sigma_max}",
-    )
-    _require(
-        config.sampler.s_churn == 0 or config.sampler.method == "euler",
-        f"sampler.s_churn={config.sampler.s_churn} works with sampler.method=euler only: set s_churn=0 or method=euler",
-    )
-    halvings, patches = len(config.actor_critic.channels), SIZE // config.actor_critic.patch
-    _require(
-        patches >> halvings > 0,
-        f"actor_critic.channels has {halvings} levels, too many to halve {patches} pixels that often: give fewer",
-    )
-    needed = config.denoiser.context - 1 + config.evaluation.dream_steps
-    _require(
-        config.atari.max_episode_steps >= needed,
-        f"evaluation.dream_steps={config.evaluation.dream_steps} takes games of {needed} steps, more than atari.max_episode_steps={config.atari.max_episode_steps}: lower the first",
-    )
-    _require(sum(config.age_weights) > 0, "age_weights are all 0: at least one age group needs a weight")
-    _require(
-        not (config.dataset and config.policy == "model_free"),
-        "policy=model_free learns in the real game and cannot use dataset=: drop one of the two",
-    )
-    _check_initialize(config.initialize)
-    return config
-
-
-def _check_start(config: Config) -> None:
-    """A sampler may start from the previous frame iff the denoiser was trained on that path."""
-    objective, start = config.denoiser.objective, config.sampler.initial_noise
-    _require(
-        (objective == "previous_frame") == (start == "previous_frame"),
-        f"denoiser.objective={objective} does not go with sampler.initial_noise={start}: previous_frame is for both or none",
-    )
-    _require(
-        objective != "previous_frame" or config.sampler.sigma_max >= config.denoiser.sigma_previous,
-        f"sampler.sigma_max={config.sampler.sigma_max} is below denoiser.sigma_previous={config.denoiser.sigma_previous}: raise the first",
-    )
-
-
-def _check_initialize(initialize: dict[str, Any]) -> None:
-    unknown = sorted(set(initialize) - {"from", "parts"})
-    _require(not unknown, f"unknown key 'initialize.{''.join(unknown[:1])}': initialize has 'from' and 'parts'")
-    parts = initialize["parts"]
-    _require(
-        isinstance(parts, list) and all(part in PARTS for part in parts),
-        f"initialize.parts={parts} must be a list of some of {', '.join(PARTS)}",
-    )
-    source = initialize["from"]
-    _require(source is None or isinstance(source, str), f"initialize.from={source} must be the path of a run folder")
-
-
-def _check_fields(node: Any, prefix: str) -> None:
-    for item in dataclasses.fields(node):
-        value, name = getattr(node, item.name), prefix + item.name
-        if dataclasses.is_dataclass(value):
-            _check_fields(value, prefix=f"{name}.")
-            continue
-        choices = item.metadata.get("choices")
-        if choices:
-            _require(value in choices, f"{name}={value} is not one of {', '.join(map(str, choices))}")
-        _require(value != [], f"{name} is empty: give at least one number")
-        for number in value if isinstance(value, list) else [value]:
-            _check_bounds(name, number, item.metadata)
-
-
-def _check_bounds(name: str, number: Any, bounds: Any) -> None:
-    if "least" in bounds:
-        _require(number >= bounds["least"], f"{name}={number} is too small: the least is {bounds['least']}")
-    if "most" in bounds:
-        _require(number <= bounds["most"], f"{name}={number} is too large: the most is {bounds['most']}")
-    if "above" in bounds:
-        _require(number > bounds["above"], f"{name}={number} must be above {bounds['above']}")
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise UserError(message)

@@ -15,6 +15,13 @@ def publish(temporary: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
+def publish_text(path: Path, text: str) -> None:
+    """Writes a small file whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text)
+    publish(temporary, path)
+
+
 def sync_folder(folder: Path) -> None:
     if os.name != "posix":  # Windows cannot open a folder
         return

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from adamas.checkpoint import newest_first
 from adamas.config import UserError
-from adamas.files import publish
+from adamas.files import publish_text
 from adamas.locks import is_locked
 from adamas.training.outcomes import final_of, read_curve
 from adamas.training.run_folder import RunFolder
@@ -69,8 +69,7 @@ class Queue:
         try:
             self.runs.mkdir(parents=True, exist_ok=True)
             if not path.exists():
-                path.with_suffix(".tmp").write_text(json.dumps(mine) + "\n")
-                publish(path.with_suffix(".tmp"), path)
+                publish_text(path, json.dumps(mine) + "\n")
             begun = json.loads(path.read_text())
             words = " ".join([f"preset={begun['preset']}", *begun["overrides"]])
         except OSError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import torch
 
 from adamas.config import UserError
 from adamas.device import peak_usage
+from adamas.files import publish_text
 
 
 class RunFolder:
@@ -58,12 +58,10 @@ class RunFolder:
 
     def write_progress(self, record: dict[str, Any]) -> None:
         """How far the run was at its last save, for a table of many."""
-        temporary = self.progress.with_suffix(".tmp")
-        temporary.write_text(json.dumps(record) + "\n")
-        os.replace(temporary, self.progress)
+        publish_text(self.progress, json.dumps(record) + "\n")
 
     def read_progress(self) -> dict[str, Any]:
-        """What was written; nothing where nothing was, or what a power cut left cannot be read."""
+        """What was written; nothing where nothing was, or where it cannot be read."""
         try:
             return json.loads(self.progress.read_text())
         except (OSError, ValueError):

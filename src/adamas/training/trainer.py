@@ -12,7 +12,7 @@ from adamas import checkpoint
 from adamas.config import Config, UserError
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation.distances import frechet_is_due, frechet_ticks, measure_frechet
-from adamas.evaluation.evaluate import evaluate_world
+from adamas.evaluation.evaluate import Evaluation, evaluate_world
 from adamas.evaluation.games import play_games
 from adamas.evaluation.tables import at_horizons, plain
 from adamas.logger import Logger
@@ -168,16 +168,16 @@ class Trainer:
         """Of an evaluation in this epoch."""
         return (self.config.seed * 1_000_003 + self.progress.epoch + 1) % 2**31
 
-    def _show_first_dream(self, session: Session) -> None:
+    def _dream(self, session: Session) -> Evaluation:
         with self.models.autocast():
-            evaluation = evaluate_world(
-                self.models.world, self.policy, self.config, self._seed(), each_step=session.heed
-            )
-        gallery.show_pictures(evaluation, self.logger, self.folder.dreams, "first", self.progress.epoch)
+            return evaluate_world(self.models.world, self.policy, self.config, self._seed(), each_step=session.heed)
+
+    def _show_first_dream(self, session: Session) -> None:
+        gallery.show_pictures(self._dream(session), self.logger, self.folder.dreams, "first", self.progress.epoch)
         session.bars.say(f"the first dream is in {self.folder.dreams / 'first.gif'} and in TensorBoard")
 
     def _evaluate_dreams(self, name: str, session: Session) -> dict[str, Any]:
-        evaluation = evaluate_world(self.models.world, self.policy, self.config, self._seed(), each_step=session.heed)
+        evaluation = self._dream(session)
         gallery.show(evaluation, self.logger, self.folder.dreams, self.progress.epoch)
         detail = {key: at_horizons(detail) for key, detail in evaluation.detail.items()}
         if frechet_is_due(self.config, self.progress.epoch, final=name == "final_evaluation"):

@@ -74,7 +74,8 @@ def denoising_loss(
         pixel_weight: of the squared error of each pixel, float (B, C, H, W).
 
     Returns:
-        loss float (B,), about 1 for a network that knows nothing at a `pixel_weight` of 1; and D_theta(y + n; sigma), float (B, C, H, W).
+        loss float (B,), about 1 for a network that knows nothing at a `pixel_weight` of 1; and D_theta(y + n; sigma),
+        float (B, C, H, W).
     """
     c_skip, c_out, c_in, c_noise = scalings(sigma, sigma_data, offset_noise)
     x = y + noise

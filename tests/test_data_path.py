@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from adamas import config
 from adamas.agent.actor_critic import ActorCritic, Hidden
 from adamas.config import Config
+from adamas.config_check import check
 from adamas.envs.atari import AtariEnv
 from adamas.logger import Logger
 from adamas.replay import Replay
@@ -53,7 +54,7 @@ def small_config(**denoiser: object) -> Config:
         reward_end=config.RewardEnd(patch=4, channels=[8], depths=[1], attention=False, lstm_dim=8),
         actor_critic=config.ActorCritic(patch=4, channels=[8], lstm_dim=8),
     )
-    return config.check(c)
+    return check(c)
 
 
 def random_frames(count: int) -> Tensor:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from adamas import config
+from adamas import config, config_check
 from adamas.config import Config
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation import detail
@@ -47,7 +47,7 @@ class Case(NamedTuple):
 
 def settings() -> Config:
     """The smallest denoiser that learns a ball in a minute, from noise that hides most of the change."""
-    return config.check(
+    return config_check.check(
         Config(
             precision="float32",
             denoiser=config.Denoiser(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from adamas import config
 from adamas.agent.actor_critic import ActorCritic
+from adamas.config_check import check
 from adamas.replay import Segment
 from adamas.training.rollouts import imagine
 from adamas.world_model.denoiser import Denoiser
@@ -284,4 +285,4 @@ def test_the_shortest_context_is_two_frames() -> None:
     rollout = imagine(make_world(context=2), make_policy(), make_context(2), 3, generator())
     assert rollout.obs.shape == (B, 4, 84, 84)
     with pytest.raises(config.UserError, match=r"denoiser\.context=1 is too small"):
-        config.check(config.Config(denoiser=config.Denoiser(context=1)))
+        check(config.Config(denoiser=config.Denoiser(context=1)))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional  # OmegaConf 2.3 does not read `X | None`
 
 SIZE = 84  # pixels a side of a frame
+CROP = 32  # pixels a side of a crop of one
 PARTS = ("denoiser", "reward_end", "actor_critic")
 
 
@@ -100,6 +101,11 @@ class Denoiser:
     channels: list[int] = knob([64, 64, 64, 64], "channels at each level of the U-Net, finest first", least=1)
     depths: list[int] = knob([2, 2, 2, 2], "residual blocks at each level", least=1)
     attention: bool = knob(True, "the two blocks in the middle attend over the whole frame")
+    norm: str = knob(
+        "group",
+        "what the U-Net normalises over: groups of channels of the whole frame, or the channels of each position",
+        choices=("group", "position"),
+    )
     condition_channels: int = knob(256, "width of the condition (noise level and actions)", least=8)
     sigma_data: float = knob(
         0.5, "standard deviation of frames in [-1, 1]; measured from the replay for target=change", above=0
@@ -114,6 +120,9 @@ class Denoiser:
     )
     small_weight: float = knob(
         1.0, "weight of the squared error near small things that move, where that of other pixels is 1", least=1
+    )
+    crops: int = knob(
+        0, "segments of crops around small things that move, beside each batch of whole frames (norm=position)", least=0
     )
     fed_back_frames: int = knob(1, "frames of a training segment that the model generates and is then shown", least=0)
     fed_back_after: int = knob(0, "updates that come before the first frame is fed back", least=0)

@@ -292,7 +292,7 @@ LEARNING = (
     fault("the denoiser's share of events ignored", FIT, "random.data, c.context, c.event_share)", "random.data, c.context)"),
     fault("crops that know nothing of events", FIT, "generator, c.context, c.event_share)", "generator, c.context)"),
     fault("crops without crops", FIT, "    if not c.crops:\n        return None\n", "    return None\n"),
-    fault("crops off the grid of the U-Net", FIT, "coarsest = c.patch * 2 ** (len(c.channels) - 1)", "coarsest = 1"),
+    fault("crops off the grid of the U-Net", FIT, "crop_near_small_movers(segment, coarsest_cell(c), generator)", "crop_near_small_movers(segment, 1, generator)"),
     fault("a crop counts as a frame", DENOISER, "parts * share * self.loss_of_segments", "parts * self.loss_of_segments"),
     fault("crops left out of the loss", DENOISER, "if crops is None:", "if True:"),
     fault("crops where the frame to come shows them", SMALL, "near_small_movers(segment.obs[:, :-1])", "near_small_movers(segment.obs)"),

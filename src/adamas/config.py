@@ -132,6 +132,11 @@ class Denoiser:
     optimization: Optimization = field(default_factory=Optimization)
 
 
+def coarsest_cell(c: Denoiser) -> int:
+    """Pixels a side of what one position of the U-Net's coarsest level stands for."""
+    return c.patch * 2 ** (len(c.channels) - 1)
+
+
 @dataclass
 class Sampler:
     """How the next frame is drawn from the denoiser."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from adamas.config import CROP, PARTS, SIZE, Config, Denoiser, UserError
+from adamas.config import CROP, PARTS, SIZE, Config, Denoiser, UserError, coarsest_cell
 
 
 def check(config: Config) -> Config:
@@ -79,10 +79,9 @@ def _check_crops(c: Denoiser) -> None:
         c.crops == 0 or (c.norm == "position" and not c.attention),
         f"denoiser.crops={c.crops} takes denoiser.norm=position and denoiser.attention=false: set both, or crops=0",
     )
-    coarsest = c.patch * 2 ** (len(c.channels) - 1)
     _require(
-        c.crops == 0 or CROP % coarsest == 0,
-        f"denoiser.crops={c.crops}: a crop of {CROP} pixels does not fit a U-Net whose coarsest cells are {coarsest} pixels: "
+        c.crops == 0 or CROP % coarsest_cell(c) == 0,
+        f"denoiser.crops={c.crops}: a crop of {CROP} pixels does not fit a U-Net whose coarsest cells are {coarsest_cell(c)} pixels: "
         "give fewer channels or a smaller patch, or crops=0",
     )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from adamas.agent.actor_critic import Rollout
-from adamas.config import Denoiser
+from adamas.config import Denoiser, coarsest_cell
 from adamas.distributed import own_draws, own_rows
 from adamas.logger import Logger
 from adamas.replay import Replay, Segment
@@ -60,8 +60,7 @@ def _crops(c: Denoiser, replay: Replay, generator: torch.Generator) -> Segment |
     if not c.crops:
         return None
     segment = replay.sample(c.crops, c.context + 1, generator, c.context, c.event_share)
-    coarsest = c.patch * 2 ** (len(c.channels) - 1)
-    return own_rows(crop_near_small_movers(segment, coarsest, generator))
+    return own_rows(crop_near_small_movers(segment, coarsest_cell(c), generator))
 
 
 def update_reward_end(models: Models, replay: Replay, random: Generators, logger: Logger) -> None:

@@ -15,7 +15,7 @@ from adamas.config import Denoiser as Config
 from adamas.config import Sampler
 from adamas.frames import to_float, to_uint8
 from adamas.networks.blocks import (
-    AdaNorm,
+    AdaGroupNorm,
     ConditionedResBlock,
     FourierFeatures,
     ResBlock,
@@ -311,16 +311,6 @@ def test_the_loss_and_its_gradient_are_those_of_the_frames_one_by_one(target: st
         torch.testing.assert_close(p.grad, q.grad, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def test_a_crop_counts_as_the_share_of_a_frame_that_it_is() -> None:
-    whole, crops, denoiser = segment(2, N + 2), segment(6, N + 1, seed=1), make()
-    crops = crops._replace(obs=crops.obs[..., :4, :8])
-    random = generator()
-    losses = denoiser.loss(whole, random), denoiser.loss(crops, random)
-    share = 32 / whole.obs[0, 0].numel()
-    expected = (2 * losses[0] + 6 * share * losses[1]) / 8
-    torch.testing.assert_close(denoiser.loss(whole, generator(), crops), expected)
-
-
 def test_the_models_own_frame_is_shown_next_where_its_target_is_known_and_nowhere_else() -> None:
     batch, denoiser = segment(len(MASK), N + 2, MASK), make()
     denoiser.net = Recorder()
@@ -483,33 +473,12 @@ def test_adaptive_group_norm_is_over_the_channels_of_a_group_and_all_pixels_of_o
     channels: int, groups: int
 ) -> None:
     torch.manual_seed(0)
-    norm = AdaNorm(channels, 8)
+    norm = AdaGroupNorm(channels, 8)
     x, condition = torch.randn(3, channels, 5, 7) * torch.rand(3, channels, 1, 1) + 2, torch.randn(3, 8)
     grouped = x.reshape(3, groups, -1)
     plain = (grouped - grouped.mean(-1, keepdim=True)) / (grouped.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
     scale, shift = norm.modulation(condition)[..., None, None].chunk(2, dim=1)
     torch.testing.assert_close(norm(x, condition), plain.reshape(x.shape) * (1 + scale) + shift)
-
-
-def test_adaptive_position_norm_is_over_the_channels_of_each_pixel() -> None:
-    torch.manual_seed(0)
-    norm = AdaNorm(48, 8, "position")
-    x, condition = torch.randn(3, 48, 5, 7) * torch.rand(3, 1, 5, 7) + 2, torch.randn(3, 8)
-    plain = (x - x.mean(1, keepdim=True)) / (x.var(1, correction=0, keepdim=True) + 1e-3).sqrt()
-    scale, shift = norm.modulation(condition)[..., None, None].chunk(2, dim=1)
-    torch.testing.assert_close(norm(x, condition), plain * (1 + scale) + shift)
-
-
-@pytest.mark.parametrize(("norm", "same"), [("group", False), ("position", True)])
-def test_position_norm_shows_the_middle_of_a_crop_as_it_is_in_the_frame(norm: str, same: bool) -> None:
-    torch.manual_seed(0)
-    unet = wake(UNet(2, 1, 8, channels=[16], depths=[1], attention=False, norm=norm))
-    x, condition = torch.randn(1, 2, 48, 48), torch.randn(1, 8)
-    whole, crop = unet(x, condition)[..., 8:40, 8:40], unet(x[..., 8:40, 8:40], condition)
-    reach = 12  # of its twelve 3x3 convolutions
-    assert (
-        torch.allclose(whole[..., reach:-reach, reach:-reach], crop[..., reach:-reach, reach:-reach], atol=1e-4) == same
-    )
 
 
 @pytest.mark.parametrize("attention", [False, True])

@@ -19,7 +19,6 @@ from adamas.training.fit import Generators, update_actor_critic, update_denoiser
 from adamas.training.models import Models
 from adamas.training.run_folder import RunFolder
 from adamas.training.trainer import Trainer
-from adamas.world_model.small import crop_near_small_movers
 
 CPU = torch.device("cpu")
 MEANINGS = ("NOOP", "FIRE", "RIGHT", "LEFT")
@@ -181,18 +180,6 @@ def test_no_frame_is_fed_back_before_its_time(replay: Replay, logger: Logger) ->
     for _ in range(3):
         update_denoiser(models, replay, Generators.seeded(0, CPU), logger)
     assert [segment.obs.shape[1] for segment in segments] == [n + 1, n + 1, n + 3]
-
-
-def test_crops_come_with_each_batch(replay: Replay, logger: Logger) -> None:
-    models, seen = make(crops=6, norm="position", fed_back_frames=1, event_share=0.5), []
-    models.denoiser.loss = lambda segment, random, crops: seen.append(crops) or next(models.denoiser.parameters()).sum()
-    random, twin = Generators.seeded(0, CPU), Generators.seeded(0, CPU)
-    update_denoiser(models, replay, random, logger)
-    replay.sample(8, 5, twin.data, first_target=3, event_share=0.5)
-    segment = replay.sample(6, 4, twin.data, first_target=3, event_share=0.5)
-    crops = crop_near_small_movers(segment, 4, twin.data)
-    assert_same(list(seen[0]), list(crops))
-    assert torch.equal(random.data.get_state(), twin.data.get_state())
 
 
 @pytest.mark.parametrize("fed_back", [0, 2])

@@ -392,16 +392,6 @@ def test_preset_diamond_takes_an_update_of_each_kind(tmp_path: Path) -> None:
         (["initialize.from=nowhere"], "nowhere"),
         (["evaluation.dream_steps=2000"], "evaluation.dream_steps=2000 takes games of 2003 steps"),
         (["denoiser.channels=[]", "denoiser.depths=[]"], "denoiser.channels is empty"),
-        (["denoiser.crops=8", "denoiser.norm=group"], "denoiser.crops=8 takes denoiser.norm=position and"),
-        (
-            [
-                "denoiser.crops=8",
-                "denoiser.norm=position",
-                "denoiser.channels=[8,8,8,8,8]",
-                "denoiser.depths=[1,1,1,1,1]",
-            ],
-            "denoiser.crops=8: a crop of 32 pixels does not fit a U-Net whose coarsest cells are 64 pixels",
-        ),
         (["actor_critic.channels=[8,8,8,8,8]"], "actor_critic.channels has 5 levels, too many to halve 21 pixels"),
         (["resume=nowhere"], "resume=nowhere is not a run folder"),
     ],

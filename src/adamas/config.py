@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any, Optional  # OmegaConf 2.3 does not read `X | None`
 
 SIZE = 84  # pixels a side of a frame
-CROP = 32  # pixels a side of a crop of one
 PARTS = ("denoiser", "reward_end", "actor_critic")
 
 
@@ -101,11 +100,6 @@ class Denoiser:
     channels: list[int] = knob([64, 64, 64, 64], "channels at each level of the U-Net, finest first", least=1)
     depths: list[int] = knob([2, 2, 2, 2], "residual blocks at each level", least=1)
     attention: bool = knob(True, "the two blocks in the middle attend over the whole frame")
-    norm: str = knob(
-        "group",
-        "what the U-Net normalises over: groups of channels of the whole frame, or the channels of each position",
-        choices=("group", "position"),
-    )
     condition_channels: int = knob(256, "width of the condition (noise level and actions)", least=8)
     sigma_data: float = knob(
         0.5, "standard deviation of frames in [-1, 1]; measured from the replay for target=change", above=0
@@ -121,20 +115,12 @@ class Denoiser:
     small_weight: float = knob(
         1.0, "weight of the squared error near small things that move, where that of other pixels is 1", least=1
     )
-    crops: int = knob(
-        0, "segments of crops around small things that move, beside each batch of whole frames (norm=position)", least=0
-    )
     fed_back_frames: int = knob(1, "frames of a training segment that the model generates and is then shown", least=0)
     fed_back_after: int = knob(0, "updates that come before the first frame is fed back", least=0)
     ema_decay: float = knob(
         0.0, "decay of the averaged weights used for imagination; 0 uses the raw weights", least=0, most=0.99999
     )
     optimization: Optimization = field(default_factory=Optimization)
-
-
-def coarsest_cell(c: Denoiser) -> int:
-    """Pixels a side of what one position of the U-Net's coarsest level stands for."""
-    return c.patch * 2 ** (len(c.channels) - 1)
 
 
 @dataclass

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from adamas.config import CROP, PARTS, SIZE, Config, Denoiser, UserError, coarsest_cell
+from adamas.config import PARTS, SIZE, Config, UserError
 
 
 def check(config: Config) -> Config:
@@ -24,7 +24,6 @@ def check(config: Config) -> Config:
         f"denoiser.condition_channels={config.denoiser.condition_channels} must be a multiple of twice denoiser.context={config.denoiser.context}",
     )
     _check_start(config)
-    _check_crops(config.denoiser)
     first, most = config.collection.first_steps, config.collection.first_steps_most
     _require(
         first <= most, f"collection.first_steps={first} is above collection.first_steps_most={most}: raise the second"
@@ -70,19 +69,6 @@ def _check_start(config: Config) -> None:
     _require(
         objective != "previous_frame" or config.sampler.sigma_max >= config.denoiser.sigma_previous,
         f"sampler.sigma_max={config.sampler.sigma_max} is below denoiser.sigma_previous={config.denoiser.sigma_previous}: raise the first",
-    )
-
-
-def _check_crops(c: Denoiser) -> None:
-    """What the U-Net makes of a crop must not hang on what is outside of it."""
-    _require(
-        c.crops == 0 or (c.norm == "position" and not c.attention),
-        f"denoiser.crops={c.crops} takes denoiser.norm=position and denoiser.attention=false: set both, or crops=0",
-    )
-    _require(
-        c.crops == 0 or CROP % coarsest_cell(c) == 0,
-        f"denoiser.crops={c.crops}: a crop of {CROP} pixels does not fit a U-Net whose coarsest cells are {coarsest_cell(c)} pixels: "
-        "give fewer channels or a smaller patch, or crops=0",
     )
 
 

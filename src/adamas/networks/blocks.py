@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 GROUP_CHANNELS = 32  # channels a normalisation group, where there are as many
-POSITION_EPS = 1e-3  # added to the variance of a position, which may hold nothing
 HEAD_CHANNELS = 8  # channels an attention head
 
 
@@ -49,23 +48,12 @@ class FourierFeatures(nn.Module):
         return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
-class PositionNorm(nn.Module):
-    """Layer norm over the channels of each position alone: what is elsewhere in the frame has no say in it."""
+class AdaGroupNorm(nn.Module):
+    """Group norm whose scale and shift come from the condition."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, condition_channels: int) -> None:
         super().__init__()
-        self.channels = channels
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x.permute(0, 2, 3, 1), (self.channels,), eps=POSITION_EPS).permute(0, 3, 1, 2)
-
-
-class AdaNorm(nn.Module):
-    """A norm, over groups of channels or at each position, whose scale and shift come from the condition."""
-
-    def __init__(self, channels: int, condition_channels: int, norm: str = "group") -> None:
-        super().__init__()
-        self.norm = PositionNorm(channels) if norm == "position" else group_norm(channels, affine=False)
+        self.norm = group_norm(channels, affine=False)
         self.modulation = nn.Linear(condition_channels, 2 * channels)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
@@ -92,21 +80,14 @@ class SelfAttention(nn.Module):
 
 
 class ConditionedResBlock(nn.Module):
-    """Two convolutions under adaptive norm, added to the input; attention after them if asked for."""
+    """Two convolutions under adaptive group norm, added to the input; attention after them if asked for."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        condition_channels: int,
-        attention: bool = False,
-        norm: str = "group",
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, condition_channels: int, attention: bool = False) -> None:
         super().__init__()
         self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
-        self.norm1 = AdaNorm(in_channels, condition_channels, norm)
+        self.norm1 = AdaGroupNorm(in_channels, condition_channels)
         self.conv1 = conv3x3(in_channels, out_channels)
-        self.norm2 = AdaNorm(out_channels, condition_channels, norm)
+        self.norm2 = AdaGroupNorm(out_channels, condition_channels)
         self.conv2 = zero(conv3x3(out_channels, out_channels))
         self.attention = SelfAttention(out_channels) if attention else nn.Identity()
 

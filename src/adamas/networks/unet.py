@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adamas.networks.blocks import AdaNorm, ConditionedResBlock, Upsample, conv3x3, zero
+from adamas.networks.blocks import AdaGroupNorm, ConditionedResBlock, Upsample, conv3x3, zero
 
 
 class UNet(nn.Module):
@@ -25,7 +25,6 @@ class UNet(nn.Module):
         channels: list[int],
         depths: list[int],
         attention: bool,
-        norm: str = "group",
     ) -> None:
         super().__init__()
         self.multiple = 2 ** (len(channels) - 1)
@@ -33,13 +32,13 @@ class UNet(nn.Module):
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         finer = channels[0]
         for level, (width, depth) in enumerate(zip(channels, depths, strict=True)):
-            self.down.append(_down_level(finer, width, depth, condition_channels, norm, halve=level > 0))
-            self.up.insert(0, _up_level(finer, width, depth, condition_channels, norm, double=level > 0))
+            self.down.append(_down_level(finer, width, depth, condition_channels, halve=level > 0))
+            self.up.insert(0, _up_level(finer, width, depth, condition_channels, double=level > 0))
             finer = width
         self.middle = nn.ModuleList(
-            ConditionedResBlock(channels[-1], channels[-1], condition_channels, attention, norm) for _ in range(2)
+            ConditionedResBlock(channels[-1], channels[-1], condition_channels, attention) for _ in range(2)
         )
-        self.norm_out = AdaNorm(channels[0], condition_channels, norm)
+        self.norm_out = AdaGroupNorm(channels[0], condition_channels)
         self.conv_out = zero(conv3x3(channels[0], out_channels))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
@@ -61,17 +60,17 @@ class UNet(nn.Module):
         return self.conv_out(F.silu(self.norm_out(x, condition)))[..., :height, :width]
 
 
-def _down_level(finer: int, width: int, depth: int, condition_channels: int, norm: str, halve: bool) -> nn.ModuleDict:
+def _down_level(finer: int, width: int, depth: int, condition_channels: int, halve: bool) -> nn.ModuleDict:
     ins = [finer] + [width] * (depth - 1)
-    blocks = nn.ModuleList(ConditionedResBlock(i, width, condition_channels, norm=norm) for i in ins)
+    blocks = nn.ModuleList(ConditionedResBlock(i, width, condition_channels) for i in ins)
     return nn.ModuleDict({"resize": conv3x3(finer, finer, stride=2) if halve else nn.Identity(), "blocks": blocks})
 
 
-def _up_level(finer: int, width: int, depth: int, condition_channels: int, norm: str, double: bool) -> nn.ModuleDict:
+def _up_level(finer: int, width: int, depth: int, condition_channels: int, double: bool) -> nn.ModuleDict:
     skips = [width] * depth + [finer]  # what the way down left at this level, last first
     outs = [width] * depth + [finer]
     ins = [width, *outs[:-1]]
     blocks = nn.ModuleList(
-        ConditionedResBlock(i + s, o, condition_channels, norm=norm) for i, s, o in zip(ins, skips, outs, strict=True)
+        ConditionedResBlock(i + s, o, condition_channels) for i, s, o in zip(ins, skips, outs, strict=True)
     )
     return nn.ModuleDict({"resize": Upsample(finer) if double else nn.Identity(), "blocks": blocks})

@@ -110,10 +110,7 @@ def _rehearsal(
 ) -> Callable[[], None]:
     """One update of the part `name` with `batch` segments of random frames."""
     config = copy.deepcopy(config)
-    part = getattr(config, name)
-    if name == "denoiser":
-        part.crops = part.crops * batch // part.optimization.batch_size
-    part.optimization.batch_size = batch
+    getattr(config, name).optimization.batch_size = batch
     models, generators = Models(config, action_meanings, device), Generators.seeded(0, device)
     replay, frames = Replay(64, device=device), np.random.default_rng(0)
     for _ in range(64):

@@ -10,14 +10,12 @@ from dataclasses import dataclass
 import torch
 
 from adamas.agent.actor_critic import Rollout
-from adamas.config import Denoiser, coarsest_cell
 from adamas.distributed import own_draws, own_rows
 from adamas.logger import Logger
-from adamas.replay import Replay, Segment
+from adamas.replay import Replay
 from adamas.training.models import Models
 from adamas.training.rollouts import imagine
 from adamas.world_model.reward_end import Counts
-from adamas.world_model.small import crop_near_small_movers
 
 
 @dataclass
@@ -50,17 +48,10 @@ def update_denoiser(models: Models, replay: Replay, random: Generators, logger: 
     length = c.context + 1 + fed_back
     segment = replay.sample(c.optimization.batch_size, length, random.data, c.context, c.event_share)
     with models.autocast():
-        loss = models.losses["denoiser"](own_rows(segment), own_draws(random.noise), _crops(c, replay, random.data))
+        loss = models.losses["denoiser"](own_rows(segment), own_draws(random.noise))
     _step(models, "denoiser", loss, logger)
     if models.average:
         models.average.update_parameters(models.denoiser)
-
-
-def _crops(c: Denoiser, replay: Replay, generator: torch.Generator) -> Segment | None:
-    if not c.crops:
-        return None
-    segment = replay.sample(c.crops, c.context + 1, generator, c.context, c.event_share)
-    return own_rows(crop_near_small_movers(segment, coarsest_cell(c), generator))
 
 
 def update_reward_end(models: Models, replay: Replay, random: Generators, logger: Logger) -> None:

@@ -30,7 +30,7 @@ class ConditionedUNet(nn.Module):
         self.noise_embedding = FourierFeatures(width)
         self.action_embedding = nn.Embedding(num_actions, width // c.context)
         self.condition = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
-        self.unet = UNet((c.context + 1) * c.patch**2, c.patch**2, width, c.channels, c.depths, c.attention, c.norm)
+        self.unet = UNet((c.context + 1) * c.patch**2, c.patch**2, width, c.channels, c.depths, c.attention)
 
     def forward(self, x: Tensor, c_noise: Tensor, context: Tensor, action: Tensor) -> Tensor:
         """x float (B, 1, H, W), c_noise float (B,), context float (B, n, H, W), action int64 (B, n) -> (B, 1, H, W)."""
@@ -80,16 +80,7 @@ class Denoiser(nn.Module):
         share = (sigma / self.config.sigma_previous).clamp(max=1)[:, None, None, None]
         return share * (self.encode(previous, previous) - y)
 
-    def loss(self, segment: Segment, generator: Random, crops: Segment | None = None) -> Tensor:
-        """Mean loss over a batch of segments and one of crops, in which a crop counts as the share of a frame that it is."""
-        whole = self.loss_of_segments(segment, generator)
-        if crops is None:
-            return whole
-        frames, parts = len(segment.obs), len(crops.obs)
-        share = crops.obs[0, 0].numel() / segment.obs[0, 0].numel()
-        return (frames * whole + parts * share * self.loss_of_segments(crops, generator)) / (frames + parts)
-
-    def loss_of_segments(self, segment: Segment, generator: Random) -> Tensor:
+    def loss(self, segment: Segment, generator: Random) -> Tensor:
         """Mean loss over the frames behind the first `context` ones of a segment, padding left out.
 
         The model's own frame replaces a frame before the next one is predicted from it, so that the model learns

@@ -7,12 +7,8 @@ best prediction what it was: it only says where to learn it first.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from adamas.config import CROP
-from adamas.replay import Segment
 
 LENGTH = 6  # pixels: a thing is small if no row or column of it is this long
 CONTRAST = 40  # grey levels by which it stands out
@@ -28,30 +24,6 @@ def near_small_movers(frames: Tensor) -> Tensor:
     small = top_hat(now).maximum(top_hat(255 - now)) > CONTRAST
     trail = F.pad((moving & small).any(1).byte(), (REACH, REACH, REACH, REACH))
     return _running_max(_running_max(trail, -2, 2 * REACH + 1), -1, 2 * REACH + 1).bool()
-
-
-def crop_near_small_movers(segment: Segment, grid: int, generator: torch.Generator) -> Segment:
-    """Of each segment the square of CROP pixels around a pixel that is drawn from those near a small thing that moved
-    before its last frame, or from all pixels where there is none: obs uint8 (B, T, CROP, CROP), the rest as it was.
-    Corners lie on multiples of `grid`. `generator` is on the CPU."""
-    batch, _, height, width = segment.obs.shape
-    device = segment.obs.device
-    near = near_small_movers(segment.obs[:, :-1]).flatten(1)
-    count = (near | ~near.any(1, keepdim=True)).cumsum(1)
-    share = torch.rand(batch, generator=generator, dtype=torch.float64).to(device)
-    pixel = torch.searchsorted(count, (share * count[:, -1]).long()[:, None], right=True)[:, 0]
-    y, x = (
-        _corner(centre, size, grid)[:, None] + torch.arange(CROP, device=device)
-        for centre, size in ((pixel // width, height), (pixel % width, width))
-    )
-    rows = torch.arange(batch, device=device)[:, None, None, None]
-    times = torch.arange(segment.obs.shape[1], device=device)[:, None, None]
-    return segment._replace(obs=segment.obs[rows, times, y[:, None, :, None], x[:, None, None, :]])
-
-
-def _corner(centre: Tensor, size: int, grid: int) -> Tensor:
-    """The multiple of `grid` at which a crop around `centre` begins, within a frame of `size` pixels."""
-    return ((centre - CROP // 2 + grid // 2) // grid * grid).clamp(0, (size - CROP) // grid * grid)
 
 
 def top_hat(frame: Tensor) -> Tensor:

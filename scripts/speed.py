@@ -111,7 +111,7 @@ def main() -> int:
 def read_arguments() -> argparse.Namespace:
     parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("knobs", nargs="*", metavar="knob=value", help="as src/main.py takes them")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="what to time (all)")
+    parser.add_argument("--rows", type=known_rows, default=list(ROWS), help=f"what to time: {','.join(ROWS)} (all)")
     parser.add_argument("--pairs", type=positive, default=5, help="measurements of each row, in turns with other code")
     parser.add_argument("--compare", choices=["eager"], help="also time plain float32 eager")
     parser.add_argument("--published", type=Path, metavar="PATH", help="also time the code in this clone of DIAMOND")
@@ -120,6 +120,13 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--check", type=Path, metavar="FILE", help="compare with a file that this script wrote")
     parser.add_argument("--tolerance", type=float, default=0.2, help="share of a ratio that may be lost with --check")
     return parser.parse_intermixed_args()
+
+
+def known_rows(text: str) -> list[str]:
+    for name in text.split(","):
+        if name not in ROWS:
+            raise argparse.ArgumentTypeError(f"no row is called '{name}'; use some of {','.join(ROWS)}")
+    return text.split(",")
 
 
 def positive(text: str) -> int:

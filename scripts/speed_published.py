@@ -57,6 +57,7 @@ def works(config: Config, device: torch.device, path: Path) -> dict:
             importlib.import_module(name)
         except ImportError:
             sys.modules[name] = MagicMock()
+    torch.utils.data.Sampler.__init__ = lambda self, data_source=None: None  # newer torch takes no argument here
     sys.path.insert(0, str(path / "src"))
     from agent import Agent
     from data import BatchSampler, Dataset, collate_segments_to_batch
@@ -95,12 +96,12 @@ def works(config: Config, device: torch.device, path: Path) -> dict:
 
     def update(name: str, theirs: str, loader: DataLoader | None) -> object:
         o = getattr(config, name).optimization
-        model, stream = getattr(agent, theirs), iter(loader) if loader else None
+        model, stream = getattr(agent, theirs), iter(loader) if loader is not None else None
         optimizer = configure_opt(model, o.learning_rate, o.weight_decay, 1e-8)
         schedule = get_lr_sched(optimizer, o.warmup_updates)
 
         def work() -> None:
-            loss, _ = model(next(stream).to(device)) if stream else model()
+            loss, _ = model(next(stream).to(device)) if stream is not None else model()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), o.max_grad_norm)
             optimizer.step()

@@ -33,6 +33,7 @@ from speed_sides import CLOCKS, ROWS, serve
 from adamas import cli
 from adamas.config import PARTS, Config, UserError
 from adamas.device import describe, pick_device
+from adamas.envs.atari import check_game
 from adamas.files import publish_text
 from adamas.training.estimate import in_words
 
@@ -136,6 +137,7 @@ def positive(text: str) -> int:
 
 
 def measure_and_tell(config: Config, arguments: argparse.Namespace) -> int:
+    check_game(config.env)
     device = pick_device(config.device)
     if arguments.clock == "processor" and device.type != "cpu":
         raise UserError(f"--clock processor does not see what {device} does: use --clock wall")

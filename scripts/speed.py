@@ -339,11 +339,17 @@ def with_earlier(record: dict[str, Any], path: Path) -> dict[str, Any]:
             **record,
             "rows": {**earlier["rows"], **record["rows"]},
             "seconds": {**earlier["seconds"], **record["seconds"]},
-            "memory": {**earlier["memory"], **record["memory"]},
+            "memory": most(earlier["memory"], record["memory"]),
+            **most({"gpu_bytes": earlier["gpu_bytes"]}, {"gpu_bytes": record["gpu_bytes"]}),
         }
     record["rows"].pop("epoch", None)
     epoch = projected(record)
     return {**record, "rows": {**record["rows"], **({"epoch": epoch} if epoch else {})}}
+
+
+def most(earlier: dict[str, int | None], now: dict[str, int | None]) -> dict[str, int | None]:
+    """The greater bytes of each side; None where none are known."""
+    return {side: max(earlier.get(side) or 0, now.get(side) or 0) or None for side in {**earlier, **now}}
 
 
 def read_reference(path: Path, record: dict[str, Any]) -> dict[str, Any]:

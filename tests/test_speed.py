@@ -130,11 +130,13 @@ def test_rows_that_were_not_measured_again_stay_if_all_else_is_the_same(
             "updates": {"denoiser": 1},
         }
         entries = {row: {"seconds": s, "others": {}} for row, s in seconds.items()}
-        return {**same, "rows": entries, "seconds": {}, "memory": {"ours": 1}}
+        return {**same, "rows": entries, "seconds": {}, "memory": {"ours": len(seconds)}, "gpu_bytes": None}
 
     path = tmp_path / "x.json"
     path.write_text(json.dumps(record("wall", frame=1.0, replay=2.0)))
     merged = speed.with_earlier(record(clock, frame=3.0), path)
+    assert merged["memory"] == {"ours": len(rows)}, "the greater of both"
+    assert merged["gpu_bytes"] is None
     assert merged["rows"].keys() == rows
     assert merged["rows"]["frame"]["seconds"] == 3
 

@@ -405,7 +405,7 @@ def to_markdown(record: dict[str, Any]) -> str:
                 *(line(name, record["rows"][name], peak["gflops"], others) for name in WORDS if name in record["rows"]),
             ]
         ),
-        "Memory at most, a process each: "
+        "Memory at most, a process each, over the rows that it was timed with: "
         + ", ".join(f"{side} {n / 1e9:.1f} GB" for side, n in record["memory"].items() if n)
         + ".",
     ]

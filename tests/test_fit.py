@@ -32,7 +32,9 @@ def small_config(precision: str = "float32", actor_critic: dict | None = None, *
         precision=precision,
         denoiser=config.Denoiser(**{**small, "context": 3, "optimization": tiny, **denoiser}),
         sampler=config.Sampler(steps=1),
-        reward_end=config.RewardEnd(**small, lstm_dim=8, segment_frames=6, optimization=tiny),
+        reward_end=config.RewardEnd(
+            **(small | {"attention": denoiser.get("attention", False)}), lstm_dim=8, segment_frames=6, optimization=tiny
+        ),
         actor_critic=config.ActorCritic(
             patch=4, channels=[8], lstm_dim=8, horizon=4, optimization=tiny, **(actor_critic or {})
         ),
@@ -280,6 +282,27 @@ def test_under_autocast_convolutions_run_in_bfloat16_and_all_around_them_in_floa
     assert len(inside) == 2 + 4, "training with one frame fed back, then a dream of 4 steps"
     assert all(dtypes == [torch.float32] * 3 for dtypes in shown)
     assert all(loss.dtype == torch.float32 for loss, _ in losses)
+
+
+@pytest.mark.parametrize("part", ["denoiser", "reward_end"])
+def test_losses_and_gradients_in_bfloat16_are_those_of_float32(part: str, replay: Replay) -> None:
+    """Within what three digits can hold; with attention, and weights that are awake everywhere."""
+    losses, gradients = [], []
+    for precision in ("float32", "bfloat16"):
+        models = make(precision=precision, attention=True, channels=[32, 32], depths=[1, 1], offset_noise=0.3)
+        module, random = getattr(models, part), torch.Generator().manual_seed(2)
+        for parameter in module.parameters():
+            parameter.data += 0.03 * torch.randn(parameter.shape, generator=random)
+        segment = replay.sample(8, 4, torch.Generator().manual_seed(3), 3)
+        with models.autocast():
+            found = models.losses[part](segment, *[Generators.seeded(0, CPU).noise] * (part == "denoiser"))
+        loss = found if part == "denoiser" else found[0]
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in module.parameters()]))
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
+    assert (gradients[1] - gradients[0]).norm() < 0.03 * gradients[0].norm()
+    assert not torch.equal(*gradients), "one of them was to be in bfloat16"
 
 
 # The size of a change

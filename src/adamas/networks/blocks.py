@@ -58,7 +58,15 @@ class AdaGroupNorm(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
-        return self.norm(x) * (1 + scale) + shift
+        return torch.addcmul(shift, self.norm(x), 1 + scale)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(C)) v, each (B, heads, N, C). On a CPU in bfloat16 torch's own takes 4 to 5 times as long forward
+    and backward, where heads are as small as these."""
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v)
+    return (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)).softmax(-1) @ v
 
 
 class SelfAttention(nn.Module):
@@ -75,7 +83,7 @@ class SelfAttention(nn.Module):
         b, c, h, w = x.shape
         qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w)
         q, k, v = qkv.transpose(3, 4).unbind(1)  # each (B, heads, H*W, C/heads)
-        y = F.scaled_dot_product_attention(q, k, v)
+        y = attend(q, k, v)
         return x + self.out(y.transpose(2, 3).reshape(b, c, h, w))
 
 

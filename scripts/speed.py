@@ -1,0 +1,437 @@
+"""How fast the parts of a run are on this machine: `python scripts/speed.py preset=diamond device=cpu --compare eager`.
+
+Times each row (`--rows`) several times and shows the median: time, floating point operations a second, their share of the
+convolution peak that it measures first, and how many times as fast it is as other code that runs in turns with it: plain
+float32 eager (`--compare eager`) or the published code in a clone of it (`--published PATH`). Ratios are medians of pairs, so
+that a machine with other work to do can measure them; on a very busy one measure processor time (`--clock processor`).
+Writes JSON and a table into results/speed/, named by chip and preset; rows that were not chosen stay as they were there.
+`--check FILE` compares the ratios with those of such a file instead, and exits with 1 where one fell by more than `--tolerance`.
+Any knob of src/main.py can be given as knob=value.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from speed_published import check_clone, check_sizes
+from speed_sides import CLOCKS, ROWS, serve
+
+from adamas import cli
+from adamas.config import PARTS, Config, UserError
+from adamas.device import describe, pick_device
+from adamas.envs.atari import check_game
+from adamas.files import publish_text
+from adamas.training.estimate import in_words
+
+ROOT = Path(__file__).resolve().parents[1]
+WORDS = {
+    "denoiser": "denoiser update",
+    "reward_end": "reward/end update",
+    "actor_critic": "actor-critic update",
+    "frame": "one sampled frame, batch 1",
+    "imagine": "one imagined frame of a batch",
+    "replay": "replay batch of segments",
+    "collect": "agent step in the game",
+    "epoch": "one epoch (projected)",
+}
+SLOWER = 4  # how much longer other code takes, for the first guess of the time
+UNNAMED = ("preset", "device", "env", "seed", "runs")  # knobs that the name of a preset need not tell
+
+
+@dataclass
+class Measured:
+    """A row, as far as it was measured."""
+
+    flops: float = 0.0  # a unit; 0: none are counted
+    seconds: dict[str, list[float]] = field(default_factory=dict)  # of each side, a unit, one a round
+
+
+class Side:
+    """A process that times one kind of code, and answers questions about it one at a time."""
+
+    def __init__(self, name: str, config: Config, device: torch.device, clock: str, path: Path | None) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.name = name
+        self._connection, theirs = context.Pipe()
+        arguments = (theirs, name, config, str(device), clock, path)
+        self._process = context.Process(target=serve, args=arguments, daemon=True)
+        self._process.start()
+        theirs.close()
+        self._receive("its start")
+
+    def ask(self, method: str, *arguments: object) -> Any:
+        self._connection.send((method, arguments))
+        return self._receive(" ".join(map(str, (method, *arguments[:1]))))
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.join()
+
+    def _receive(self, what: str) -> Any:
+        try:
+            fine, answer = self._connection.recv()
+        except EOFError:
+            raise UserError(f"{self.name}: its process died at {what}; is there enough memory?") from None
+        if not fine:
+            raise UserError(f"{self.name}, {what}: {answer}")
+        return answer
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message}; --help shows what there is", file=sys.stderr)
+        sys.exit(2)
+
+
+def main() -> int:
+    arguments = read_arguments()
+    code = 0
+
+    def run(config: Config) -> None:
+        nonlocal code
+        code = measure_and_tell(config, arguments)
+
+    sys.argv = [sys.argv[0], *arguments.knobs]
+    return cli.launch(run) or code
+
+
+def read_arguments() -> argparse.Namespace:
+    parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser.add_argument("knobs", nargs="*", metavar="knob=value", help="as src/main.py takes them")
+    parser.add_argument("--rows", type=known_rows, default=list(ROWS), help=f"what to time: {','.join(ROWS)} (all)")
+    parser.add_argument("--pairs", type=positive, default=5, help="measurements of each row, in turns with other code")
+    parser.add_argument("--compare", choices=["eager"], help="also time plain float32 eager")
+    parser.add_argument("--published", type=Path, metavar="PATH", help="also time the code in this clone of DIAMOND")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="wall, or the processor time of all threads")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "speed", help="folder to write to")
+    parser.add_argument("--check", type=Path, metavar="FILE", help="compare with a file that this script wrote")
+    parser.add_argument("--tolerance", type=float, default=0.2, help="share of a ratio that may be lost with --check")
+    return parser.parse_intermixed_args()
+
+
+def known_rows(text: str) -> list[str]:
+    for name in text.split(","):
+        if name not in ROWS:
+            raise argparse.ArgumentTypeError(f"no row is called '{name}'; use some of {','.join(ROWS)}")
+    return text.split(",")
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("a whole number from 1 on is needed")
+    return int(text)
+
+
+def measure_and_tell(config: Config, arguments: argparse.Namespace) -> int:
+    check_game(config.env)
+    device = pick_device(config.device)
+    if arguments.clock == "processor" and device.type != "cpu":
+        raise UserError(f"--clock processor does not see what {device} does: use --clock wall")
+    if arguments.published:
+        check_clone(arguments.published)
+        check_sizes(config)
+    record = conditions(config, device, arguments)
+    reference = read_reference(arguments.check, record) if arguments.check else None
+    others = other_sides(arguments, reference)
+    record |= measure(config, device, arguments, others)
+    if reference:
+        return tell_losses(record, reference, arguments)
+    path = arguments.out / f"{slug(record['chip'])}-{short(record['preset'])}.json"
+    record = with_earlier(record, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    publish_text(path, json.dumps(record, indent=1) + "\n")
+    publish_text(path.with_suffix(".md"), to_markdown(record))
+    print(f"\n{to_markdown(record)}\nwritten: {path} and {path.with_suffix('.md').name}")
+    return 0
+
+
+def other_sides(arguments: argparse.Namespace, reference: dict[str, Any] | None) -> list[str]:
+    known = {side for row in reference["rows"].values() for side in row["ratio"]} if reference else set()
+    eager = arguments.compare == "eager" or "eager" in known
+    return ["eager"] * eager + ["published"] * bool(arguments.published)
+
+
+# What was measured where
+
+
+def conditions(config: Config, device: torch.device, arguments: argparse.Namespace) -> dict[str, Any]:
+    changes = sorted(word for word in arguments.knobs if word.partition("=")[0] not in UNNAMED)
+    cuda = device.type == "cuda"
+    return {
+        "chip": torch.cuda.get_device_name(device) if cuda else processor(),
+        "gpu": torch.cuda.get_device_name(device) if cuda else "",  # scripts/costs.py looks for its GPUs here
+        "preset": " ".join([config.preset, *changes]),
+        "device": describe(device),
+        "clock": arguments.clock,
+        "torch": torch.__version__,
+        "precision": config.precision,
+    }
+
+
+def processor() -> str:
+    """ "AMD EPYC, 2 threads"."""
+    try:
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    threads = torch.get_num_threads()
+    name = found[1].strip() if found else platform.processor() or platform.machine()
+    return f"{name}, {threads} thread{'s' * (threads > 1)}"
+
+
+def slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-").lower()
+
+
+def short(preset: str) -> str:
+    """A preset's name; with a digest of what was changed in it, if anything was."""
+    name, *changes = preset.split(" ")
+    return "-".join([slug(name), *[hashlib.sha256(" ".join(changes).encode()).hexdigest()[:8]] * bool(changes)])
+
+
+def commit() -> str:
+    found = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    return found.stdout.strip() or "unknown"
+
+
+# Measuring
+
+
+def measure(config: Config, device: torch.device, arguments: argparse.Namespace, others: list[str]) -> dict[str, Any]:
+    rows, pairs = [row for row in ROWS if row in arguments.rows], arguments.pairs
+    names = ["ours", *others]
+    print(
+        f"timing {', '.join(rows)}\n"
+        f"  preset       {config.preset}\n"
+        f"  device       {describe(device)}, {os.getloadavg()[0]:.1f} processes at work on {os.cpu_count()} cores\n"
+        f"  clock        {arguments.clock}\n"
+        f"  compared     {pairs} times in turns with: {', '.join(others) or 'nothing'}",
+        flush=True,
+    )
+    sides: list[Side] = []
+    try:
+        for name in names:
+            sides.append(Side(name, config, device, arguments.clock, arguments.published))
+        peak, kind = sides[0].ask("peak")
+        each = sides[0].ask("guess", config, rows)
+        print(
+            f"  peak         {peak / 1e9:.0f} GFLOP/s, 3x3 convolutions in {kind}\n"
+            f"  time         about {in_words(each * (pairs + 1) * (1 + SLOWER * len(others)))}",
+            flush=True,
+        )
+        measured = rounds(sides, rows, pairs)
+        memory = {side.name: side.ask("memory") for side in sides}
+    finally:
+        for side in sides:
+            side.close()
+    table = {row: summary(found, peak) for row, found in measured.items()}
+    return {
+        "peak": {"gflops": peak / 1e9, "type": kind},
+        "seconds": {row: table[row]["seconds"] for row in (*PARTS, "collect") if row in table},
+        "gpu_bytes": memory["ours"] if device.type == "cuda" else None,
+        "memory": memory,
+        "updates": {
+            **{name: getattr(config, name).optimization.updates for name in PARTS},
+            "collect": config.collection.steps_per_epoch,
+        },
+        "rows": {row: {**entry, "pairs": pairs, "commit": commit()} for row, entry in table.items()},
+    }
+
+
+def rounds(sides: list[Side], rows: list[str], pairs: int) -> dict[str, Measured]:
+    """Every row `pairs` times by each side that has it, in turns; what comes first changes from round to round."""
+    measured = {row: Measured() for row in rows}
+    waits: dict[tuple[str, str], float] = {}
+    first = time.perf_counter()
+    for number, row in enumerate(rows, 1):
+        able = [side for side in sides if side.ask("has", row)]
+        for side in able:
+            flops, waits[row, side.name] = side.ask("warm_up", row, side.name == "ours")
+            measured[row].flops = measured[row].flops or flops
+        for turn in range(pairs):
+            for side in able if turn % 2 == 0 else able[::-1]:
+                seconds, waits[row, side.name] = side.ask("measure", row)
+                measured[row].seconds.setdefault(side.name, []).append(seconds)
+            spent = time.perf_counter() - first
+            this = sum(waits[row, side.name] for side in able) * (pairs - turn - 1)
+            later = spent / (number - 1 + (turn + 1) / pairs) * (len(rows) - number) if number < len(rows) else 0
+            print(f"  {row}: {turn + 1} of {pairs}, {shown(measured[row])}; {left(this + later)}", flush=True)
+    return measured
+
+
+def shown(measured: Measured) -> str:
+    return ", ".join(f"{side} {duration(seconds[-1])}" for side, seconds in measured.seconds.items())
+
+
+def left(seconds: float) -> str:
+    return f"about {in_words(seconds)} left" if seconds else "done"
+
+
+def summary(measured: Measured, peak: float) -> dict[str, Any]:
+    """Medians; the ratios are medians over rounds, in which what slows the machine slows both."""
+    mine = measured.seconds["ours"]
+    seconds = statistics.median(mine)
+    speed = measured.flops / seconds
+    ratios = {
+        side: statistics.median(b / a for a, b in zip(mine, theirs, strict=True))
+        for side, theirs in measured.seconds.items()
+        if side != "ours"
+    }
+    return {
+        "seconds": seconds,
+        "others": {side: statistics.median(measured.seconds[side]) for side in ratios},
+        "gflop": measured.flops / 1e9,
+        "gflops": speed / 1e9,
+        "share": speed / peak,
+        "ratio": ratios,
+        "range": {side: spread(mine, measured.seconds[side]) for side in ratios},
+    }
+
+
+def spread(mine: list[float], theirs: list[float]) -> list[float]:
+    """The smallest and the greatest ratio of a pair."""
+    ratios = [b / a for a, b in zip(mine, theirs, strict=True)]
+    return [min(ratios), max(ratios)]
+
+
+def projected(record: dict[str, Any]) -> dict[str, Any] | None:
+    """One epoch of the schedule out of the rows that it is made of; None where one is missing."""
+    rows, updates = record["rows"], record["updates"]
+    if not updates.keys() <= rows.keys():
+        return None
+    sides = set.intersection(*(set(rows[name]["others"]) for name in PARTS))
+    mine = sum(count * rows[name]["seconds"] for name, count in updates.items())
+    others = {
+        side: sum(count * rows[name]["others"].get(side, rows[name]["seconds"]) for name, count in updates.items())
+        for side in sorted(sides)
+    }
+    return {"seconds": mine, "others": others, "ratio": {side: theirs / mine for side, theirs in others.items()}}
+
+
+# Files
+
+
+SAME = ("chip", "preset", "clock", "torch", "precision")  # what rows of one table have in common
+
+
+def with_earlier(record: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The record with the rows of an earlier one of the same machine and settings, and the epoch that all make."""
+    try:
+        earlier = json.loads(path.read_text())
+    except (OSError, ValueError):
+        earlier = {}
+    if all(earlier.get(key) == record[key] for key in SAME):
+        record = {
+            **record,
+            "rows": {**earlier["rows"], **record["rows"]},
+            "seconds": {**earlier["seconds"], **record["seconds"]},
+            "memory": most(earlier["memory"], record["memory"]),
+            **most({"gpu_bytes": earlier["gpu_bytes"]}, {"gpu_bytes": record["gpu_bytes"]}),
+        }
+    record["rows"].pop("epoch", None)
+    epoch = projected(record)
+    return {**record, "rows": {**record["rows"], **({"epoch": epoch} if epoch else {})}}
+
+
+def most(earlier: dict[str, int | None], now: dict[str, int | None]) -> dict[str, int | None]:
+    """The greater bytes of each side; None where none are known."""
+    return {side: max(earlier.get(side) or 0, now.get(side) or 0) or None for side in {**earlier, **now}}
+
+
+def read_reference(path: Path, record: dict[str, Any]) -> dict[str, Any]:
+    try:
+        reference = json.loads(path.read_text())
+        theirs = {key: reference[key] for key in ("preset", "clock")}
+        ratios = [row["ratio"] for row in reference["rows"].values()]
+    except OSError as error:
+        raise UserError(f"--check {path}: {error.strerror}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"--check {path}: this is not a file that scripts/speed.py wrote") from error
+    if not any(ratios):
+        raise UserError(f"--check {path}: it has no ratios; write it with --compare eager")
+    for key, value in theirs.items():
+        if value != record[key]:
+            raise UserError(f"--check {path}: its {key} is {value}, not {record[key]}; only like can be compared")
+    return reference
+
+
+def tell_losses(record: dict[str, Any], reference: dict[str, Any], arguments: argparse.Namespace) -> int:
+    """Prints a line for each ratio that fell, and returns the exit code."""
+    record["rows"] |= {"epoch": epoch} if (epoch := projected(record)) else {}
+    pairs = [
+        (row, side, was, record["rows"][row]["ratio"][side])
+        for row, entry in reference["rows"].items()
+        for side, was in entry["ratio"].items()
+        if side in record["rows"].get(row, {}).get("ratio", {})
+    ]
+    if not pairs:
+        raise UserError(f"--check {arguments.check}: it has no ratio of what was measured now")
+    if reference["chip"] != record["chip"]:
+        print(f"note: {arguments.check} is of {reference['chip']}, and this is {record['chip']}")
+    lost = [pair for pair in pairs if pair[3] < pair[2] * (1 - arguments.tolerance)]
+    for row, side, was, now in lost:
+        print(f"slower: {row} is {now:.2f} times as fast as {side}, and was {was:.2f} times ({now / was - 1:+.0%})")
+    if not lost:
+        print(f"as fast as before: {len(pairs)} ratios are within {arguments.tolerance:.0%} of {arguments.check}")
+    return 1 if lost else 0
+
+
+def to_markdown(record: dict[str, Any]) -> str:
+    peak, others = record["peak"], sorted({side for row in record["rows"].values() for side in row["ratio"]})
+    head = ["work", "time", "a second", "GFLOP", "GFLOP/s", "share of the peak", "least time at the peak"]
+    head += [f"times as fast as {side} (pairs from - to)" for side in others]
+    lines = [
+        f"# Speed: {record['chip']}, preset {record['preset']}",
+        f"Peak of 3x3 convolutions: {peak['gflops']:.0f} GFLOP/s in {peak['type']}. Time is {record['clock']} time, the median; "
+        f"ratios are medians of pairs. torch {record['torch']}, precision {record['precision']}, {record['device']}.",
+        "\n".join(
+            [
+                f"| {' | '.join(head)} |",
+                "|---|" + "--:|" * (len(head) - 1),
+                *(line(name, record["rows"][name], peak["gflops"], others) for name in WORDS if name in record["rows"]),
+            ]
+        ),
+        "Memory at most, a process each, over the rows that it was timed with: "
+        + ", ".join(f"{side} {n / 1e9:.1f} GB" for side, n in record["memory"].items() if n)
+        + ".",
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def line(name: str, row: dict[str, Any], peak: float, others: list[str]) -> str:
+    cells = [WORDS[name], duration(row["seconds"]), f"{1 / row['seconds']:.3g}"]
+    if row.get("gflop"):
+        cells += [f"{row['gflop']:.3g}", f"{row['gflops']:.3g}", f"{row['share']:.0%}", duration(row["gflop"] / peak)]
+    else:
+        cells += ["-"] * 4
+    for side in others:
+        spread = row.get("range", {}).get(side)
+        cell = f"{row['ratio'][side]:.2f}" if side in row["ratio"] else "-"
+        cells.append(cell + (f" ({spread[0]:.2f} - {spread[1]:.2f})" if spread else ""))
+    return f"| {' | '.join(cells)} |"
+
+
+def duration(seconds: float) -> str:
+    """0.0123 -> "12.3 ms"."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}" if seconds < 1000 else f"{seconds:.0f} s"
+    return f"{seconds * 1e6:.3g} µs"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

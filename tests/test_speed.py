@@ -1,0 +1,231 @@
+"""scripts/speed.py: what it counts, what it writes, what it notices."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_main import TINY, run_script
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+import costs
+import speed
+import speed_sides
+
+from adamas.config import UserError
+
+QUICK = [*TINY, "--pairs", "1"]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the real script wrote about a tiny model."""
+    out = tmp_path_factory.mktemp("speed")
+    done = run_script("speed.py", *QUICK, "--compare", "eager", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    for told in ("device       cpu (1 thread", "time         about ", " left\n", "; done\n"):
+        assert told in done.stdout
+    (path,) = out.glob("*.json")
+    return path
+
+
+# What is counted
+
+
+def test_flops_of_a_convolution_and_its_gradients() -> None:
+    conv, x = nn.Conv2d(4, 8, 3, padding=1), torch.randn(2, 4, 10, 12, requires_grad=True)
+    forward = 2 * 2 * 10 * 12 * 8 * 4 * 3 * 3
+    assert speed_sides.count(lambda: conv(x).detach()) == forward
+    assert speed_sides.count(lambda: conv(x).sum().backward()) == 3 * forward
+
+
+def test_flops_of_an_lstm_and_its_gradients() -> None:
+    lstm, x = nn.LSTM(5, 7, batch_first=True), torch.randn(3, 6, 5, requires_grad=True)
+    forward = 2 * 3 * 6 * (5 * 28 + 7 * 28)
+    with torch.no_grad():
+        assert speed_sides.count(lambda: lstm(x)) == forward
+    assert speed_sides.count(lambda: lstm(x)[0].sum().backward()) == 3 * forward
+
+
+def test_a_measurement_is_of_one_unit() -> None:
+    calls = []
+    bench = speed_sides.Bench({"imagine": (lambda: calls.append(0), 10)}, torch.device("cpu"), "wall")
+    bench.warm_up("imagine", count_flops=False)
+    calls.clear()
+    sample = bench.measure("imagine")
+    assert len(calls) == bench.repeats["imagine"] > 1
+    assert 0 < sample.seconds <= sample.waited / (10 * len(calls))
+
+
+def test_ratios_are_medians_of_pairs_and_not_ratios_of_medians() -> None:
+    found = speed.Measured(flops=6e9, seconds={"ours": [1.0, 4.0, 2.0], "eager": [3.0, 4.0, 12.0]})
+    row = speed.summary(found, peak=12e9)
+    assert row["ratio"] == {"eager": 3.0}
+    assert row["range"] == {"eager": [1.0, 6.0]}
+    assert (row["seconds"], row["others"], row["gflops"], row["share"]) == (2.0, {"eager": 4.0}, 3.0, 0.25)
+
+
+def test_an_epoch_is_its_updates_and_its_steps() -> None:
+    names = {"denoiser": 2.0, "reward_end": 3.0, "actor_critic": 5.0}
+    rows = {name: {"seconds": s, "others": {"eager": 2 * s, "published": 3 * s}} for name, s in names.items()}
+    rows["collect"] = {"seconds": 0.5, "others": {"eager": 1.0}}
+    record = {"rows": rows, "updates": {"denoiser": 10, "reward_end": 20, "actor_critic": 30, "collect": 40}}
+    epoch = speed.projected(record)
+    assert epoch["seconds"] == 20 + 60 + 150 + 20
+    assert epoch["others"] == {"eager": 500, "published": 690 + 20}  # the published code has no row of collecting
+    assert epoch["ratio"]["eager"] == 2
+    del rows["reward_end"]
+    assert speed.projected(record) is None
+
+
+def test_plain_eager_code_is_float32_in_torchs_own_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (speed_sides.encoders, speed_sides.denoiser):
+        monkeypatch.setattr(module, "patches", module.patches)  # undone after the test
+    models = []
+    monkeypatch.setattr(speed_sides, "_works", lambda config, made: models.append(made))
+    speed_sides.eager(speed_sides.Config(precision="bfloat16"), torch.device("cpu"), None)
+    conv, x = models[0].denoiser.net.unet.conv_in, torch.zeros(1, 5, 84, 84)
+    assert conv.weight.is_contiguous()
+    assert not conv.weight.is_contiguous(memory_format=torch.channels_last)
+    with models[0].autocast():
+        y = conv(speed_sides.denoiser.patches(x, 1))
+    assert y.dtype == torch.float32
+    assert y.is_contiguous()
+
+
+# The real script
+
+
+def test_it_writes_every_row(measured: Path) -> None:
+    record = json.loads(measured.read_text())
+    assert set(record["rows"]) == {*speed_sides.ROWS, "epoch"}
+    for name, row in record["rows"].items():
+        assert row["seconds"] > 0
+        assert row["ratio"]["eager"] > 0
+        if name not in ("replay", "epoch"):
+            assert row["gflop"] > 0
+            assert row["share"] == pytest.approx(row["gflop"] / row["seconds"] / record["peak"]["gflops"])
+    assert record["memory"]["ours"] > 1e8
+    assert record["gpu"] == ""
+    table = measured.with_suffix(".md").read_text()
+    assert all(f"| {speed.WORDS[name]} |" in table for name in record["rows"])
+    assert "times as fast as eager" in table
+
+
+@pytest.mark.parametrize(("clock", "rows"), [("wall", {"frame", "replay"}), ("processor", {"frame"})])
+def test_rows_that_were_not_measured_again_stay_if_all_else_is_the_same(
+    clock: str, rows: set[str], tmp_path: Path
+) -> None:
+    def record(clock: str, **seconds: float) -> dict:
+        same = {
+            "chip": "x",
+            "preset": "cpu",
+            "clock": clock,
+            "torch": "2",
+            "precision": "auto",
+            "updates": {"denoiser": 1},
+        }
+        entries = {row: {"seconds": s, "others": {}} for row, s in seconds.items()}
+        return {**same, "rows": entries, "seconds": {}, "memory": {"ours": len(seconds)}, "gpu_bytes": None}
+
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(record("wall", frame=1.0, replay=2.0)))
+    merged = speed.with_earlier(record(clock, frame=3.0), path)
+    assert merged["memory"] == {"ours": len(rows)}, "the greater of both"
+    assert merged["gpu_bytes"] is None
+    assert merged["rows"].keys() == rows
+    assert merged["rows"]["frame"]["seconds"] == 3
+
+
+def test_costs_reads_what_speed_writes(measured: Path, tmp_path: Path) -> None:
+    assert costs.read_speeds(measured.parent) == {}
+    record = json.loads(measured.read_text()) | {"gpu": "NVIDIA H200", "preset": "diamond", "gpu_bytes": 7_000_000_000}
+    (tmp_path / "h200.json").write_text(json.dumps(record))
+    found = costs.read_speeds(tmp_path)["H200"]
+    assert set(found.seconds) == {"denoiser", "reward_end", "actor_critic", "collect"}
+    assert found.gigabytes == 7
+
+
+def check(measured: Path, path: Path, factor: float, *extra: str) -> tuple[int, str, str]:
+    """Checks against what was measured with each ratio times `factor`."""
+    record = json.loads(measured.read_text())
+    for row in record["rows"].values():
+        row["ratio"] = {side: factor * ratio for side, ratio in row["ratio"].items()}
+    path.write_text(json.dumps(record))
+    done = run_script("speed.py", *QUICK, "--rows", "denoiser,replay", "--check", str(path), *extra)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_check_fails_with_a_line_for_each_row_that_got_slower(measured: Path, tmp_path: Path) -> None:
+    code, out, _ = check(measured, tmp_path / "better.json", 1e6)
+    assert code == 1
+    lines = [line for line in out.splitlines() if line.startswith("slower: ")]
+    assert {line.split()[1] for line in lines} == {"denoiser", "replay"}
+    assert len(lines) == 2
+
+
+def test_a_check_passes_where_nothing_got_slower(measured: Path, tmp_path: Path) -> None:
+    before = measured.read_text()
+    code, out, err = check(measured, tmp_path / "worse.json", 1e-6)
+    assert code == 0, err
+    assert "as fast as before: 2 ratios" in out
+    assert measured.read_text() == before
+
+
+@pytest.mark.parametrize(("lost", "code"), [(0.19, 0), (0.21, 1)])
+def test_a_check_forgives_a_fifth(lost: float, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    def record(ratio: float) -> dict:
+        return {"chip": "x", "rows": {"frame": {"ratio": {"eager": ratio}}}, "updates": {"denoiser": 1}}
+
+    arguments = type("Arguments", (), {"check": Path("ref.json"), "tolerance": 0.2})
+    assert speed.tell_losses(record(2 * (1 - lost)), record(2.0), arguments) == code
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+# What a person can get wrong
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["preset=diamnod"], "did you mean diamond?"),
+        (["--rows", "denoiser,frames"], "no row is called 'frames'"),
+        (["--pairs", "0"], "a whole number from 1 on is needed"),
+        (["--fast"], "--fast"),
+        ([*TINY, "--published", "/nowhere"], "it has no src/agent.py"),
+        ([*TINY, "--check", "/nowhere.json"], "No such file"),
+        ([*TINY, "device=cuda:99"], "CUDA"),
+    ],
+)
+def test_errors_are_one_line(words: list[str], told: str) -> None:
+    done = run_script("speed.py", *words)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert told in line
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[]", "not a file that scripts/speed.py wrote"),
+        ("{}", "not a file that scripts/speed.py wrote"),
+        ('{"preset": "diamond", "clock": "wall", "rows": {"frame": {"ratio": {}}}}', "no ratios"),
+        ('{"preset": "cpu", "clock": "wall", "rows": {"frame": {"ratio": {"eager": 2}}}}', "its preset is cpu"),
+    ],
+)
+def test_a_reference_that_cannot_be_compared_with(text: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "ref.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=told):
+        speed.read_reference(path, {"preset": "diamond", "clock": "wall"})
+
+
+def test_a_process_that_fails_is_told_of_in_one_line() -> None:
+    config = speed.Config(env="Nowhere")
+    with pytest.raises(UserError, match=r"ours, its start: .*Nowhere"):
+        speed.Side("ours", config, torch.device("cpu"), "wall", None)

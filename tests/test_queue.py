@@ -210,4 +210,4 @@ def test_a_queue_keeps_to_the_benchmark(tmp_path: Path, monkeypatch: pytest.Monk
     assert queues[0].overrides == atari100k.PROTOCOL
     config = atari100k.compose(queues[0], Task("Pong", 0))
     assert (config.evaluation.final_games, config.atari.max_episode_steps) == (100, 27_000)
-    assert atari100k.departures(config) == ["30,000 steps"]
+    assert atari100k.departures(config) == [f"{config.collection.steps:,} steps"]

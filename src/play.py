@@ -13,7 +13,7 @@ from adamas.play.settings import Options, help_text, read
 def play(options: Options) -> None:
     """Opens a run, prints the page's address and serves it until Ctrl-C."""
     # torch takes seconds to import: not before the options are known to be right
-    from adamas.device import describe, keep_freed_memory
+    from adamas.device import describe, keep_freed_memory, leave_a_core
     from adamas.play.doors import Doors, check_address
     from adamas.play.opening import open_agent
     from adamas.play.server import serve
@@ -21,6 +21,7 @@ def play(options: Options) -> None:
 
     check_address(options.host, options.public_origin)
     keep_freed_memory()
+    leave_a_core()
     agent, doors = open_agent(options), Doors(options.public_origin)
     session = Session(agent, first_settings(agent, options))
 

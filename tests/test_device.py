@@ -8,6 +8,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from adamas.device import leave_a_core
 
 FAULTS = """
 import resource, sys, torch
@@ -30,3 +33,17 @@ def test_freed_memory_is_not_faulted_in_again(choice: str, least: int, most: int
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_TUNABLES", "THP_"))}
     output = subprocess.check_output([sys.executable, "-c", FAULTS, choice], env=plain, text=True)
     assert least <= int(output) <= most
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "left"), [(2, 2, 1), (1, 1, 1), (8, 8, 7), (8, 3, 3), (None, 4, 1)], ids=str
+)
+def test_a_core_is_left_to_others(cores: int | None, threads: int, left: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        leave_a_core()
+        assert torch.get_num_threads() == left
+    finally:
+        torch.set_num_threads(before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import difflib
+import os
 import sys
 
 import torch
@@ -54,6 +55,12 @@ def keep_freed_memory() -> None:
         libc.mallopt(MMAP_MAX, 0)
         libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
         libc.mallopt(TOP_PAD, GROW_BY)
+
+
+def leave_a_core() -> None:
+    """Of those that torch would use to work at one thing, for a program that works beside this one. Two threads that wait
+    for each other and for a browser on two cores are slower than one thread."""
+    torch.set_num_threads(min(torch.get_num_threads(), max(1, (os.cpu_count() or 1) - 1)))
 
 
 def describe(device: torch.device) -> str:

@@ -411,6 +411,7 @@ def test_play_py_prints_an_address_and_ends_with_ctrl_c(made_run: Path, tmp_path
     process = start(f"run={made_run}", "port=0", "device=cpu", cwd=tmp_path)
     playing, address, remote = (process.stdout.readline().split() for _ in range(3))
     assert playing[:2] == ["playing", "Breakout:"]
+    assert int(playing[-2].strip("(")) <= max(1, os.cpu_count() - 1), "a thread a core, but one"
     url = address[1]
     port = url.split(":")[2].split("/")[0]
     assert remote[1:5] == ["ssh", "-C", "-L", f"{port}:localhost:{port}"]

@@ -286,26 +286,17 @@ def summary(measured: Measured, peak: float) -> dict[str, Any]:
     mine = measured.seconds["ours"]
     seconds = statistics.median(mine)
     speed = measured.flops / seconds
-    ratios = {
-        side: statistics.median(b / a for a, b in zip(mine, theirs, strict=True))
-        for side, theirs in measured.seconds.items()
-        if side != "ours"
-    }
+    others = {side: theirs for side, theirs in measured.seconds.items() if side != "ours"}
+    ratios = {side: [b / a for a, b in zip(mine, theirs, strict=True)] for side, theirs in others.items()}
     return {
         "seconds": seconds,
-        "others": {side: statistics.median(measured.seconds[side]) for side in ratios},
+        "others": {side: statistics.median(theirs) for side, theirs in others.items()},
         "gflop": measured.flops / 1e9,
         "gflops": speed / 1e9,
         "share": speed / peak,
-        "ratio": ratios,
-        "range": {side: spread(mine, measured.seconds[side]) for side in ratios},
+        "ratio": {side: statistics.median(pairs) for side, pairs in ratios.items()},
+        "range": {side: [min(pairs), max(pairs)] for side, pairs in ratios.items()},
     }
-
-
-def spread(mine: list[float], theirs: list[float]) -> list[float]:
-    """The smallest and the greatest ratio of a pair."""
-    ratios = [b / a for a, b in zip(mine, theirs, strict=True)]
-    return [min(ratios), max(ratios)]
 
 
 def projected(record: dict[str, Any]) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from unittest.mock import MagicMock
 
 import torch
+from speed_sides import EPISODE_STEPS, EPISODES
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -18,7 +19,6 @@ from adamas.envs.atari import action_meanings
 
 FILES = ("agent.py", "envs/world_model_env.py", "models/diffusion/denoiser.py")
 ABSENT = ("wandb", "torcheval", "torcheval.metrics", "torcheval.metrics.functional")  # it only logs with these
-EPISODES, EPISODE_STEPS = 8, 250
 
 
 def check_clone(path: Path) -> None:
@@ -33,10 +33,8 @@ def check_sizes(config: Config) -> None:
     needed = {
         "denoiser.target": (c.target, "frame"),
         "denoiser.input": (c.input, "frames"),
-        "denoiser.norm": (c.norm, "group"),
         "denoiser.patch": (c.patch, 1),
         "denoiser.attention": (c.attention, True),
-        "denoiser.crops": (c.crops, 0),
         "reward_end.patch": (r.patch, 1),
         "reward_end.input": (r.input, "frames"),
         "reward_end.attention": (r.attention, True),

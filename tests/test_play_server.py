@@ -402,7 +402,8 @@ def test_stopping_the_server_saves_what_is_being_recorded(served: Served, made_r
 
 def start(*arguments: str, cwd: Path) -> subprocess.Popen:
     command = [sys.executable, str(ROOT / "src" / "play.py"), *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    threads = str(os.cpu_count())  # what torch takes by itself, not what the other tests are given
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": threads}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, cwd=cwd, env=environment, text=True, **pipes)
 

@@ -14,6 +14,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import costs
 import speed
+import speed_published
 import speed_sides
 
 from adamas.config import UserError
@@ -207,6 +208,14 @@ def test_errors_are_one_line(words: list[str], told: str) -> None:
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ")
     assert told in line
+
+
+def test_the_published_code_is_asked_for_what_it_can_build() -> None:
+    config = speed.Config()
+    speed_published.check_sizes(config)
+    config.denoiser.patch = 4
+    with pytest.raises(UserError, match=r"that code has no denoiser.patch=4, only 1; use preset=diamond"):
+        speed_published.check_sizes(config)
 
 
 @pytest.mark.parametrize(

@@ -169,11 +169,12 @@ class Trainer:
         return (self.config.seed * 1_000_003 + self.progress.epoch + 1) % 2**31
 
     def _dream(self, session: Session) -> Evaluation:
-        with self.models.autocast():
-            return evaluate_world(self.models.world, self.policy, self.config, self._seed(), each_step=session.heed)
+        return evaluate_world(self.models.world, self.policy, self.config, self._seed(), each_step=session.heed)
 
     def _show_first_dream(self, session: Session) -> None:
-        gallery.show_pictures(self._dream(session), self.logger, self.folder.dreams, "first", self.progress.epoch)
+        with self.models.autocast():
+            evaluation = self._dream(session)
+        gallery.show_pictures(evaluation, self.logger, self.folder.dreams, "first", self.progress.epoch)
         session.bars.say(f"the first dream is in {self.folder.dreams / 'first.gif'} and in TensorBoard")
 
     def _evaluate_dreams(self, name: str, session: Session) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def check_here(config: Config) -> None:
 
     check_game(config.env)
     distributed.check_processes(config)
-    distributed.own_device(device.pick_device(config.device))
+    device.check_compiling(config, distributed.own_device(device.pick_device(config.device)))
     if config.evaluation.frechet != "off":
         load_encoders(config)
 

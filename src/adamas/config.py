@@ -236,6 +236,8 @@ class Config:
         "of convolutions and matrix products; auto: bfloat16 where the chip has it",
         choices=("auto", "float32", "bfloat16"),
     )
+    compile: bool = knob(False, "the networks are compiled; on a CPU that takes longer than it saves")
+    cuda_graphs: bool = knob(False, "an update is recorded once and then replayed as one launch (one CUDA GPU)")
     policy: str = knob(
         "imagined", "where the policy learns: in imagination or in the real game", choices=("imagined", "model_free")
     )

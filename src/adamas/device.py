@@ -6,11 +6,12 @@ import contextlib
 import ctypes
 import difflib
 import os
+import shutil
 import sys
 
 import torch
 
-from adamas.config import UserError
+from adamas.config import Config, UserError
 
 KINDS = ("auto", "cpu", "cuda", "mps")
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4  # glibc's names for mallopt
@@ -42,6 +43,17 @@ def use_bfloat16(precision: str, device: torch.device) -> bool:
     if precision == "auto":
         return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return precision == "bfloat16"
+
+
+def check_compiling(config: Config, device: torch.device) -> None:
+    """Raises UserError if the networks cannot be compiled here, or updates not be recorded."""
+    if config.cuda_graphs and device.type != "cuda":
+        raise UserError(f"cuda_graphs=true needs a CUDA GPU, and this run's device is {device}: set cuda_graphs=false")
+    compiler = os.environ.get("CXX", "g++")
+    if config.compile and not shutil.which(compiler):
+        raise UserError(
+            f"compile=true needs a C++ compiler, and {compiler} is not here: install it or set compile=false"
+        )
 
 
 def keep_freed_memory() -> None:

@@ -49,6 +49,8 @@ def check_processes(config: Config) -> None:
             )
     if size > 1 and config.policy == "model_free":
         raise UserError("policy=model_free learns in one process: start it without torchrun")
+    if size > 1 and config.cuda_graphs:
+        raise UserError("cuda_graphs=true records the updates of one process: start it without torchrun")
 
 
 def own_device(device: torch.device) -> torch.device:

@@ -18,6 +18,7 @@ from adamas.launched import launched, python
 from adamas.logger import Logger
 from adamas.replay import Replay
 from adamas.training.fit import UPDATES, Generators
+from adamas.training.graphs import WARM_UP
 from adamas.training.models import Models
 from adamas.training.progress import Progress, plan
 
@@ -99,10 +100,12 @@ def _mean_update_seconds(name: str, config: Config, action_meanings: tuple[str, 
 def _update_seconds(name: str, config: Config, action_meanings: tuple[str, ...], device: torch.device) -> float:
     full = getattr(config, name).optimization.batch_size // launched()[1]
     batch = max(1, full // FRACTION)
-    seconds = _seconds(_rehearsal(name, batch, config, action_meanings, device), device) if batch < full else 0.0
-    if device.type == "cpu" and seconds > ENOUGH:
-        return seconds * full / batch
-    return _seconds(_rehearsal(name, full, config, action_meanings, device), device)
+    set_up = WARM_UP + 1 if config.cuda_graphs else 1
+    if device.type == "cpu" and batch < full:
+        seconds = _seconds(_rehearsal(name, batch, config, action_meanings, device), device)
+        if seconds > ENOUGH:
+            return seconds * full / batch
+    return _seconds(_rehearsal(name, full, config, action_meanings, device), device, set_up)
 
 
 def _rehearsal(
@@ -147,9 +150,10 @@ def _dream_seconds(models: Models) -> float:
     return _seconds(step, models.device)
 
 
-def _seconds(work: Callable[[], None], device: torch.device) -> float:
-    """Of the second and third run: the first one sets things up."""
-    work()
+def _seconds(work: Callable[[], None], device: torch.device, set_up: int = 1) -> float:
+    """Of the last two of several runs: those before set things up."""
+    for _ in range(set_up):
+        work()
     _wait(device)
     start = time.perf_counter()
     for _ in range(2):

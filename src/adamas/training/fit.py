@@ -6,13 +6,18 @@ Of several processes each computes on its own rows; a minibatch of rollouts is m
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from adamas.agent.actor_critic import Rollout
 from adamas.distributed import own_draws, own_rows
 from adamas.logger import Logger
-from adamas.replay import Replay
+from adamas.randomness import Random
+from adamas.replay import Replay, Segment
+from adamas.training.graphs import Columns
 from adamas.training.models import Models
 from adamas.training.rollouts import imagine
 from adamas.world_model.reward_end import Counts
@@ -31,10 +36,10 @@ class Generators:
         places = ("cpu", "cpu", device)
         return cls(*(torch.Generator(place).manual_seed(3 * seed + i) for i, place in enumerate(places)))
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         return {name: generator.get_state() for name, generator in vars(self).items()}
 
-    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
         for name, generator in vars(self).items():
             if state[name].shape == generator.get_state().shape:
                 generator.set_state(state[name])
@@ -47,9 +52,7 @@ def update_denoiser(models: Models, replay: Replay, random: Generators, logger: 
     fed_back = c.fed_back_frames if models.optimizers["denoiser"].updates >= c.fed_back_after else 0
     length = c.context + 1 + fed_back
     segment = replay.sample(c.optimization.batch_size, length, random.data, c.context, c.event_share)
-    with models.autocast():
-        loss = models.losses["denoiser"](own_rows(segment), own_draws(random.noise))
-    _step(models, "denoiser", loss, logger)
+    _descend(models, "denoiser", own_rows(segment), random, logger, own_draws(random.noise))
     if models.average:
         models.average.update_parameters(models.denoiser)
 
@@ -57,22 +60,28 @@ def update_denoiser(models: Models, replay: Replay, random: Generators, logger: 
 def update_reward_end(models: Models, replay: Replay, random: Generators, logger: Logger) -> None:
     c = models.config.reward_end
     segment = replay.sample(c.optimization.batch_size, c.segment_frames, random.data, event_share=c.event_share)
-    with models.autocast():
-        loss, rewards, ends = models.losses["reward_end"](own_rows(segment))
-    _step(models, "reward_end", loss, logger)
+    _, rewards, ends = _descend(models, "reward_end", own_rows(segment), random, logger)
     _log_counts(logger, "reward", rewards)
     _log_counts(logger, "end", ends)
 
 
 def update_actor_critic(models: Models, replay: Replay, random: Generators, logger: Logger) -> None:
-    c = models.config
-    with models.autocast():
-        context = replay.sample_contexts(c.actor_critic.optimization.batch_size, c.denoiser.context, random.data)
-        horizon, noise = c.actor_critic.horizon, own_draws(random.noise)
-        rollout = imagine(models.world, models.actor_critic, own_rows(context), horizon, noise)
+    rollout = dream(models, replay, random)
     logger.add("imagination/reward", rollout.reward.sum(1).mean())
     logger.add("imagination/end", rollout.terminated.any(1).float().mean())
     update_policy(models, rollout, random, logger)
+
+
+def dream(models: Models, replay: Replay, random: Generators) -> Rollout:
+    """A batch of rollouts in imagination, from frames of the replay on."""
+    c = models.config
+
+    def work(context: Segment) -> Rollout:
+        with models.autocast():
+            return imagine(models.world, models.actor_critic, context, c.actor_critic.horizon, own_draws(random.noise))
+
+    context = replay.sample_contexts(c.actor_critic.optimization.batch_size, c.denoiser.context, random.data)
+    return models.graphs.run("dream", work, own_rows(context), random.noise)
 
 
 def update_policy(models: Models, rollout: Rollout, random: Generators, logger: Logger) -> None:
@@ -80,11 +89,9 @@ def update_policy(models: Models, rollout: Rollout, random: Generators, logger: 
     c = models.config.actor_critic
     for _ in range(c.epochs):
         for part in _minibatches(rollout, c.minibatches, random.data):
-            with models.autocast():
-                loss = models.losses["actor_critic"](part)
-            _step(models, "actor_critic", loss.total, logger)
+            loss = _descend(models, "actor_critic", part, random, logger)
             for name in ("policy", "value", "entropy", "mean_value", "mean_return"):
-                logger.add(f"actor_critic/{name}", getattr(loss, name).detach())
+                logger.add(f"actor_critic/{name}", getattr(loss, name))
 
 
 def _minibatches(rollout: Rollout, count: int, generator: torch.Generator) -> list[Rollout]:
@@ -94,13 +101,27 @@ def _minibatches(rollout: Rollout, count: int, generator: torch.Generator) -> li
     return [rollout.rows(index) for index in order.chunk(count)]
 
 
-def _step(models: Models, name: str, loss: torch.Tensor, logger: Logger) -> None:
+def _descend(models: Models, name: str, batch: Columns, random: Generators, logger: Logger, *draws: Random) -> Any:
+    """A step down the gradient of a batch's loss. Returns what the function that computes it does: first the loss."""
     optimizer = models.optimizers[name]
+
+    def work(batch: Columns) -> Any:
+        with models.autocast():
+            found = models.losses[name](batch, *draws)
+        optimizer.backward(_first(found))
+        return pytree.tree_map(Tensor.detach, found)
+
+    found = models.graphs.run(name, work, batch, random.noise, optimizer.parameters)
     logger.add(f"{name}/learning_rate", optimizer.learning_rate)
-    norm = optimizer.update(loss)
-    logger.add(f"{name}/loss", loss.detach())
+    norm = optimizer.step(_first(found))
+    logger.add(f"{name}/loss", _first(found))
     logger.add(f"{name}/grad_norm", norm)
     logger.add(f"{name}/skipped_updates", optimizer.skipped)
+    return found
+
+
+def _first(found: Any) -> Tensor:
+    return found if isinstance(found, Tensor) else found[0]
 
 
 def _log_counts(logger: Logger, name: str, counts: Counts) -> None:

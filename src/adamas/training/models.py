@@ -13,11 +13,13 @@ from adamas.agent.actor_critic import ActorCritic
 from adamas.config import PARTS, Config, UserError
 from adamas.device import use_bfloat16
 from adamas.distributed import data_parallel
+from adamas.training.graphs import CudaCapture, Graphs
 from adamas.training.optimization import Optimizer
 from adamas.world_model.denoiser import Denoiser
 from adamas.world_model.reward_end import RewardEnd
 from adamas.world_model.world_model import WorldModel
 
+SHAPES = 64  # that one network may be compiled for: batches of training, imagination, play and evaluation, with gradients and without
 ACTION_WISE = ("action_embedding.weight", "actor.weight", "actor.bias")  # tensors with one row an action
 
 
@@ -39,11 +41,20 @@ class Models:
         self.average = _average(self.denoiser, decay) if decay > 0 else None
         imagining = self.average.module if self.average else self.denoiser
         self.world = WorldModel(imagining, self.reward_end, config.sampler)
+        self.graphs = Graphs(CudaCapture() if config.cuda_graphs else None)
         self._bfloat16 = use_bfloat16(config.precision, device)
+        if config.compile:
+            self._compile()
 
     def autocast(self) -> AbstractContextManager:
         """Convolutions and matrix products inside run at the precision of the config."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16)
+
+    def _compile(self) -> None:
+        """Fuses what lies between the convolutions, once for each shape that is met. Recurrent parts stay as they are."""
+        torch._dynamo.config.recompile_limit = SHAPES
+        for net in (self.denoiser.net, self.world.denoiser.net, self.reward_end.encoder, self.actor_critic.encoder):
+            net.compile(dynamic=False)
 
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = {name: getattr(self, name).state_dict() for name in PARTS}

@@ -15,7 +15,7 @@ PATIENCE = 10  # skipped updates in a row that end the run
 
 
 class Optimizer:
-    """Turns a loss into an update of `module`."""
+    """Turns a loss into an update of `module`: `backward`, then `step`."""
 
     def __init__(self, name: str, module: nn.Module, c: config.Optimization) -> None:
         self.name, self.config = name, c
@@ -34,14 +34,17 @@ class Optimizer:
         fallen = min(1.0, self.updates / c.decay_updates) if c.decay_updates else 0.0
         return c.learning_rate * rise * (1 - (1 - c.decay_to) * fallen)
 
-    def update(self, loss: Tensor) -> Tensor:
-        """Backward, clip, step. Returns the gradient's l2 norm before clipping, float ().
+    def backward(self, loss: Tensor) -> None:
+        """Fresh gradients of the loss."""
+        self.adamw.zero_grad(set_to_none=True)
+        loss.backward()
+
+    def step(self, loss: Tensor) -> Tensor:
+        """Clips the gradients of this loss and steps. Returns their l2 norm before clipping, float ().
 
         Raises:
             UserError: PATIENCE updates in a row were not finite. The weights are still those before them.
         """
-        self.adamw.zero_grad(set_to_none=True)
-        loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
         bad = ~(norm.isfinite() & loss.detach().isfinite())
         for group in self.adamw.param_groups:

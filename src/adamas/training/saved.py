@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,8 @@ class SavedRun:
         return self._restore(state, path, device)
 
     def _restore(self, state: dict[str, Any], path: Path, device: torch.device) -> tuple[Models, Progress]:
-        models, progress = Models(self.config, action_meanings(self.config.env), device), Progress()
+        config = replace(self.config, compile=False, cuda_graphs=False)  # which pay over a whole training
+        models, progress = Models(config, action_meanings(config.env), device), Progress()
         try:
             models.load_state_dict(state["models"])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:

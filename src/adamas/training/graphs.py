@@ -1,0 +1,98 @@
+"""CUDA graphs: work of fixed shapes is recorded once and then replayed as one launch.
+
+An update launches thousands of kernels, and most of them take the GPU less time than Python takes to launch them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+WARM_UP = 3  # ordinary runs before the recording, in which libraries choose their kernels and networks are compiled
+Columns = TypeVar("Columns")  # tensors, in named tuples
+Work = Callable[[], list[Tensor]]  # what it makes
+Capture = Callable[[Work, torch.Generator], Callable[[], None]]  # what it returns makes the same tensors anew, in place
+
+
+class Graphs:
+    """Runs work on batches; as graphs, if there is a `capture`. Without one nothing here does anything."""
+
+    def __init__(self, capture: Capture | None) -> None:
+        self._capture = capture
+        self._recordings: dict[tuple, _Recording] = {}
+
+    def run(
+        self,
+        name: str,
+        work: Callable[[Columns], Any],
+        batch: Columns,
+        generator: Any,
+        parameters: Iterable[torch.nn.Parameter] = (),
+    ) -> Any:
+        """work(batch), whose tensors keep until the next run of the same name; so do the gradients of `parameters`.
+
+        Each shape of a batch has a recording of its own.
+
+        Args:
+            name: of the work. It must be the same work each time.
+            work: reads tensors whose memory stays where it is (weights) or that are in `batch`; draws from `generator`
+                alone; never waits for the device. What it does to Python objects it does once, when it is recorded.
+        """
+        if self._capture is None:
+            return work(batch)
+        key = (name, *((x.shape, x.dtype) for x in pytree.tree_leaves(batch)))
+        if key not in self._recordings:
+            self._recordings[key] = _Recording(self._capture, work, generator, list(parameters))
+        return self._recordings[key](batch)
+
+
+class _Recording:
+    """Work on batches of one shape."""
+
+    def __init__(
+        self, capture: Capture, work: Callable[[Any], Any], generator: Any, parameters: list[torch.nn.Parameter]
+    ) -> None:
+        self.capture, self.work, self.generator, self.parameters = capture, work, generator, parameters
+        self.runs = 0
+        self.replay: Callable[[], None] | None = None
+
+    def __call__(self, batch: Any) -> Any:
+        self.runs += 1
+        if self.runs <= WARM_UP:
+            return self.work(batch)
+        if self.replay is None:
+            self._record(batch)
+        pytree.tree_map(Tensor.copy_, self.batch, batch)
+        self.replay()
+        for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
+            parameter.grad = gradient
+        return pytree.tree_map(Tensor.clone, self.result)  # other recordings may use the memory of this one
+
+    def _record(self, batch: Any) -> None:
+        self.batch = pytree.tree_map(Tensor.clone, batch)
+        for parameter in self.parameters:
+            parameter.grad = None  # so that the backward pass writes gradients, and adds to none
+        self.replay = self.capture(self._work, self.generator)
+
+    def _work(self) -> list[Tensor]:
+        self.result = self.work(self.batch)
+        self.gradients = [parameter.grad for parameter in self.parameters]
+        return [*pytree.tree_leaves(self.result), *self.gradients]
+
+
+class CudaCapture:
+    """Records on the GPU. All recordings share one pool of memory: they never run side by side."""
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, work: Work, generator: torch.Generator) -> Callable[[], None]:
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(generator)  # a replay draws new numbers
+        with torch.cuda.graph(graph, pool=self._pool):
+            work()
+        return graph.replay

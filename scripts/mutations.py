@@ -51,6 +51,7 @@ DENOISER, WORLD, REWARD_END = "world_model/denoiser.py", "world_model/world_mode
 UNET, BLOCKS, ENCODERS = "networks/unet.py", "networks/blocks.py", "networks/encoders.py"
 REPLAY, CHUNKS, ATARI = "replay.py", "chunks.py", "envs/atari.py"
 FIT, MODELS, ROLLOUTS, OPTIMIZATION = (f"training/{name}.py" for name in ("fit", "models", "rollouts", "optimization"))
+GRAPHS = "training/graphs.py"
 COLLECTOR, TRAINER, RANDOM = "training/collector.py", "training/trainer.py", "randomness.py"
 DISTRIBUTED, QUEUE, ATTEMPTS = "distributed.py", "training/queue.py", "training/attempts.py"
 RETURNS, ACTOR_CRITIC = "agent/returns.py", "agent/actor_critic.py"
@@ -66,6 +67,7 @@ FIRST = {
     **dict.fromkeys((REPLAY, CHUNKS), "test_replay.py"),
     **dict.fromkeys((FIT, MODELS, TRAINER), "test_fit.py"),
     OPTIMIZATION: "test_optimization.py",
+    GRAPHS: "test_graphs.py",
     **dict.fromkeys((RETURNS, ACTOR_CRITIC), "test_actor_critic.py"),
 }
 
@@ -265,10 +267,10 @@ MEMORY = (
 LEARNING = (
     fault("imagining with raw weights although there is an average", MODELS, "imagining = self.average.module if self.average else self.denoiser", "imagining = self.denoiser"),
     fault("the average never updated", FIT, "        models.average.update_parameters(models.denoiser)\n", "        pass\n"),
-    fault("the average updated before the step", FIT, "    _step(models, \"denoiser\", loss, logger)\n    if models.average:\n        models.average.update_parameters(models.denoiser)\n", "    if models.average:\n        models.average.update_parameters(models.denoiser)\n    _step(models, \"denoiser\", loss, logger)\n"),
+    fault("the average updated before the step", FIT, "    _descend(models, \"denoiser\", own_rows(segment), random, logger, own_draws(random.noise))\n    if models.average:\n        models.average.update_parameters(models.denoiser)\n", "    if models.average:\n        models.average.update_parameters(models.denoiser)\n    _descend(models, \"denoiser\", own_rows(segment), random, logger, own_draws(random.noise))\n"),
     fault("the average's decay and its complement swapped", MODELS, "get_ema_multi_avg_fn(min(decay,", "get_ema_multi_avg_fn(1 - min(decay,"),
     fault("a plain mean of all weights instead of the moving one", MODELS, "AveragedModel(module, multi_avg_fn=update, use_buffers=True)", "AveragedModel(module)"),
-    fault("training the average instead of the raw weights", FIT, "models.losses[\"denoiser\"](own_rows(segment), own_draws(random.noise))", "models.world.denoiser.requires_grad_().loss(segment, random.noise)"),
+    fault("training the average instead of the raw weights", FIT, "found = models.losses[name](batch, *draws)", "found = (models.world.denoiser.requires_grad_().loss if name == \"denoiser\" else models.losses[name])(batch, *draws)"),
     fault("the average not saved", MODELS, "self.average.state_dict() if self.average else None", "self.average.state_dict() if False else None"),
     fault("the average not loaded", MODELS, "            self.average.load_state_dict(state[\"average\"])\n", "            pass\n"),
     fault("raw weights taken over from another run although it has an average", MODELS, "if name == \"denoiser\" and state[\"average\"]:", "if False:"),
@@ -295,10 +297,16 @@ LEARNING = (
     fault("minibatches that leave rollouts out", FIT, "for index in order.chunk(count)]", "for index in order[: len(order) // 2].chunk(count)]"),
     fault("minibatches in the order of the rollouts", FIT, "order = torch.randperm(len(rollout.obs), generator=generator)", "order = torch.arange(len(rollout.obs))"),
     fault("the denoiser's targets drawn anywhere", FIT, "random.data, c.context, c.event_share)", "random.data, 0, c.event_share)"),
-    fault("the denoiser's noise from the generator of the data", FIT, "models.losses[\"denoiser\"](own_rows(segment), own_draws(random.noise))", "models.losses[\"denoiser\"](segment, random.data)"),
-    fault("the denoiser trained outside of autocast", FIT, "    with models.autocast():\n        loss = models.losses[\"denoiser\"]", "    with torch.enable_grad():\n        loss = models.losses[\"denoiser\"]"),
-    fault("the policy dreams one step short", FIT, "own_rows(context), horizon, noise", "own_rows(context), horizon - 1, noise"),
+    fault("the denoiser's noise from the generator of the data", FIT, "logger, own_draws(random.noise))", "logger, random.data)"),
+    fault("the denoiser trained outside of autocast", FIT, "        with models.autocast():\n            found", "        with torch.enable_grad():\n            found"),
+    fault("the policy dreams one step short", FIT, "context, c.actor_critic.horizon, own", "context, c.actor_critic.horizon - 1, own"),
     fault("one generator for all", FIT, "manual_seed(3 * seed + i)", "manual_seed(seed)"),
+    fault("a replay of the batch that was recorded", GRAPHS, "        pytree.tree_map(Tensor.copy_, self.batch, batch)\n", "", "test_graphs.py"),
+    fault("a recording that is never replayed", GRAPHS, "        self.replay()\n", "", "test_graphs.py"),
+    fault("the gradients of the last ordinary run kept", GRAPHS, "            parameter.grad = gradient\n", "            pass\n", "test_graphs.py"),
+    fault("what a replay made is overwritten by the next", GRAPHS, "return pytree.tree_map(Tensor.clone, self.result)", "return self.result", "test_graphs.py"),
+    fault("one recording for all shapes", GRAPHS, "key = (name, *((x.shape, x.dtype) for x in pytree.tree_leaves(batch)))", "key = (name,)", "test_graphs.py"),
+    fault("one recording for all work", GRAPHS, "key = (name, *((x.shape", "key = (0, *((x.shape", "test_graphs.py"),
     fault("gradients pile up", OPTIMIZATION, "        self.adamw.zero_grad(set_to_none=True)\n", ""),
     fault("gradients never clipped", OPTIMIZATION, "clip_grad_norm_(self.parameters, self.config.max_grad_norm)", "clip_grad_norm_(self.parameters, float('inf'))"),
     fault("the learning rate never set", OPTIMIZATION, "group[\"lr\"] = self.learning_rate", "pass"),

@@ -8,12 +8,14 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from test_distributed import short_episodes
 from test_fit import MEANINGS, small_config
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from adamas.config import Config, UserError
 from adamas.device import check_compiling
@@ -27,19 +29,23 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 ROUNDS = 2 * WARM_UP + 3
 
 
-def rerun(work: Work, generator: torch.Generator) -> Callable[[], None]:
+def rerun(work: Work, generator: torch.Generator) -> tuple[Any, Callable[[], None]]:
     """As a recording does: the work is done once, its values and random numbers do not count, and its places stay."""
     state = generator.get_state()
     places = work()
     generator.set_state(state)
-    for place in places:
-        place.zero_() if place.dtype == torch.bool else place.fill_(77)
+    pytree.tree_map(spoil, places)
 
     def replay() -> None:
-        for place, made in zip(places, work(), strict=True):
-            place.copy_(made)
+        made = work()
+        pytree.tree_map(Tensor.copy_, places, made)
+        pytree.tree_map(spoil, made)
 
-    return replay
+    return places, replay
+
+
+def spoil(x: Tensor) -> Tensor:
+    return x.fill_(1)
 
 
 def capture() -> Callable:

@@ -14,8 +14,10 @@ from torch.utils import _pytree as pytree
 
 WARM_UP = 3  # ordinary runs before the recording, in which libraries choose their kernels and networks are compiled
 Columns = TypeVar("Columns")  # tensors, in named tuples
-Work = Callable[[], list[Tensor]]  # what it makes
-Capture = Callable[[Work, torch.Generator], Callable[[], None]]  # what it returns makes the same tensors anew, in place
+Work = Callable[[], Any]
+Capture = Callable[
+    [Work, torch.Generator], tuple[Any, Callable[[], None]]
+]  # tensors, and what makes them anew in place
 
 
 class Graphs:
@@ -33,14 +35,15 @@ class Graphs:
         generator: Any,
         parameters: Iterable[torch.nn.Parameter] = (),
     ) -> Any:
-        """work(batch), whose tensors keep until the next run of the same name; so do the gradients of `parameters`.
+        """work(batch). The gradients of `parameters`, if it makes some, keep until the next run of the same name.
 
         Each shape of a batch has a recording of its own.
 
         Args:
             name: of the work. It must be the same work each time.
-            work: reads tensors whose memory stays where it is (weights) or that are in `batch`; draws from `generator`
-                alone; never waits for the device. What it does to Python objects it does once, when it is recorded.
+            work: reads tensors that are in `batch` or whose memory stays where it is (weights), makes new gradients if any,
+                draws from `generator` alone and never waits for the device. What it does to Python objects it does once,
+                when it is recorded.
         """
         if self._capture is None:
             return work(batch)
@@ -74,14 +77,12 @@ class _Recording:
 
     def _record(self, batch: Any) -> None:
         self.batch = pytree.tree_map(Tensor.clone, batch)
-        for parameter in self.parameters:
-            parameter.grad = None  # so that the backward pass writes gradients, and adds to none
-        self.replay = self.capture(self._work, self.generator)
 
-    def _work(self) -> list[Tensor]:
-        self.result = self.work(self.batch)
-        self.gradients = [parameter.grad for parameter in self.parameters]
-        return [*pytree.tree_leaves(self.result), *self.gradients]
+        def work() -> tuple[Any, list[Tensor]]:
+            result = self.work(self.batch)
+            return result, [parameter.grad for parameter in self.parameters]
+
+        (self.result, self.gradients), self.replay = self.capture(work, self.generator)
 
 
 class CudaCapture:
@@ -90,9 +91,9 @@ class CudaCapture:
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
 
-    def __call__(self, work: Work, generator: torch.Generator) -> Callable[[], None]:
+    def __call__(self, work: Work, generator: torch.Generator) -> tuple[Any, Callable[[], None]]:
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(generator)  # a replay draws new numbers
         with torch.cuda.graph(graph, pool=self._pool):
-            work()
-        return graph.replay
+            made = work()
+        return made, graph.replay

@@ -209,6 +209,17 @@ def test_it_learns_a_handful_of_segments() -> None:
         assert counts.both == counts.actual == counts.predicted > 0
 
 
+def test_the_shortcut_leads_from_a_transition_to_its_own_reward_and_end() -> None:
+    model, batch = make(shortcut=True), segment(2, 5)
+    for weight in model.lstm.parameters():
+        torch.nn.init.zeros_(weight)  # all that is left is the shortcut
+    before = model(batch.obs[:, :-1], batch.action[:, :-1], batch.obs[:, 1:])
+    batch.action[:, 2] = (batch.action[:, 2] + 1) % ACTIONS
+    after = model(batch.obs[:, :-1], batch.action[:, :-1], batch.obs[:, 1:])
+    for old, new in zip(before[:2], after[:2], strict=True):
+        assert (old != new).any(-1).tolist() == [[False, False, True, False]] * 2
+
+
 @pytest.mark.parametrize("shortcut", [False, True])
 def test_every_input_of_every_layer_gets_a_gradient(shortcut: bool) -> None:
     model, batch = make(attention=True, shortcut=shortcut), segment(3, 5)

@@ -67,11 +67,12 @@ def main() -> None:
         parser.error(f"no fault contains '{arguments.only}'")
     os.environ["OMP_NUM_THREADS"] = "1"
     PROCESSES.set_forkserver_preload(LIBRARIES)
+    code = commit()  # of now, whatever is committed while it runs
     outcomes = run_all(chosen, arguments.jobs)
     table = "\n".join(["| fault | where | caught by | s |", "|---|---|---|--:|", *(o.row() for o in outcomes)])
     print(table)
     if arguments.table:
-        arguments.table.write_text(f"{headline(outcomes)}\n\n{table}\n")
+        arguments.table.write_text(f"{headline(outcomes, code)}\n\n{table}\n")
     survivors = [o.mutation.fault for o in outcomes if not o.caught_by]
     sys.exit(f"{len(survivors)} of {len(outcomes)} faults went unnoticed: {'; '.join(survivors)}" if survivors else 0)
 
@@ -180,16 +181,20 @@ def be_pytest(copy: Path, tests: tuple[str, ...]) -> None:
     sys.exit(int(status))
 
 
-def headline(outcomes: list[Outcome]) -> str:
+def commit() -> str:
     def git(*words: str) -> str:
         return subprocess.check_output(["git", *words], cwd=ROOT, text=True).strip()
 
-    caught = sum(bool(o.caught_by) for o in outcomes)
     changed = " with changes that are not committed" if git("status", "--porcelain", "src", "tests") else ""
+    return git("rev-parse", "--short", "HEAD") + changed
+
+
+def headline(outcomes: list[Outcome], code: str) -> str:
+    caught = sum(bool(o.caught_by) for o in outcomes)
     return (
         "# Faults, and the tests that notice them\n\n"
         f"`python {shlex.join([os.path.relpath(sys.argv[0], ROOT), *sys.argv[1:]])}`, "
-        f"{datetime.date.today()}, commit {git('rev-parse', '--short', 'HEAD')}{changed}: "
+        f"{datetime.date.today()}, commit {code}: "
         f"{caught} of {len(outcomes)} faults caught. Where not said otherwise in `scripts/mutations.py`, the tests are "
         f"{', '.join(FAST)}, in this order and up to the first failure; seconds include pytest's start."
     )

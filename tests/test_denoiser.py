@@ -275,6 +275,21 @@ def test_sigma_data_is_saved_with_the_weights() -> None:
     assert other.sigma_data == denoiser.sigma_data != torch.tensor(0.5)
 
 
+# A segment as the model dreams it
+
+
+def test_a_dreamed_segment_is_drawn_frame_by_frame_from_its_own_frames_and_the_actions_that_were_taken() -> None:
+    denoiser, batch, s = make(target="change"), segment(len(MASK), N + 2, MASK), Sampler(steps=2)
+    dreamed, random, obs = denoiser.dream(batch, s, generator(4)), generator(4), batch.obs.clone()
+    for t in range(2):
+        drawn = denoiser.sample(obs[:, t : N + t], batch.action[:, t : N + t], s, random)
+        obs[KNOWN[:, t], N + t] = drawn[KNOWN[:, t]]
+    assert torch.equal(dreamed.obs, obs)
+    assert not torch.equal(obs, batch.obs)
+    for name, column in batch._asdict().items():
+        assert name == "obs" or getattr(dreamed, name) is column
+
+
 # The loss
 
 MASK = [  # of N + 2 frames

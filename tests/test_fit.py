@@ -25,7 +25,9 @@ MEANINGS = ("NOOP", "FIRE", "RIGHT", "LEFT")
 DECAY = 0.26
 
 
-def small_config(precision: str = "float32", actor_critic: dict | None = None, **denoiser: object) -> Config:
+def small_config(
+    precision: str = "float32", actor_critic: dict | None = None, dreamed_share: float = 0.0, **denoiser: object
+) -> Config:
     tiny = config.Optimization(batch_size=8, learning_rate=1e-2, warmup_updates=0)
     small = {"patch": 4, "channels": [16], "depths": [1], "attention": False, "condition_channels": 24}
     c = Config(
@@ -33,7 +35,11 @@ def small_config(precision: str = "float32", actor_critic: dict | None = None, *
         denoiser=config.Denoiser(**{**small, "context": 3, "optimization": tiny, **denoiser}),
         sampler=config.Sampler(steps=1),
         reward_end=config.RewardEnd(
-            **(small | {"attention": denoiser.get("attention", False)}), lstm_dim=8, segment_frames=6, optimization=tiny
+            **(small | {"attention": denoiser.get("attention", False)}),
+            lstm_dim=8,
+            segment_frames=6,
+            dreamed_share=dreamed_share,
+            optimization=tiny,
         ),
         actor_critic=config.ActorCritic(
             patch=4, channels=[8], lstm_dim=8, horizon=4, optimization=tiny, **(actor_critic or {})
@@ -96,6 +102,29 @@ def test_the_denoiser_s_share_of_events_has_a_target_that_an_event_led_to(logger
     update_denoiser(models, replay, Generators.seeded(0, CPU), logger)
     n = models.config.denoiser.context
     assert (segments[0].reward[:, n - 1 : -1] == 1).any(1).sum() == 4  # of 8
+
+
+@pytest.mark.parametrize(("share", "dreamed"), [(0.0, []), (0.5, [1, 3]), (0.25, [3]), (1.0, [0, 1, 2, 3])])
+def test_a_share_of_the_reward_and_end_updates_are_on_frames_that_imagination_would_show(
+    share: float, dreamed: list[int], replay: Replay, logger: Logger
+) -> None:
+    """What they are to predict of them is what was real."""
+    models, random, twin = (
+        make(dreamed_share=share, ema_decay=0.5),
+        Generators.seeded(0, CPU),
+        Generators.seeded(0, CPU),
+    )
+    torch.nn.init.normal_(models.world.denoiser.net.unet.conv_out.weight)  # of the average alone
+    seen = segments_of(models, "reward_end")
+    for update in range(4):
+        update_reward_end(models, replay, random, logger)
+        expected = replay.sample(8, 6, twin.data)
+        if update in dreamed:
+            expected = models.world.denoiser.dream(expected, models.config.sampler, twin.noise)
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(seen[update], expected, strict=True))
+    named = {name for name in logger._sums if name.endswith("recall")}
+    assert ("reward_end/dreamed_end_recall" in named) == bool(dreamed)
+    assert ("reward_end/end_recall" in named) == (len(dreamed) < 4)
 
 
 # The averaged weights

@@ -163,6 +163,9 @@ class RewardEnd:
     event_share: float = knob(
         0.0, "share of the training segments that is drawn around rewards and ends, which are rare", least=0, most=0.99
     )
+    dreamed_share: float = knob(
+        0.0, "share of the updates on dreamed frames, with the rewards and ends that were real", least=0, most=1
+    )
     optimization: Optimization = field(default_factory=lambda: Optimization(max_grad_norm=100.0))
 
 

@@ -31,6 +31,11 @@ class Segment(NamedTuple):
     truncated: Tensor  # bool (B, T)
     mask: Tensor  # bool (B, T)       True where the frame exists; padding otherwise
 
+    @property
+    def known(self) -> Tensor:
+        """bool (B, T-1): at t, whether the transition t -> t+1 is real."""
+        return self.mask[:, :-1] & self.mask[:, 1:]
+
 
 class Replay:
     """Room for `capacity` steps; grows when many short episodes, or more steps, need it.

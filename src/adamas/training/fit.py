@@ -60,9 +60,22 @@ def update_denoiser(models: Models, replay: Replay, random: Generators, logger: 
 def update_reward_end(models: Models, replay: Replay, random: Generators, logger: Logger) -> None:
     c = models.config.reward_end
     segment = replay.sample(c.optimization.batch_size, c.segment_frames, random.data, event_share=c.event_share)
-    _, rewards, ends = _descend(models, "reward_end", own_rows(segment), random, logger)
-    _log_counts(logger, "reward", rewards)
-    _log_counts(logger, "end", ends)
+    segment, updates, prefix = own_rows(segment), models.optimizers["reward_end"].updates, ""
+    if int((updates + 1) * c.dreamed_share) > int(updates * c.dreamed_share):
+        segment, prefix = dream_segment(models, segment, random), "dreamed_"
+    _, rewards, ends = _descend(models, "reward_end", segment, random, logger)
+    _log_counts(logger, f"{prefix}reward", rewards)
+    _log_counts(logger, f"{prefix}end", ends)
+
+
+def dream_segment(models: Models, segment: Segment, random: Generators) -> Segment:
+    """What happened, with the frames that imagination would show."""
+
+    def work(segment: Segment) -> Segment:
+        with models.autocast():
+            return models.world.denoiser.dream(segment, models.config.sampler, own_draws(random.noise))
+
+    return models.graphs.run("dream_segment", work, segment, random.noise)
 
 
 def update_actor_critic(models: Models, replay: Replay, random: Generators, logger: Logger) -> None:

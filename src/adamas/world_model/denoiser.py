@@ -87,15 +87,21 @@ class Denoiser(nn.Module):
         to go on from what it draws. A frame that is padding, or that nothing came before, is never replaced, and no
         gradient flows from frame to frame.
         """
-        n = self.config.context
-        obs, known = segment.obs, segment.mask[:, 1:] & segment.mask[:, :-1]  # known[t]: obs[t] -> obs[t+1] is real
-        losses = []
+        n, obs, known, losses = self.config.context, segment.obs, segment.known, []
         for t in range(n, obs.shape[1]):
             loss, generated = self.loss_of_frame(obs[:, t - n : t], segment.action[:, t - n : t], obs[:, t], generator)
             losses.append(loss)
-            shown = torch.where(known[:, t - 1, None, None], generated, obs[:, t])
-            obs = torch.cat([obs[:, :t], shown[:, None], obs[:, t + 1 :]], dim=1)
+            obs = _shown(obs, t, generated, known)
         return masked_mean(torch.stack(losses), known[:, n - 1 :].T)
+
+    @torch.no_grad()
+    def dream(self, segment: Segment, s: config.Sampler, generator: Random) -> Segment:
+        """The segment as the model dreams it: behind the first `context` frames, each is drawn from those before it and the
+        actions that were taken. All else stays, and so do padding and frames that nothing came before."""
+        n, obs, known = self.config.context, segment.obs, segment.known
+        for t in range(n, obs.shape[1]):
+            obs = _shown(obs, t, self.sample(obs[:, t - n : t], segment.action[:, t - n : t], s, generator), known)
+        return segment._replace(obs=obs)
 
     def loss_of_frame(self, context: Tensor, action: Tensor, obs: Tensor, generator: Random) -> tuple[Tensor, Tensor]:
         """context uint8 (B, n, H, W), action (B, n), obs uint8 (B, H, W) -> loss (B,), the model's frame uint8 (B, H, W)."""
@@ -142,6 +148,12 @@ class Denoiser(nn.Module):
 
     def _bind(self, frames: Tensor, action: Tensor) -> edm.Network:
         return lambda x, c_noise: self.net(x, c_noise, frames, action)
+
+
+def _shown(obs: Tensor, t: int, generated: Tensor, known: Tensor) -> Tensor:
+    """Frames (B, T, H, W) whose frame t is the generated one (B, H, W), where the step to it is known."""
+    frame = torch.where(known[:, t - 1, None, None], generated, obs[:, t])
+    return torch.cat([obs[:, :t], frame[:, None], obs[:, t + 1 :]], dim=1)
 
 
 def draw(

@@ -61,7 +61,7 @@ class RewardEnd(nn.Module):
 
     def loss(self, segment: Segment) -> tuple[Tensor, Counts, Counts]:
         """Mean cross-entropy of reward and end over real transitions; and counts of rewards and of ends."""
-        known = segment.mask[:, 1:] & segment.mask[:, :-1]
+        known = segment.known
         reward_logits, end_logits, _ = self(segment.obs[:, :-1], segment.action[:, :-1], segment.obs[:, 1:])
         reward = segment.reward[:, :-1].sign().long() + 1
         end = segment.terminated[:, :-1].long()

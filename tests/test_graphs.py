@@ -63,6 +63,7 @@ def trained(
         target="change",
         fed_back_frames=1,
         fed_back_after=(rounds - 1) // 2,
+        dreamed_share=0.5,
         ema_decay=0.9,
     )
     c.compile = compiled
@@ -94,7 +95,7 @@ def test_recorded_updates_are_the_same_updates() -> None:
     graphs = Graphs(capture())
     expected, found = trained(ROUNDS), trained(ROUNDS, graphs)
     replayed = {name for (name, *_), recording in graphs._recordings.items() if recording.replay}
-    assert replayed == {"denoiser", "reward_end", "dream", "actor_critic"}
+    assert replayed == {"denoiser", "dream_segment", "reward_end", "dream", "actor_critic"}
     for part, values in expected.items():
         torch.testing.assert_close(found[part], values, rtol=0, atol=0)
 

@@ -71,11 +71,11 @@ def update_reward_end(models: Models, replay: Replay, random: Generators, logger
 def dream_segment(models: Models, segment: Segment, random: Generators) -> Segment:
     """What happened, with the frames that imagination would show."""
 
-    def work(segment: Segment) -> Segment:
+    def work(segment: Segment) -> Tensor:
         with models.autocast():
-            return models.world.denoiser.dream(segment, models.config.sampler, own_draws(random.noise))
+            return models.world.denoiser.dream(segment, models.config.sampler, own_draws(random.noise)).obs
 
-    return models.graphs.run("dream_segment", work, segment, random.noise)
+    return segment._replace(obs=models.graphs.run("dream_segment", work, segment, random.noise))
 
 
 def update_actor_critic(models: Models, replay: Replay, random: Generators, logger: Logger) -> None:

@@ -15,9 +15,8 @@ from torch.utils import _pytree as pytree
 WARM_UP = 3  # ordinary runs before the recording, in which libraries choose their kernels and networks are compiled
 Columns = TypeVar("Columns")  # tensors, in named tuples
 Work = Callable[[], Any]
-Capture = Callable[
-    [Work, torch.Generator], tuple[Any, Callable[[], None]]
-]  # tensors, and what makes them anew in place
+Repeat = Callable[[], None]  # makes the tensors of a recording anew, in place
+Capture = Callable[[Work, torch.Generator], tuple[Any, Repeat]]  # what the work made, and how to do so again
 
 
 class Graphs:
@@ -43,7 +42,7 @@ class Graphs:
             name: of the work. It must be the same work each time.
             work: reads tensors that are in `batch` or whose memory stays where it is (weights), makes new gradients if any,
                 draws from `generator` alone and never waits for the device. What it does to Python objects it does once,
-                when it is recorded.
+                when it is recorded. It returns new tensors, none of `batch`.
         """
         if self._capture is None:
             return work(batch)
@@ -61,7 +60,7 @@ class _Recording:
     ) -> None:
         self.capture, self.work, self.generator, self.parameters = capture, work, generator, parameters
         self.runs = 0
-        self.replay: Callable[[], None] | None = None
+        self.replay: Repeat | None = None
 
     def __call__(self, batch: Any) -> Any:
         self.runs += 1
@@ -91,7 +90,7 @@ class CudaCapture:
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
 
-    def __call__(self, work: Work, generator: torch.Generator) -> tuple[Any, Callable[[], None]]:
+    def __call__(self, work: Work, generator: torch.Generator) -> tuple[Any, Repeat]:
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(generator)  # a replay draws new numbers
         with torch.cuda.graph(graph, pool=self._pool):

@@ -19,7 +19,7 @@ from adamas.world_model.denoiser import Denoiser
 from adamas.world_model.reward_end import RewardEnd
 from adamas.world_model.world_model import WorldModel
 
-SHAPES = 64  # that one network may be compiled for: batches of training, imagination, play and evaluation, with gradients and without
+SHAPES = 64  # that one network may be compiled for, in training, imagination and evaluation
 ACTION_WISE = ("action_embedding.weight", "actor.weight", "actor.bias")  # tensors with one row an action
 
 

@@ -46,7 +46,7 @@ def fault(name: str, file: str, old: str, new: str, *tests: str) -> Mutation:
 
 
 EDM, SAMPLER, FRAMES = "world_model/edm.py", "world_model/sampler.py", "frames.py"
-SMALL = "world_model/small.py"
+SMALL = "small.py"
 DENOISER, WORLD, REWARD_END = "world_model/denoiser.py", "world_model/world_model.py", "world_model/reward_end.py"
 UNET, BLOCKS, ENCODERS = "networks/unet.py", "networks/blocks.py", "networks/encoders.py"
 REPLAY, CHUNKS, ATARI = "replay.py", "chunks.py", "envs/atari.py"

@@ -194,7 +194,7 @@ def _works(config: Config, models: Models) -> Works:
 
     def batch() -> object:
         length = c.context + 1 + c.fed_back_frames
-        return replay.sample(c.optimization.batch_size, length, random.data, c.context, c.event_share)
+        return replay.sample(c.optimization.batch_size, length, random.data, c.context, c.event_share, c.turn_share)
 
     def collect() -> object:
         with models.autocast():

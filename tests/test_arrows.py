@@ -15,6 +15,7 @@ FLOORS = [
         "config",
         "config_check",
         "frames",
+        "small",
         "replay",
         "chunks",
         "files",

@@ -26,7 +26,7 @@ from adamas.networks.unet import UNet
 from adamas.replay import Segment
 from adamas.world_model import edm
 from adamas.world_model.denoiser import Denoiser, draw
-from adamas.world_model.small import near_small_movers
+from adamas.small import near_small_movers
 
 N, ACTIONS, SIZE = 3, 4, 12  # context frames, actions, pixels a side (a convolution does not care)
 SMALL = {

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adamas.world_model.small import LENGTH, REACH, near_small_movers, top_hat
+from adamas.small import LENGTH, REACH, near_small_movers, top_hat
 
 
 def empty(frames: int = 2, grey: int = 0) -> Tensor:

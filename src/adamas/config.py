@@ -112,6 +112,12 @@ class Denoiser:
     event_share: float = knob(
         0.0, "share of the training segments whose target follows a reward or an end", least=0, most=0.99
     )
+    turn_share: float = knob(
+        0.0,
+        "share of the training segments whose target shows something small that has just turned",
+        least=0,
+        most=0.99,
+    )
     small_weight: float = knob(
         1.0, "weight of the squared error near small things that move, where that of other pixels is 1", least=1
     )

@@ -32,6 +32,11 @@ def check(config: Config) -> Config:
         config.denoiser.sigma_least < config.denoiser.sigma_most,
         f"denoiser.sigma_least={config.denoiser.sigma_least} must be below denoiser.sigma_most={config.denoiser.sigma_most}",
     )
+    events, turns = config.denoiser.event_share, config.denoiser.turn_share
+    _require(
+        events + turns < 1,
+        f"denoiser.event_share={events} and denoiser.turn_share={turns} leave nothing for other frames: together they must stay below 1",
+    )
     _require(
         config.sampler.sigma_min < config.sampler.sigma_max,
         f"sampler.sigma_min={config.sampler.sigma_min} must be below sampler.sigma_max={config.sampler.sigma_max}",

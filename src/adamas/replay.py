@@ -15,9 +15,12 @@ import torch
 from torch import Tensor
 
 from adamas import chunks
+from adamas.small import LOOK_BACK, turned
 
 HEADROOM = 1.05  # rows a step of `capacity`, for final frames
 GROWTH = 1.125  # of the number of rows, when the headroom was not enough
+AFTER_TURN = 2  # frames after a turn that show it still in what the next one is predicted from
+SCAN = 2048  # rows that are searched for turns at once
 
 
 class Segment(NamedTuple):
@@ -58,6 +61,8 @@ class Replay:
         self._age_weights = torch.tensor(age_weights, dtype=torch.float64)
         self._starts = torch.empty(0, dtype=torch.int64)  # first row of each episode
         self._events = torch.empty(0, dtype=torch.int64)  # rows of the steps that brought a reward or an end
+        self._turns = torch.empty(0, dtype=torch.int64)  # rows of the frames in or after which small things turned
+        self._scanned = 0  # rows that were searched for turns
         self._reward_counts = torch.zeros(3, dtype=torch.int64)  # steps with reward below, at, above 0
         self._chunks: list[dict[str, Any]] = []
         rows = int(capacity * HEADROOM) + 1
@@ -106,22 +111,23 @@ class Replay:
         generator: torch.Generator,
         first_target: int = 0,
         event_share: float = 0.0,
+        turn_share: float = 0.0,
     ) -> Segment:
         """Segments around rows that are drawn by age group, then uniformly; such a row stands at an index that is
         drawn uniformly from `first_target .. length - 1`. Beyond its episode a segment repeats the nearest frame.
 
-        The share `event_share` of them is drawn uniformly from the steps that brought a reward or an end, as far as
-        there are some; the frame that such a step led to is what then stands at an index from `first_target` on.
+        The share `event_share` of them is drawn uniformly from the steps that brought a reward or an end, and
+        `turn_share` from the frames in which something small turned and the two after it, as far as there are some. The
+        frame that such a step led to, or such a frame, is what then stands at an index from `first_target` on.
         """
-        events = int(batch_size * event_share) if len(self._events) else 0
-        row = self._draw_rows(batch_size - events, generator)
-        place = torch.randint(first_target, length, (batch_size - events,), generator=generator)
-        if events:
-            chosen = torch.randint(len(self._events), (events,), generator=generator)
-            row = torch.cat([self._events[chosen], row])
-            led_to = torch.randint(max(first_target, 1), length, (events,), generator=generator)
-            place = torch.cat([led_to - 1, place])
-        return self._segments(row, place, length)
+        if turn_share:
+            self._find_turns()
+        steps = _draw(self._events, int(batch_size * event_share), generator)
+        turns = _draw(self._turns, int(batch_size * turn_share), generator)
+        others = self._draw_rows(batch_size - len(steps) - len(turns), generator)
+        led_to = torch.randint(min(max(first_target, 1), length - 1), length, (len(steps),), generator=generator)
+        place = torch.randint(first_target, length, (len(turns) + len(others),), generator=generator)
+        return self._segments(torch.cat([steps, turns, others]), torch.cat([led_to - 1, place]), length)
 
     def sample_contexts(self, batch_size: int, length: int, generator: torch.Generator) -> Segment:
         """Segments that end at a frame from which one can act. Only their left may be padding."""
@@ -191,6 +197,17 @@ class Replay:
         starts = after_end.nonzero().flatten() + rows.start + 1
         return starts if first else torch.cat([torch.zeros(1, dtype=torch.int64), starts])
 
+    def _find_turns(self) -> None:
+        """Searches the rows that came since the last time."""
+        while self._scanned < self.num_rows:
+            first, last = self._scanned, min(self._scanned + SCAN, self.num_rows)
+            seen_from = max(first - LOOK_BACK - AFTER_TURN, 0)
+            turns = turned(self._columns["obs"][seen_from:last]).cpu().nonzero() + seen_from  # (N, 1)
+            rows = (turns[self._age(turns[:, 0]) >= LOOK_BACK] + torch.arange(AFTER_TURN + 1)).unique()
+            rows = rows[(rows >= first) & (rows < last)]
+            self._turns = torch.cat([self._turns, rows[self._age(rows) >= LOOK_BACK]])  # none of the next episode
+            self._scanned = last
+
     def _cut(self) -> None:
         """Ends an unfinished episode at its last frame, so that the rows to come are not taken for its sequel."""
         if self.num_rows and not self._columns["final"][self.num_rows - 1]:
@@ -233,6 +250,10 @@ class Replay:
     def _episode_bounds(self) -> Tensor:
         return torch.cat([self._starts, torch.tensor([self.num_rows])])  # int64 (episodes + 1,)
 
+    def _age(self, row: Tensor) -> Tensor:
+        """int64 (B,): how many rows of its episode come before each."""
+        return row - self._starts[torch.searchsorted(self._starts, row, right=True) - 1]
+
     def _segments(self, row: Tensor, place: Tensor, length: int) -> Segment:
         """Segments of `length` rows in which `row` (B,) stands at the index `place` (B,)."""
         episode = torch.searchsorted(self._starts, row, right=True)
@@ -270,6 +291,11 @@ def read_dataset(path: Path, age_weights: Sequence[float], device: torch.device 
             replay._cut()
         replay._append_file(file)
     return replay
+
+
+def _draw(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """int64 (count,) of `rows` with repetition, uniformly; none where there are none."""
+    return rows[torch.randint(len(rows), (count,), generator=generator)] if count and len(rows) else rows[:0]
 
 
 def _row(obs: Any, action: int, reward: float, terminated: bool, truncated: bool, final: bool) -> dict[str, Tensor]:

@@ -51,7 +51,8 @@ def update_denoiser(models: Models, replay: Replay, random: Generators, logger: 
     c = models.config.denoiser
     fed_back = c.fed_back_frames if models.optimizers["denoiser"].updates >= c.fed_back_after else 0
     length = c.context + 1 + fed_back
-    segment = replay.sample(c.optimization.batch_size, length, random.data, c.context, c.event_share)
+    rare = {"event_share": c.event_share, "turn_share": c.turn_share}
+    segment = replay.sample(c.optimization.batch_size, length, random.data, c.context, **rare)
     _descend(models, "denoiser", own_rows(segment), random, logger, own_draws(random.noise))
     if models.average:
         models.average.update_parameters(models.denoiser)

@@ -24,9 +24,9 @@ from adamas.networks.blocks import (
 )
 from adamas.networks.unet import UNet
 from adamas.replay import Segment
+from adamas.small import near_small_movers
 from adamas.world_model import edm
 from adamas.world_model.denoiser import Denoiser, draw
-from adamas.small import near_small_movers
 
 N, ACTIONS, SIZE = 3, 4, 12  # context frames, actions, pixels a side (a convolution does not care)
 SMALL = {

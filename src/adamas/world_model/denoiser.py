@@ -13,8 +13,8 @@ from adamas.networks.blocks import FourierFeatures, patches
 from adamas.networks.unet import UNet
 from adamas.randomness import Random, normal
 from adamas.replay import Segment
-from adamas.world_model import edm, sampler
 from adamas.small import near_small_movers
+from adamas.world_model import edm, sampler
 
 Trace = list[tuple[Tensor, Tensor]]
 FRAME_STD = 0.5  # of frames in [-1, 1]: context frames are divided by it

@@ -104,6 +104,20 @@ def test_the_denoiser_s_share_of_events_has_a_target_that_an_event_led_to(logger
     assert (segments[0].reward[:, n - 1 : -1] == 1).any(1).sum() == 4  # of 8
 
 
+def test_the_denoiser_s_share_of_turns_has_a_target_in_which_something_small_has_just_turned(logger: Logger) -> None:
+    replay, frames = Replay(500), torch.zeros(501, 84, 84, dtype=torch.uint8)
+    for t in range(501):
+        across = abs((2 * t + 80) % 160 - 80)  # to and fro, 40 frames each way
+        frames[t, 20:22, across : across + 2] = 110
+    for t in range(500):
+        replay.add(frames[t], 0, float(t), False, False, frames[t + 1])
+    models = make(turn_share=0.5)
+    segments = segments_of(models, "denoiser")
+    update_denoiser(models, replay, Generators.seeded(0, CPU), logger)
+    target = segments[0].reward[:, models.config.denoiser.context :]  # numbers of frames; at 40, 80, ... is the rim
+    assert ((target > 40) & (target % 40 >= 1) & (target % 40 <= 3)).any(1).sum() in (4, 5)  # of 8, one by chance
+
+
 @pytest.mark.parametrize(("share", "dreamed"), [(0.0, []), (0.5, [1, 3]), (0.25, [3]), (1.0, [0, 1, 2, 3])])
 def test_a_share_of_the_reward_and_end_updates_are_on_frames_that_imagination_would_show(
     share: float, dreamed: list[int], replay: Replay, logger: Logger

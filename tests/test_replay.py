@@ -193,9 +193,47 @@ def test_the_share_of_events_is_drawn_from_all_steps_with_a_reward_or_an_end() -
     assert same(restored, replay.sample(4_000, 5, generator()))
 
 
+def bouncing(lengths: list[int]) -> tuple[Replay, set[int]]:
+    """Episodes of a ball that flies to and fro, where actions number the rows; and the rows in which it has just turned
+    or had so at most two frames before."""
+    replay, turns = Replay(100, frame_shape=(40, 40)), set()
+    for length in lengths:
+        first, frames, place, step = replay.num_rows, torch.zeros(length, 40, 40, dtype=torch.uint8), 5, 5
+        for t in range(length):
+            frames[t, 10:12, place : place + 2] = 110
+            if not 5 <= place + step <= 30:
+                step = -step
+                turns |= {first + t + after for after in (1, 2, 3) if t >= 2 and t + after < length}
+            place += step
+        for t in range(length - 1):
+            replay.add(frames[t], first + t, 0.0, t == length - 2, False, frames[t + 1])
+            replay.sample(2, 1, generator(), turn_share=0.5 * (t % 9 == 0))  # turns are found as rows come
+    return replay, turns
+
+
+@pytest.mark.parametrize("scan", [1, 2, 7, 2048])
+def test_the_share_of_turns_is_drawn_from_all_frames_in_or_just_after_a_turn(scan, monkeypatch) -> None:
+    monkeypatch.setattr("adamas.replay.SCAN", scan)
+    replay, turns = bouncing([30, 4, 3, 2, 40])
+    last = set(np.array([30, 4, 3, 2, 40]).cumsum() - 1)  # final frames: no action names them
+    assert len(turns) > 20
+    segment = replay.sample(4_000, 6, generator(), first_target=4, turn_share=0.75)
+    drawn = segment.mask[:3_000, 4:] & torch.isin(segment.action[:3_000, 4:], torch.tensor(sorted(turns - last)))
+    assert set(segment.action[:3_000, 4:][drawn].tolist()) == turns - last
+    assert drawn.any(1).double().mean() > 0.9  # the rest: final frames
+    others = torch.isin(segment.action[3_000:, 4], torch.tensor(sorted(turns))).double().mean()
+    assert others < 0.6
+
+
 def test_without_any_event_all_segments_are_ordinary() -> None:
     replay = filled([[Row(i, 1) for i in range(20)]])
     assert same(replay.sample(8, 3, generator(), event_share=0.5), replay.sample(8, 3, generator()))
+
+
+def test_without_any_turn_all_segments_are_ordinary() -> None:
+    replay, turns = bouncing([6, 5])
+    assert not turns
+    assert same(replay.sample(8, 3, generator(), turn_share=0.5), replay.sample(8, 3, generator()))
 
 
 @FAST

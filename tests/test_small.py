@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adamas.small import LENGTH, REACH, near_small_movers, top_hat
+from adamas.small import LENGTH, LOOK_BACK, REACH, TURN, near_small_movers, top_hat, turned
 
 
 def empty(frames: int = 2, grey: int = 0) -> Tensor:
@@ -65,3 +65,44 @@ def test_a_thing_at_the_rim_counts_and_rows_are_on_their_own():
     assert not near[0].any()
     assert near[1, : 2 + REACH, 38 - REACH :].all()
     assert near[1].sum() == (2 + REACH) ** 2
+
+
+def film(places: list[tuple[int, int] | None], grey: int = 0, ball: int = 110) -> Tensor:
+    """uint8 (T, 40, 40): a ball of 2x2 pixels whose upper left corner is at each place, or nowhere."""
+    frames = empty(len(places), grey)
+    for t, place in enumerate(places):
+        if place is not None:
+            box(frames[0, t], *place, 2, 2, ball)
+    return frames[0]
+
+
+def test_straight_flight_is_no_turn_and_a_bounce_is_one():
+    down = [(2 + 4 * t, 3 + 2 * t) for t in range(8)]
+    assert not turned(film(down)).any()
+    up = [(26 - 4 * t, 19 + 2 * t) for t in range(5)]
+    assert turned(film(down + up)).nonzero().flatten().tolist() == [8]
+
+
+@pytest.mark.parametrize(("grey", "ball"), [(0, 110), (200, 90)], ids=["bright on dark", "dark on bright"])
+@pytest.mark.parametrize("bend", [1, 2])
+def test_a_turn_is_a_bend_of_more_than_the_threshold_in_any_direction(grey, ball, bend):
+    for down, across in ((bend, 0), (-bend, 0), (0, bend), (0, -bend)):
+        places = [(10 + 3 * t, 10 + 3 * t) for t in range(5)] + [(25 + down, 25 + across)]
+        places += [(places[-1][0] + (3 + down) * t, places[-1][1] + (3 + across) * t) for t in range(1, 3)]
+        assert turned(film(places, grey, ball)).nonzero().flatten().tolist() == ([5] if bend > TURN else [])
+
+
+def test_large_still_and_missing_things_do_not_turn():
+    frames = film([(20, 10 + 3 * t) for t in range(10)])
+    for t, left in enumerate((0, 9, 2, 14, 5, 20, 1, 25, 8, 0)):
+        box(frames[t], 34, left, 2, 8)  # a paddle to and fro
+        box(frames[t], 3, 3, 2, 2)  # stands still
+    assert not turned(frames).any()
+    assert not turned(film([(20, 20), (24, 20), (28, 20), None, (10, 30), (20, 5), None, (28, 20)])).any()
+
+
+def test_the_first_frames_cannot_be_told_and_few_frames_are_no_error():
+    zigzag = [(10, 10 + 20 * (t % 2)) for t in range(9)]
+    assert turned(film(zigzag)).nonzero().flatten().tolist() == list(range(LOOK_BACK, 9))
+    for count in range(1, LOOK_BACK + 1):
+        assert turned(film(zigzag[:count])).tolist() == [False] * count

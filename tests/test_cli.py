@@ -161,6 +161,10 @@ WRONG = [
     (["preset=cpu", "seed=-1"], "seed=-1 is too small: the least is 0"),
     (["preset=cpu", "policy=dreamt"], "policy=dreamt is not one of imagined, model_free"),
     (["preset=cpu", "initialize.parts=[actor]"], "initialize.parts=['actor'] must be a list of some of denoiser"),
+    (
+        ["preset=cpu", "denoiser={event_share: 0.6, turn_share: 0.4}"],
+        "denoiser.event_share=0.6 and denoiser.turn_share=0.4 leave nothing for other frames: together they must",
+    ),
     (["env"], "'env' cannot be read: write knob=value, and a list as knob=[1,2]"),
     (["=3"], "'=3' cannot be read: write knob=value, and a list as knob=[1,2]"),
     (["denoiser.channels=[1,2"], "'denoiser.channels=[1,2' cannot be read: write knob=value"),

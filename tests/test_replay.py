@@ -214,15 +214,17 @@ def bouncing(lengths: list[int]) -> tuple[Replay, set[int]]:
 @pytest.mark.parametrize("scan", [1, 2, 7, 2048])
 def test_the_share_of_turns_is_drawn_from_all_frames_in_or_just_after_a_turn(scan, monkeypatch) -> None:
     monkeypatch.setattr("adamas.replay.SCAN", scan)
-    replay, turns = bouncing([30, 4, 3, 2, 40])
-    last = set(np.array([30, 4, 3, 2, 40]).cumsum() - 1)  # final frames: no action names them
+    replay, turns = bouncing([27, 4, 3, 2, 38, 5, 40])
     assert len(turns) > 20
-    segment = replay.sample(4_000, 6, generator(), first_target=4, turn_share=0.75)
-    drawn = segment.mask[:3_000, 4:] & torch.isin(segment.action[:3_000, 4:], torch.tensor(sorted(turns - last)))
-    assert set(segment.action[:3_000, 4:][drawn].tolist()) == turns - last
-    assert drawn.any(1).double().mean() > 0.9  # the rest: final frames
-    others = torch.isin(segment.action[3_000:, 4], torch.tensor(sorted(turns))).double().mean()
-    assert others < 0.6
+    segment = replay.sample(6_000, 6, generator(), first_target=5, turn_share=0.5)
+    rows = segment.action[:3_000, 4] + 1  # at the last index: a final frame has no action that could name it
+    assert segment.mask[:3_000, 3:].all()
+    count = torch.bincount(rows)
+    assert set(rows.tolist()) == turns
+    even = 3_000 / len(turns)
+    assert (count[count > 0] - even).abs().max() < 5 * even**0.5
+    others = (segment.action[3_000:, 4] + 1)[segment.mask[3_000:, 4]]
+    assert torch.isin(others, torch.tensor(sorted(turns))).double().mean() < 0.6
 
 
 def test_without_any_event_all_segments_are_ordinary() -> None:

@@ -6,7 +6,7 @@ leaves out what is finished and goes on with what was cut short; Ctrl-C saves. -
 games is `all` or some names, Breakout,Pong; seeds is how many, or which, [3,4]. runs= is the folder (runs/atari100k-PRESET).
 Any other knob of src/main.py can follow. The queue keeps to the benchmark where a preset departs from it: 100 full games
 at the end, no life-loss episodes and no epsilon in them, at most 27,000 agent steps each, no sticky actions. Departures
-that are left, such as the 50,000 steps of preset=cpu, are named; preset=smoke is not measured, and is left as it is.
+that are left, such as fewer collection.steps, are named; preset=smoke is not measured, and is left as it is.
 """
 
 from __future__ import annotations

@@ -210,4 +210,6 @@ def test_a_queue_keeps_to_the_benchmark(tmp_path: Path, monkeypatch: pytest.Monk
     assert queues[0].overrides == atari100k.PROTOCOL
     config = atari100k.compose(queues[0], Task("Pong", 0))
     assert (config.evaluation.final_games, config.atari.max_episode_steps) == (100, 27_000)
-    assert atari100k.departures(config) == [f"{config.collection.steps:,} steps"]
+    assert atari100k.departures(config) == []
+    config.collection.steps = 50_000
+    assert atari100k.departures(config) == ["50,000 steps"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from adamas.evaluation import atari100k
 from adamas.evaluation.atari100k import Estimate, Published
+from adamas.training.estimate import in_words
 from adamas.training.outcomes import GAMES, STEPS, Outcome
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def _runs(report: Report) -> str:
         ["system", "game", "seed", "state", "steps", "games", "return", "HNS", "wall-clock", "GPU", "memory", "folder"]
     ]
     for system, game, seed, state, steps, games, score, normal, seconds, gpu, gpu_bytes, ram, path in run_rows(report):
-        hours = "not known" if seconds is None else f"{seconds / 3600:.2f} h"
+        taken = "not known" if seconds is None else in_words(seconds)
         memory = [f"{count / 2**30:.1f} GiB {kind}" for count, kind in ((gpu_bytes, "GPU"), (ram, "RAM")) if count]
         cells = [
             system,
@@ -128,7 +129,7 @@ def _runs(report: Report) -> str:
             _number(score, ",.1f"),
             _number(normal, ".3f"),
         ]
-        rows.append([*cells, hours, gpu or "none known", ", ".join(memory) or "not known", path])
+        rows.append([*cells, taken, gpu or "none known", ", ".join(memory) or "not known", path])
     return _table([[MISSING if cell is None else str(cell) for cell in row] for row in rows])
 
 

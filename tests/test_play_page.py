@@ -89,7 +89,9 @@ def wait(page: Page, true: Callable[[], bool]) -> None:
 
 
 def step(page: Page) -> int:
-    return int(page.locator("#step").text_content())
+    """The step that it shows, 0 before its first picture."""
+    text = page.locator("#step").text_content()
+    return 0 if text == "–" else int(text)
 
 
 def picture(page: Page, canvas: str) -> np.ndarray:

@@ -37,6 +37,7 @@ def run(config: Config) -> bool:
     from adamas.training.followers import follow
 
     device.keep_freed_memory()
+    device.keep_to_granted_cores()
     chip = distributed.own_device(device.pick_device(config.device))
     return lead(config, chip) if launched()[0] == 0 else follow(config, chip)
 

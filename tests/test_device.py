@@ -6,12 +6,14 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from adamas.device import leave_a_core
 
+ROOT = Path(__file__).resolve().parents[1]
 FAULTS = """
 import resource, sys, torch
 from adamas.device import keep_freed_memory
@@ -47,3 +49,21 @@ def test_a_core_is_left_to_others(cores: int | None, threads: int, left: int, mo
         assert torch.get_num_threads() == left
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("environment", "threads"),
+    [
+        ({}, 3),
+        ({"SLURM_CPUS_PER_TASK": "2"}, 2),
+        ({"SLURM_CPUS_PER_TASK": "8"}, 3),
+        ({"SLURM_CPUS_PER_TASK": "2", "OMP_NUM_THREADS": "3"}, 3),
+    ],
+    ids=str,
+)
+def test_a_run_takes_no_more_cores_than_slurm_gave_it(environment: dict[str, str], threads: int) -> None:
+    program = "import torch, main; torch.set_num_threads(3); main.lead = lambda *_: print(torch.get_num_threads()); "
+    program += "from adamas.config import Config; main.run(Config(device='cpu'))"
+    plain = {k: v for k, v in os.environ.items() if k not in ("SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS")}
+    plain |= {"PYTHONPATH": str(ROOT / "src"), **environment}
+    assert subprocess.check_output([sys.executable, "-c", program], env=plain, text=True) == f"{threads}\n"

@@ -69,6 +69,14 @@ def keep_freed_memory() -> None:
         libc.mallopt(TOP_PAD, GROW_BY)
 
 
+def keep_to_granted_cores() -> None:
+    """No more threads than SLURM gave the job: on a node whose cores are not fenced off, more of them would take time from
+    other jobs, and wait for each other."""
+    granted = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if granted.isdecimal() and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), int(granted))))
+
+
 def leave_a_core() -> None:
     """Of those that torch would use to work at one thing, for a program that works beside this one. Two threads that wait
     for each other and for a browser on two cores are slower than one thread."""

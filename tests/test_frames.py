@@ -17,13 +17,13 @@ from adamas.frames import gif, png, tile, to_float, to_uint8, with_changes
 LEVELS = torch.arange(256, dtype=torch.uint8)
 
 
-def decode_gif(data: bytes, duration: int) -> list[np.ndarray]:
+def decode_gif(data: bytes, duration: int, mode: str = "L") -> list[np.ndarray]:
     """Its frames, one every `duration` ms: a GIF holds a frame that does not change once, for longer."""
     frames = []
     for frame in ImageSequence.Iterator(Image.open(io.BytesIO(data))):
         times, rest = divmod(frame.info["duration"], duration)
         assert rest == 0
-        frames += [np.array(frame.convert("L"))] * times
+        frames += [np.array(frame.convert(mode))] * times
     return frames
 
 
@@ -84,6 +84,27 @@ def test_a_gif_shows_the_frames_that_it_was_given(order: list[int], seed: int) -
     np.testing.assert_array_equal(np.stack(frames), film.numpy())
 
 
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=6), st.integers(1, 256), st.integers(0, 2**16))
+@settings(deadline=None, max_examples=30)
+def test_a_gif_shows_the_colours_that_it_was_given(order: list[int], colours: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    palette = torch.randint(0, 256, (colours, 3), dtype=torch.uint8, generator=generator)
+    film = palette[torch.randint(colours, (4, 16, 16), generator=generator)][order]
+    frames = decode_gif(gif(film, fps=20), duration=50, mode="RGB")
+    if len(frames) != len(order):  # a still picture: no duration to count
+        assert all(torch.equal(film[0], frame) for frame in film)
+        frames = frames[:1] * len(order)
+    np.testing.assert_array_equal(np.stack(frames), film.numpy())
+
+
+def test_more_colours_than_a_gif_can_have_are_refused() -> None:
+    film = torch.arange(257).int()
+    film = torch.stack([film // 256, film % 256, film * 0], dim=-1).byte()[None, None]
+    gif(film[:, :, :256])
+    with pytest.raises(ValueError, match="at most 256 colours, and this film has 257"):
+        gif(film)
+
+
 def test_every_grey_level_survives_100_rounds_through_a_gif_and_a_png() -> None:
     picture = LEVELS.reshape(16, 16)
     for _ in range(100):
@@ -93,6 +114,13 @@ def test_every_grey_level_survives_100_rounds_through_a_gif_and_a_png() -> None:
         np.testing.assert_array_equal(np.stack(frames), film.numpy())
         picture = torch.from_numpy(frames[0])
     assert torch.equal(picture, LEVELS.reshape(16, 16))
+
+
+def test_what_stands_still_costs_a_gif_next_to_nothing() -> None:
+    film = torch.randint(0, 255, (1, 128, 128), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    film = film.repeat(10, 1, 1)
+    film[:, 10, 10] = film[:, 50, 50] = torch.arange(10, dtype=torch.uint8)
+    assert len(gif(film)) < 2 * len(gif(film[:1]))
 
 
 def test_a_gif_loops_for_ever() -> None:

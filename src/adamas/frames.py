@@ -54,10 +54,35 @@ def png(picture: Tensor) -> bytes:
 
 
 def gif(film: Tensor, fps: float = 15) -> bytes:
-    """uint8 (T, H, W) -> an endlessly looping greyscale GIF, which counts time in hundredths of a second."""
-    images = [Image.fromarray(np.ascontiguousarray(frame)) for frame in film.cpu().numpy()]
+    """uint8 (T, H, W), or (T, H, W, 3) of at most 256 colours -> an endlessly looping GIF, which counts time in hundredths
+    of a second. What stands still takes next to no room."""
+    index, palette = _grey_levels(film.cpu()) if film.dim() == 3 else _colours(film.cpu())
+    options = {"save_all": True, "duration": 10 * round(100 / fps), "loop": 0, "optimize": False}
+    see_through = len(palette)
+    if see_through < 256:  # a colour is left to say: as before
+        index[1:][index[1:] == index[:-1]] = see_through
+        options["transparency"] = see_through
+    images = [Image.fromarray(frame) for frame in index]
+    for image in images:
+        image.putpalette(palette.tobytes())
     file = io.BytesIO()
-    images[0].save(
-        file, "GIF", optimize=False, save_all=True, append_images=images[1:], duration=10 * round(100 / fps), loop=0
-    )
+    images[0].save(file, "GIF", append_images=images[1:], **options)
     return file.getvalue()
+
+
+def _grey_levels(film: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 (T, H, W) -> the place of each pixel's level among those there are, and these levels, uint8 (N, 3)."""
+    found = film.flatten().bincount(minlength=256) > 0
+    place = (found.cumsum(0) - 1).byte().numpy()
+    return place[film.numpy()], found.nonzero().byte().expand(-1, 3).numpy()
+
+
+def _colours(film: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The same of uint8 (T, H, W, 3)."""
+    channels = film.int()
+    packed = channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2]
+    colours, index = packed.unique(return_inverse=True)
+    if len(colours) > 256:
+        raise ValueError(f"a GIF has at most 256 colours, and this film has {len(colours)}")
+    shifts = torch.tensor([16, 8, 0], dtype=torch.int32)
+    return index.byte().numpy(), (colours[:, None] >> shifts & 255).byte().numpy()

@@ -385,7 +385,16 @@ def test_gymnasium_checks_it():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message=".*(not set|different from the unwrapped|spec).*")
-        check_env(AtariEnv("Breakout", Atari(), episodic_life=True), skip_render_check=True)
+        check_env(AtariEnv("Breakout", Atari(), episodic_life=True, render_mode="rgb_array"))
+
+
+def test_it_renders_the_screen_in_colour_when_asked_to():
+    env = AtariEnv("Breakout", Atari(noop_max=0), episodic_life=True, render_mode="rgb_array")
+    env.reset(seed=0)
+    screen = env.render()
+    assert screen.shape == (210, 160, 3)
+    assert tuple(screen[60, 80]) == (200, 72, 72), "the red bricks"
+    assert AtariEnv("Breakout", Atari(), episodic_life=True).render() is None
 
 
 def test_the_seed_decides_the_run():

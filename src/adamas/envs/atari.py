@@ -121,6 +121,10 @@ class Emulator:
         """The newest frame, uint8 (84, 84)."""
         return cv2.resize(self._screen, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
 
+    def screen(self) -> np.ndarray:
+        """What a player sees now, uint8 (height, width, 3); sprites that flicker may be away."""
+        return self._ale.getScreenRGB()
+
     def state_dict(self) -> dict[str, Any]:
         actions, ram = torch.tensor(list(self.actions), dtype=torch.uint8), torch.from_numpy(self._ale.getRAM())
         return {"seed": self.seed, "noops": self.noops, "actions": actions, "ram": ram}
@@ -146,10 +150,10 @@ class AtariEnv(gymnasium.Env):
     Every game has its own seed and number of no-op frames (0..`noop_max`), drawn from `np_random`.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 15}
 
-    def __init__(self, game: str, config: Atari, *, episodic_life: bool) -> None:
-        self.game, self.config, self.episodic_life = game, config, episodic_life
+    def __init__(self, game: str, config: Atari, *, episodic_life: bool, render_mode: str | None = None) -> None:
+        self.game, self.config, self.episodic_life, self.render_mode = game, config, episodic_life, render_mode
         self._emulator = Emulator(game, config.frame_skip, config.repeat_action_probability)
         self._phase = OVER
         self.action_meanings = self._emulator.action_meanings
@@ -190,6 +194,10 @@ class AtariEnv(gymnasium.Env):
         truncated = not over and len(self._emulator.actions) >= self.config.max_episode_steps
         self._phase = OVER if over or truncated else LIFE_LOST if life_lost else RUNNING
         return self._emulator.obs(), float(reward), over or life_lost, truncated, {"lives": lives, "game_over": over}
+
+    def render(self) -> np.ndarray | None:
+        """The screen in colour, uint8 (210, 160, 3) in most games, if `render_mode` is rgb_array."""
+        return self._emulator.screen() if self.render_mode else None
 
     def _check(self, action: int) -> None:
         if self._phase != RUNNING:

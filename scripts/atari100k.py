@@ -61,6 +61,9 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:  # before any run was begun, or the second one: runs have been asked to save, and do
         sys.exit(130)
+    except BrokenPipeError:  # `--status | head`: whoever read it has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0 if arguments.status else 141)  # as a shell says that a pipe was closed
 
 
 def start(settings: dict[str, str], status: bool, slurm: list[str] | None) -> int:
@@ -72,7 +75,7 @@ def start(settings: dict[str, str], status: bool, slurm: list[str] | None) -> in
         if not runs.is_dir():
             raise UserError(f"{runs} is not there: without --status the queue begins")
         queue, jobs = Queue(runs, preset), jobs_of_cluster()
-        print(table([queue.standing(task, jobs) for task in tasks]))
+        print(table([queue.standing(task, jobs) for task in tasks]), flush=True)
         return 0
     protocol = named(() if preset == UNMEASURED else PROTOCOL)
     queue = Queue(runs, preset, tuple(f"{name}={value}" for name, value in {**protocol, **settings}.items()))

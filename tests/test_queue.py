@@ -35,6 +35,13 @@ def start(runs: Path, games: str, *arguments: str) -> subprocess.Popen:
     )
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no such pipes")
+def test_a_table_that_is_not_read_to_its_end_is_no_error(tmp_path: Path) -> None:
+    process = start(tmp_path, "all", "--status")
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == ("", 0)
+
+
 def descendants(pid: int) -> list[int]:
     """All processes below it, from Linux's list, nearest first."""
     try:

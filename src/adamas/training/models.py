@@ -63,9 +63,14 @@ class Models:
         return {**state, "action_meanings": list(self.action_meanings), "target": self.config.denoiser.target}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.load_weights(state)
+        for name in PARTS:
+            self.optimizers[name].load_state_dict(state["optimizers"][name])
+
+    def load_weights(self, state: dict[str, Any]) -> None:
+        """All but the optimizers: enough to play, to dream and to measure."""
         for name in PARTS:
             getattr(self, name).load_state_dict(state[name])
-            self.optimizers[name].load_state_dict(state["optimizers"][name])
         if self.average:
             self.average.load_state_dict(state["average"])
 
@@ -79,7 +84,7 @@ class Models:
                 f"initialize.from={source}: its denoiser.target is {state['target']}; set denoiser.target={state['target']}"
             )
         for name in parts:
-            weights = _best_weights(state, name)
+            weights = best_weights(state, name)
             module = getattr(self, name)
             fitted = {k: self._fit_actions(k, v, module, state["action_meanings"]) for k, v in weights.items()}
             try:
@@ -116,7 +121,7 @@ def _average(module: nn.Module, decay: float) -> AveragedModel:
     return average.requires_grad_(False)
 
 
-def _best_weights(state: dict[str, Any], name: str) -> dict[str, Tensor]:
+def best_weights(state: dict[str, Any], name: str) -> dict[str, Tensor]:
     """The averaged weights of a denoiser where there are some."""
     if name == "denoiser" and state["average"]:
         prefix = "module."

@@ -24,6 +24,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "config.yaml"
+        self.origin = path / "origin.jsonl"
         self.checkpoints = path / "checkpoints"
         self.replay = path / "replay"
         self.tensorboard = path / "tensorboard"
@@ -49,7 +50,7 @@ class RunFolder:
 
     def add_origin(self) -> None:
         """A line of origin.jsonl for the start and each resume: what a person needs to know to repeat the run."""
-        _append_line(self.path / "origin.jsonl", origin())
+        _append_line(self.origin, origin())
 
     def discard(self) -> None:
         """Removes the folder of a run that could not start; one that holds something stays."""

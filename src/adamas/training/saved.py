@@ -54,7 +54,7 @@ class SavedRun:
         config = replace(self.config, compile=False, cuda_graphs=False)  # which pay over a whole training
         models, progress = Models(config, action_meanings(config.env), device), Progress()
         try:
-            models.load_state_dict(state["models"])
+            models.load_weights(state["models"])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(f"{path} does not fit {self.folder.config}") from error
         progress.load_state_dict(state["progress"])

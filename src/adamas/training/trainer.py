@@ -210,6 +210,10 @@ class Trainer:
     def resume(self) -> None:
         """Goes on from the newest good checkpoint of the run folder, exactly where it was."""
         state, path = checkpoint.load_newest(self.folder.checkpoints, warn=print, verify=self._verify)
+        if "optimizers" not in state["models"]:
+            raise UserError(
+                f"{path} was exported, without what training needs: start a new run with initialize.from={self.folder.path}"
+            )
         try:
             self.models.load_state_dict(state["models"])
             self.player.load_state_dict(state["player"], self.models.device)

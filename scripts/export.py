@@ -1,0 +1,31 @@
+"""A small copy of a run, to share or to ship: `python scripts/export.py RUN OUT`.
+
+OUT is a run folder of a tenth of the size that `src/play.py run=OUT`, `scripts/evaluate.py OUT`, `initialize.from=OUT` and
+`gymnasium.make("adamas:WorldModel-v0", run=OUT)` take. It holds the weights without optimizers and experience: `resume=`
+needs the whole folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from adamas.config import UserError
+from adamas.training.export import export
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument("out", type=Path, help="a folder that is not there yet")
+    arguments = parser.parse_args()
+    try:
+        path = export(arguments.run, arguments.out)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""A small copy of a run: all that it takes to play, dream and measure, and nothing to go on training with."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adamas import checkpoint
+from adamas.config import PARTS, UserError
+from adamas.training.models import best_weights
+from adamas.training.run_folder import RunFolder
+
+
+def export(run: Path, out: Path) -> Path:
+    """Writes a run folder with the config, the records and the weights of `run`'s newest good checkpoint.
+
+    Returns:
+        Its only checkpoint.
+
+    Raises:
+        UserError: `run` is no run folder or holds no usable checkpoint, or something is at `out` already.
+    """
+    theirs, ours = RunFolder(run), RunFolder(out)
+    if not theirs.config.is_file():
+        raise UserError(f"{run} is not a run folder: it has no config.yaml")
+    if out.exists():
+        raise UserError(f"{out} is already there: give another name, or remove it")
+    parts, path = checkpoint.load_newest(theirs.checkpoints, warn=print)
+    out.mkdir(parents=True)
+    for file in (theirs.config, theirs.origin, theirs.evaluations):
+        if file.is_file():
+            shutil.copy(file, out)
+    return checkpoint.save(ours.checkpoints, int(path.stem.partition("-")[0]), without_training(parts), keep=1)
+
+
+def without_training(parts: dict[str, Any]) -> dict[str, Any]:
+    """What is left of a checkpoint without optimizers, generators, experience and the raw weights of an averaged denoiser.
+
+    Matrices and kernels are kept in float16, of which bfloat16 arithmetic sees no difference: a tenth of the size.
+    """
+    models = parts["models"]
+    weights = {name: {k: _half(v) for k, v in best_weights(models, name).items()} for name in PARTS}
+    average = models["average"] and {
+        "n_averaged": models["average"]["n_averaged"],
+        **{f"module.{k}": v for k, v in weights["denoiser"].items()},  # the same tensors, which a file holds once
+    }
+    rest = {key: models[key] for key in ("action_meanings", "target")}
+    kept = {key: parts[key] for key in ("format", "game", "progress")}
+    return {**kept, "models": {**weights, "average": average, **rest}, "replay": None}
+
+
+def _half(tensor: Tensor) -> Tensor:
+    return tensor.half() if tensor.dtype == torch.float32 and tensor.dim() > 1 else tensor

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_atari import ROMS
 
 from adamas import checkpoint
+from adamas.training.saved import SavedRun
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [
@@ -175,6 +178,61 @@ def test_curves_draws_a_run(tiny_run: Path, tmp_path: Path) -> None:
     assert min(open_picture(tmp_path / "curves.png").size) > 84
 
 
+def test_showcase_shows_what_a_run_took_and_reached(tiny_run: Path, tmp_path: Path) -> None:
+    done = run_script("showcase.py", str(tiny_run), str(tiny_run), f"--out={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    table = (tmp_path / "runs.md").read_text()
+    final = json.loads((tiny_run / "evaluations.jsonl").read_text().splitlines()[-1])
+    assert f"| 0 | 90 | {round(final['seconds'])} s |" in table
+    assert f"| 1 | {final['return']:.2f} [{final['return']:.2f}, {final['return']:.2f}] |" in table
+    assert "env=Breakout preset=smoke" in table
+    rows = list(csv.DictReader((tmp_path / "curve.csv").open()))
+    assert [float(row["score"]) for row in rows if row["kind"] == "final_evaluation"] == [final["return"]] * 2
+    assert all(row["steps"] == "90" for row in rows if row["kind"] == "final_evaluation")
+    assert any(row["kind"] == "evaluation" for row in rows)
+    assert open_picture(tmp_path / "agent.gif").size == (320, 420)
+    assert min(open_picture(tmp_path / "curve.png").size) > 84
+
+
+def test_showcase_wants_finished_runs_of_one_game(tiny_run: Path, tmp_path: Path) -> None:
+    unfinished = tmp_path / "run"
+    unfinished.mkdir()
+    for told in (
+        f"{unfinished} is not a run folder: it has no config.yaml",
+        f"{unfinished} is not finished: go on with",
+    ):
+        done = run_script("showcase.py", str(tiny_run), str(unfinished), f"--out={tmp_path / 'out'}")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"error: {told}")
+        shutil.copy(tiny_run / "config.yaml", unfinished)
+    pong = tmp_path / "pong"
+    shutil.copytree(tiny_run, pong)
+    config = (pong / "config.yaml").read_text()
+    (pong / "config.yaml").write_text(config.replace("env: Breakout", "env: Pong"))
+    done = run_script("showcase.py", str(tiny_run), str(pong), f"--out={tmp_path / 'out'}")
+    assert done.stderr == "error: these runs are of Breakout, Pong: give those of one game at a time\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_precision_trains_in_both_and_tells_the_difference(tiny_run: Path) -> None:
+    play = tiny_run / "replay"
+    done = run_script("precision.py", *TINY, f"dataset={play}", f"--held-out={play}", "--updates=3", "--seeds=2")
+    assert done.returncode == 0, done.stderr
+    rows = {name: list(map(float, row)) for name, *row in (re.findall(r"[-\w.]+", line) for line in last(done, 3))}
+    assert list(rows) == ["float32", "bfloat16", "difference"]
+    full, half, difference = rows.values()
+    assert full != half
+    assert full[0] != full[1]
+    assert [b - a for a, b in zip(full[:3], half[:3], strict=True)] == pytest.approx(difference[:3], abs=2e-5)
+    done = run_script("precision.py", *TINY, f"--held-out={play}")
+    assert (done.returncode, last(done, 1)) == (2, [])
+    assert done.stderr.startswith("error: dataset= is missing")
+
+
+def last(done: subprocess.CompletedProcess, lines: int) -> list[str]:
+    return done.stdout.splitlines()[-lines:]
+
+
 def test_evaluate_measures_every_kept_checkpoint(tiny_run: Path, tmp_path: Path) -> None:
     done = run_script("evaluate.py", str(tiny_run), "--dreams=2", "--steps=5", "--frechet=20", f"--out={tmp_path}")
     assert done.returncode == 0, done.stderr
@@ -215,6 +273,58 @@ def test_evaluate_refuses_what_is_no_run(tmp_path: Path) -> None:
     done = run_script("evaluate.py", str(tmp_path))
     assert done.returncode == 1
     assert done.stderr == f"error: {tmp_path} is not a run folder: it has no config.yaml\n"
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `scripts/export.py` makes of the run."""
+    out = tmp_path_factory.mktemp("exported") / "agent"
+    done = run_script("export.py", str(tiny_run), str(out))
+    assert done.returncode == 0, done.stderr
+    (path,) = (out / "checkpoints").iterdir()
+    assert done.stdout == f"{path}: {path.stat().st_size / 1e6:.1f} MB\n"
+    return out
+
+
+def test_an_exported_run_dreams_and_plays_as_the_run_does_to_float16(tiny_run: Path, exported: Path) -> None:
+    cpu = torch.device("cpu")
+    (models, progress), (theirs, then) = (SavedRun(run).load_newest(cpu) for run in (exported, tiny_run))
+    assert progress.total == then.total
+    for name, ours in models.world.state_dict().items():
+        close = {"rtol": 2**-11, "atol": 2**-24} if ours.dim() > 1 else {"rtol": 0, "atol": 0}
+        torch.testing.assert_close(ours, theirs.world.state_dict()[name], **close)
+    for name, ours in models.actor_critic.state_dict().items():
+        torch.testing.assert_close(ours, theirs.actor_critic.state_dict()[name], rtol=2**-11, atol=2**-24)
+    for file in ("config.yaml", "origin.jsonl", "evaluations.jsonl"):
+        assert (exported / file).read_bytes() == (tiny_run / file).read_bytes()
+
+
+def test_an_exported_run_is_much_smaller(tiny_run: Path, exported: Path) -> None:
+    ours, theirs = (checkpoint.newest_first(run / "checkpoints")[0].stat().st_size for run in (exported, tiny_run))
+    assert ours < theirs / 4  # of 2 bytes a weight for 16 there are; the rest is names, much in so small a run
+
+
+def test_an_exported_run_can_be_measured_and_started_from(exported: Path, tmp_path: Path) -> None:
+    done = run_script("evaluate.py", str(exported), "--dreams=1", "--steps=2", f"--out={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    folder = train("env=Breakout", *TINY, f"initialize.from={exported}", cwd=tmp_path)
+    assert final_parts(folder)["progress"]["total"]["denoiser"] == 8
+
+
+def test_an_exported_run_cannot_go_on_and_says_what_can(exported: Path, tmp_path: Path) -> None:
+    code, _, err = main(f"resume={exported}", cwd=tmp_path)
+    assert code == 2
+    (path,) = (exported / "checkpoints").iterdir()
+    told = f"error: {path} was exported, without what training needs: start a new run with initialize.from={exported}\n"
+    assert err == told
+
+
+def test_export_refuses_what_it_cannot_do(tiny_run: Path, tmp_path: Path) -> None:
+    done = run_script("export.py", str(tmp_path), str(tmp_path / "agent"))
+    assert (done.returncode, done.stderr) == (1, f"error: {tmp_path} is not a run folder: it has no config.yaml\n")
+    done = run_script("export.py", str(tiny_run), str(tmp_path))
+    assert done.stderr == f"error: {tmp_path} is already there: give another name, or remove it\n"
+    assert not any(tmp_path.iterdir())
 
 
 def test_another_seed_gives_another_run(tiny_run: Path, tmp_path: Path) -> None:

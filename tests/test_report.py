@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from test_main import open_picture, run_script
+from test_main import ROOT, open_picture, run_script
 
 from adamas import device
 from adamas.config import Atari, Collection, Config, Denoiser, Evaluation, UserError
@@ -17,7 +20,9 @@ from adamas.evaluation.atari100k import read_published
 from adamas.training import outcomes
 from adamas.training.run_folder import RunFolder
 
-ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+import showcase
+
 PUBLISHED = read_published(ROOT / "results/published/atari100k_scores.json")
 GAMES = PUBLISHED.games
 
@@ -35,6 +40,18 @@ def make_run(folder: Path, config: Config, score: float | None, name: str = "202
         record = {"kind": "final_evaluation", "epoch": 2, "steps": 100_000, "seconds": 7200, "return": score}
         run.append_evaluation({**record, "returns": [score] * 100, "lengths": [9] * 100})
     return path
+
+
+def test_the_interval_of_a_mean_is_that_of_theory() -> None:
+    """Of one seed that of its games; of several seeds wider, since they differ."""
+    coins = [0.0, 10.0] * 50
+    value, low, high = map(float, re.findall(r"[\d.]+", showcase.mean([coins])))
+    assert value == 5
+    assert high - low == pytest.approx(2 * 1.96 * 5 / 10, rel=0.05)
+    seeds = [[float(s)] * 20 for s in range(100)]
+    value, low, high = map(float, re.findall(r"[\d.]+", showcase.mean(seeds)))
+    assert value == 49.5
+    assert high - low == pytest.approx(2 * 1.96 * np.std(range(100)) / 10, rel=0.05)
 
 
 def human(game: str) -> float:

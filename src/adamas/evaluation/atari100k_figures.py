@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ COOL = ("#00798c", "#30638e", "#6a994e", "#7b6d8d")  # of others that are single
 REST = "#b8bfc6"
 INK = "#30363c"
 PROFILE = np.geomspace(0.02, 10, 200)  # thresholds
+RUNNING = 10  # collected games in a running mean
 STYLE = {"font.size": 9, "axes.edgecolor": REST, "axes.spines.top": False, "axes.spines.right": False}
 STYLE |= {"text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.titlesize": 10}
 
@@ -32,6 +34,15 @@ class Line(NamedTuple):
     epoch: Sequence[int]
     score: Sequence[float]
     highlighted: bool
+
+
+class Curve(NamedTuple):
+    """What a run scored as it went on: (agent steps, return) of games."""
+
+    system: str
+    seed: int
+    collected: Sequence[tuple[int, float]]  # in the order of play
+    evaluated: Sequence[tuple[int, float]]  # means over full games
 
 
 def palette(systems: Sequence[str], ours: Sequence[str]) -> dict[str, str]:
@@ -158,6 +169,30 @@ def draw_reference(lines: Sequence[Line], levels: Mapping[str, float], title: st
         axis.set(xlabel="epoch", ylabel="mean return of full games")
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_title(title, loc="left")
+        axis.grid(alpha=0.25)
+        figure.legend(loc="outside lower left", frameon=False, fontsize=8)
+        _save(figure, path)
+
+
+def draw_curves(curves: Sequence[Curve], levels: Mapping[str, float], title: str, path: Path) -> None:
+    """Returns against agent steps: a line a seed, the running mean of collected games, and a dot an evaluation."""
+    colours = dict(zip(dict.fromkeys(curve.system for curve in curves), cycle((*OURS, *COOL)), strict=False))
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(8, 4.8), layout="constrained")
+        for curve in curves:
+            colour = colours[curve.system]
+            if curve.collected:
+                steps, scores = zip(*curve.collected, strict=True)
+                means = [np.mean(scores[max(0, i - RUNNING + 1) : i + 1]) for i in range(len(scores))]
+                axis.plot(steps, means, color=colour, linewidth=1.2, alpha=0.8)
+            axis.plot(*zip(*curve.evaluated, strict=True), ".", color=colour, markersize=9)
+        for name, colour in colours.items():
+            axis.plot([], [], ".-", color=colour, label=name)
+        most = max(score for curve in curves for _, score in (*curve.collected, *curve.evaluated))
+        _levels(axis, levels, 1.5 * most)
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+        axis.set(xlabel="agent steps in the real game", ylabel="return")
+        axis.set_title(f"{title}: games collected (running mean of {RUNNING}) and evaluated (dots)", loc="left")
         axis.grid(alpha=0.25)
         figure.legend(loc="outside lower left", frameon=False, fontsize=8)
         _save(figure, path)

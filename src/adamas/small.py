@@ -4,7 +4,7 @@ A ball of four pixels is a thousandth of a frame, and a loss that averages over 
 Whether a pixel is near a small thing that moves depends on past frames alone, and so a weight on such pixels leaves the
 best prediction what it was: it only says where to learn it first.
 
-A ball flies straight in nine frames of ten, and what is hard to learn is the tenth: where it bounces.
+The ball of Breakout turns in three frames of a hundred, and they are the ones that are hard to learn.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The pictures of the play page in docs/: `python scripts/play_pictures.py RUN`.
 
-Plays a real session in headless Chromium and saves docs/play-desktop.png, docs/play-phone.png and docs/play.gif.
+Lets the agent play a real session in headless Chromium and saves docs/play-desktop.png, docs/play-phone.png and docs/play.gif.
 Needs the test extra and Chromium.
 """
 
@@ -25,8 +25,8 @@ PHONE = {
     "is_mobile": True,
     "color_scheme": "dark",
 }
-KEYS = ("ArrowRight", " ", "ArrowLeft", "ArrowLeft", "ArrowRight", "ArrowRight", "ArrowLeft", "ArrowRight")
-FRAMES_A_KEY = 6
+FILM = 60  # pictures
+STILL = 12  # the one that is shown alone
 PAUSE = 60  # milliseconds between two pictures of the film
 
 
@@ -50,11 +50,12 @@ def desktop(chromium: Browser, address: str, docs: Path) -> None:
     page = chromium.new_context(**DESKTOP).new_page()
     open_dream(page, address)
     page.locator("#views [data-view=both]").click()
+    page.keyboard.press("m")
     page.keyboard.press("n")
     began = time.perf_counter()
-    film = [picture for key in KEYS for picture in hold(page, key)]
+    film = [look(page) for _ in range(FILM)]
     duration = 1000 * (time.perf_counter() - began) / len(film)  # so that it runs at the speed of the session
-    page.screenshot(path=docs / "play-desktop.png")
+    film[STILL].save(docs / "play-desktop.png")
     small = [picture.resize((800, 500), Image.Resampling.LANCZOS).quantize(48) for picture in film]
     small[0].save(docs / "play.gif", save_all=True, append_images=small[1:], duration=duration, loop=0, optimize=True)
     page.context.close()
@@ -63,8 +64,9 @@ def desktop(chromium: Browser, address: str, docs: Path) -> None:
 def phone(chromium: Browser, address: str, docs: Path) -> None:
     page = chromium.new_context(**PHONE).new_page()
     open_dream(page, address)
+    page.keyboard.press("m")
     page.keyboard.press("n")
-    hold(page, "ArrowRight")
+    page.wait_for_timeout(STILL * PAUSE)
     page.screenshot(path=docs / "play-phone.png")
 
 
@@ -74,15 +76,10 @@ def open_dream(page: Page, address: str) -> None:
     page.locator("#set-stop").uncheck()
 
 
-def hold(page: Page, key: str) -> list[Image.Image]:
-    """What the page looks like while the key is held."""
-    page.keyboard.down(key)
-    pictures = []
-    for _ in range(FRAMES_A_KEY):
-        page.wait_for_timeout(PAUSE)
-        pictures.append(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))
-    page.keyboard.up(key)
-    return pictures
+def look(page: Page) -> Image.Image:
+    """What the page looks like a moment later."""
+    page.wait_for_timeout(PAUSE)
+    return Image.open(io.BytesIO(page.screenshot())).convert("RGB")
 
 
 if __name__ == "__main__":

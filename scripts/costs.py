@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from markdown_table import markdown_table
+
 from adamas.config import SIZE, Config, UserError
 from adamas.replay import HEADROOM
 from adamas.training.progress import plan
@@ -102,8 +104,11 @@ def to_markdown(speeds: dict[str, Speed], prices: dict[str, float]) -> str:
     lines = [
         "# Atari 100k on paper",
         f"`python {' '.join(sys.argv)}`: {GAMES} games x {SEEDS} seeds = {runs} runs of `preset=diamond`, one a GPU at a time.",
-        "| machine | a run | all runs | GPU hours | money | GPU memory a run | step times |\n|---|--:|--:|--:|--:|--:|---|\n"
-        + "\n".join(machine_row(gpu, count, speeds.get(gpu), prices[gpu], runs) for gpu, count in MACHINES),
+        markdown_table(
+            ["machine", "a run", "all runs", "GPU hours", "money", "GPU memory a run", "step times"],
+            (machine_row(gpu, count, speeds.get(gpu), prices[gpu], runs) for gpu, count in MACHINES),
+            "lrrrrrl",
+        ),
         "Prices are assumed, dollars a GPU and hour: " + ", ".join(f"{k} {v:.2f}" for k, v in prices.items()) + ".",
         "## Which part grows with what",
         phases(speeds),
@@ -112,19 +117,18 @@ def to_markdown(speeds: dict[str, Speed], prices: dict[str, float]) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def machine_row(gpu: str, count: int, speed: Speed | None, price: float, runs: int) -> str:
+def machine_row(gpu: str, count: int, speed: Speed | None, price: float, runs: int) -> list[str]:
+    name = f"{count} x {gpu}"
     if speed is None:
-        return f"| {count} x {gpu} |{f' {UNKNOWN} |' * 5} - |"
+        return [name, *[UNKNOWN] * 5, "-"]
     hours = sum(hours_of(phase, speed) or 0 for phase in planned())
     missing = [phase for phase in planned() if phase not in speed.seconds]
     days = math.ceil(runs / count) * hours / 24
     least = "at least " if missing else ""
     note = f"{speed.source}, without {', '.join(missing)}" if missing else speed.source
     memory = UNKNOWN if speed.gigabytes is None else f"{speed.gigabytes:.0f} GB"
-    return (
-        f"| {count} x {gpu} | {least}{hours:.1f} h | {days:,.0f} days | {runs * hours:,.0f} | "
-        f"${runs * hours * price:,.0f} | {memory} | {note} |"
-    )
+    money = f"${runs * hours * price:,.0f}"
+    return [name, f"{least}{hours:.1f} h", f"{days:,.0f} days", f"{runs * hours:,.0f}", money, memory, note]
 
 
 def planned() -> dict[str, int]:
@@ -138,13 +142,11 @@ def hours_of(phase: str, speed: Speed) -> float | None:
 
 
 def phases(speeds: dict[str, Speed]) -> str:
-    rows = [f"| part | units a run |{''.join(f' hours, {gpu} |' for gpu in speeds)} grows with |"]
-    rows.append("|---|--:|" + "--:|" * len(speeds) + "---|")
+    head, rows = ["part", "units a run", *(f"hours, {gpu}" for gpu in speeds), "grows with"], []
     for phase, units in planned().items():
         hours = [hours_of(phase, speed) for speed in speeds.values()]
-        cells = "".join(f" {UNKNOWN if h is None else f'{h:.1f}'} |" for h in hours)
-        rows.append(f"| {phase} | {units:,} |{cells} {GROWS[phase]} |")
-    return "\n".join(rows)
+        rows.append([phase, f"{units:,}", *(UNKNOWN if h is None else f"{h:.1f}" for h in hours), GROWS[phase]])
+    return markdown_table(head, rows, "lr" + "r" * len(speeds) + "l")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from queue import SimpleQueue
 from typing import NamedTuple
 
 import pytest
+from markdown_table import markdown_table
 from mutations import FAST, MUTATIONS, Mutation
 from tqdm import tqdm
 
@@ -51,9 +52,9 @@ class Outcome(NamedTuple):
     caught_by: str  # "" if nothing failed
     seconds: float
 
-    def row(self) -> str:
+    def row(self) -> list[str]:
         caught = f"`{self.caught_by}`" if self.caught_by else "**nothing**"
-        return f"| {self.mutation.fault} | {self.where} | {caught} | {self.seconds:.0f} |"
+        return [self.mutation.fault, self.where, caught, f"{self.seconds:.0f}"]
 
 
 def main() -> None:
@@ -69,7 +70,7 @@ def main() -> None:
     PROCESSES.set_forkserver_preload(LIBRARIES)
     code = commit()  # of now, whatever is committed while it runs
     outcomes = run_all(chosen, arguments.jobs)
-    table = "\n".join(["| fault | where | caught by | s |", "|---|---|---|--:|", *(o.row() for o in outcomes)])
+    table = markdown_table(["fault", "where", "caught by", "s"], (o.row() for o in outcomes), "lllr")
     print(table)
     if arguments.table:
         arguments.table.write_text(f"{headline(outcomes, code)}\n\n{table}\n")

@@ -14,6 +14,7 @@ from statistics import fmean, stdev
 from tempfile import TemporaryDirectory
 
 import torch
+from markdown_table import markdown_table
 from tqdm import tqdm
 
 from adamas import cli
@@ -22,12 +23,11 @@ from adamas.device import describe, pick_device
 from adamas.envs.atari import action_meanings
 from adamas.logger import Logger
 from adamas.replay import Replay, read_dataset
-from adamas.training.fit import Generators, update_denoiser
+from adamas.training.fit import Generators, measure_changes, update_denoiser
 from adamas.training.models import Models
 
 PRECISIONS = ("float32", "bfloat16")
 BATCHES = 64  # of held-out segments
-MEASURED_SEGMENTS = 512  # from which the size of a change is measured
 
 
 def main() -> int:
@@ -63,8 +63,7 @@ def compare(config: Config, arguments: argparse.Namespace) -> None:
 def trained(config: Config, replay: Replay, updates: int, device: torch.device, bar: tqdm) -> Models:
     torch.manual_seed(config.seed)
     models = Models(config, action_meanings(config.env), device)
-    pair = replay.sample(MEASURED_SEGMENTS, 2, torch.Generator().manual_seed(config.seed), first_target=1)
-    models.denoiser.measure(pair.obs[:, 0], pair.obs[:, 1])
+    measure_changes(models, replay)
     random = Generators.seeded(config.seed, device)
     with TemporaryDirectory() as folder:
         logger = Logger(Path(folder))
@@ -91,12 +90,12 @@ def table(losses: dict[str, list[float]]) -> str:
     """Markdown: the loss of each seed, their mean and how far they scatter."""
     count = len(next(iter(losses.values())))
     head = ["loss on held-out play", *(f"seed {i}" for i in range(count)), "mean", "standard deviation"]
-    lines = [head, ["---"] + ["--:"] * (count + 2)]
     differences = [b - a for a, b in zip(*losses.values(), strict=True)]
+    rows = []
     for name, values in {**losses, "difference": differences}.items():
         scatter = f"{stdev(values):.5f}" if count > 1 else "-"
-        lines.append([name, *(f"{value:.5f}" for value in values), f"{fmean(values):.5f}", scatter])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        rows.append([name, *(f"{value:.5f}" for value in values), f"{fmean(values):.5f}", scatter])
+    return markdown_table(head, rows, "l" + "r" * (count + 2))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from markdown_table import markdown_table
 
 from adamas.evaluation import atari100k
 from adamas.evaluation.atari100k import Estimate, Published
@@ -73,7 +74,8 @@ def to_markdown(report: Report, yardstick: str) -> str:
 
 
 def _aggregates(report: Report) -> str:
-    rows = [["system", "games", "seeds", "IQM", "median", "mean", "optimality gap", "above human"]]
+    head = ["system", "games", "seeds", "IQM", "median", "mean", "optimality gap", "above human"]
+    rows = []
     order = sorted(
         report.systems, key=lambda name: -report.aggregates[name]["iqm"].value if name in report.aggregates else 1
     )
@@ -86,20 +88,20 @@ def _aggregates(report: Report) -> str:
             rows.append([label, games, _seeds(system), *[MISSING] * 5])
             continue
         figures = [_with_interval(report.aggregates[name][key]) for key in ("iqm", "median", "mean", "optimality_gap")]
-        rows.append([label, games, _seeds(system), *figures, str(atari100k.above_human(system.matrix))])
-    return _table(rows)
+        rows.append([label, games, _seeds(system), *figures, atari100k.above_human(system.matrix)])
+    return markdown_table(head, rows, "llrrrrrr")
 
 
 def _games(report: Report, yardstick: str) -> str:
     shown = [yardstick, *(name for name, system in report.systems.items() if system.ours)]
-    rows = [["game", "random", "human", *(text for name in shown for text in (name, "HNS", "seeds"))]]
+    head, rows = ["game", "random", "human", *(text for name in shown for text in (name, "HNS", "seeds"))], []
     most = {name: max((len(s) for s in report.systems[name].normal.values()), default=0) for name in shown}
     for game in report.published.games:
         row = [game, f"{report.published.random[game]:,.1f}", f"{report.published.human[game]:,.1f}"]
         for name in shown:
             row += _cell(report.systems[name], game, most[name])
         rows.append(row)
-    return _table(rows)
+    return markdown_table(head, rows, "lrr" + "rrr" * len(shown))
 
 
 def _cell(system: System, game: str, most: int) -> list[str]:
@@ -113,12 +115,24 @@ def _cell(system: System, game: str, most: int) -> list[str]:
 def _runs(report: Report) -> str:
     if not report.runs:
         return "None yet."
-    rows = [
-        ["system", "game", "seed", "state", "steps", "games", "return", "HNS", "wall-clock", "GPU", "memory", "folder"]
+    head = [
+        "system",
+        "game",
+        "seed",
+        "state",
+        "steps",
+        "games",
+        "return",
+        "HNS",
+        "wall-clock",
+        "GPU",
+        "memory",
+        "folder",
     ]
+    rows = []
     for system, game, seed, state, steps, games, score, normal, seconds, gpu, gpu_bytes, ram, path in run_rows(report):
         taken = "not known" if seconds is None else in_words(seconds)
-        memory = [f"{count / 2**30:.1f} GiB {kind}" for count, kind in ((gpu_bytes, "GPU"), (ram, "RAM")) if count]
+        memory = [f"{in_gib(count)} {kind}" for count, kind in ((gpu_bytes, "GPU"), (ram, "RAM")) if count]
         cells = [
             system,
             game,
@@ -129,8 +143,14 @@ def _runs(report: Report) -> str:
             _number(score, ",.1f"),
             _number(normal, ".3f"),
         ]
+        cells = [MISSING if cell is None else cell for cell in cells]
         rows.append([*cells, taken, gpu or "none known", ", ".join(memory) or "not known", path])
-    return _table([[MISSING if cell is None else str(cell) for cell in row] for row in rows])
+    return markdown_table(head, rows, "llrlrrrrrlll")
+
+
+def in_gib(count: float) -> str:
+    """Of bytes: "2.0 GiB"."""
+    return f"{count / 2**30:.1f} GiB"
 
 
 def _seeds(system: System) -> str:
@@ -144,8 +164,3 @@ def _with_interval(e: Estimate) -> str:
 
 def _number(value: float | None, form: str) -> str | None:
     return None if value is None else format(value, form)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = rows
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *body])

@@ -17,10 +17,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
 
 import numpy as np
 import torch
+from markdown_table import markdown_table
+from report_tables import in_gib
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from adamas.config import UserError
@@ -35,21 +36,12 @@ from adamas.training.run_folder import RunFolder
 from adamas.training.saved import SavedRun
 
 ROOT = Path(__file__).resolve().parents[1]
+COLLECTED = "collect/game_return"
+COLUMNS = ("system", "seed", "kind", "epoch", "steps", "score")  # of curve.csv; what was collected has no epoch
 FPS = 15
 FILM = 60 * FPS  # frames, a step each
 SCALE = 2
 DRAWS = 20_000  # of the bootstrap
-
-
-class Point(NamedTuple):
-    """A line of curve.csv: one game, or the mean of those that ended close together."""
-
-    system: str
-    seed: int
-    kind: str  # collected | evaluation | final_evaluation
-    epoch: int | None  # None of what was collected
-    steps: int
-    score: float
 
 
 def main() -> None:
@@ -65,8 +57,6 @@ def main() -> None:
 
 
 def finished(path: Path) -> Outcome:
-    if not (path / "config.yaml").is_file():
-        raise UserError(f"{path} is not a run folder: it has no config.yaml")
     outcome = read_outcome(path)
     if outcome.final is None:
         raise UserError(f"{path} is not finished: go on with python src/main.py resume={path}")
@@ -81,42 +71,32 @@ def show(runs: Sequence[Outcome], out: Path, seed: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     published = read_published(ROOT / "results" / "published" / "atari100k_scores.json")
     (out / "runs.md").write_text(table(runs, game, published))
-    rows = [point for run in runs for point in points(run)]
+    curves = [curve_of(run) for run in runs]
     with open(out / "curve.csv", "w", newline="") as file:
-        csv.writer(file).writerows([Point._fields, *rows])
-    draw_curves(curves(rows), levels(game, published), game, out / "curve.png")
+        lines = (line for run, curve in zip(runs, curves, strict=True) for line in rows(run, curve))
+        csv.writer(file).writerows([COLUMNS, *lines])
+    draw_curves(curves, levels(game, published), game, out / "curve.png")
     (out / "agent.gif").write_bytes(film(runs[0].path, seed))
     for name in ("runs.md", "curve.csv", "curve.png", "agent.gif"):
         print(out / name)
 
 
-def points(run: Outcome) -> Iterator[Point]:
-    """The games of a run in the order of its steps."""
-    name, seed = name_of(run.config), run.config.seed
+def curve_of(run: Outcome) -> Curve:
+    """What it scored in the order of its steps."""
     events = EventAccumulator(str(RunFolder(run.path).tensorboard), size_guidance={"scalars": 0}).Reload()
-    if "collect/game_return" in events.Tags()["scalars"]:
-        last = {
-            event.step: event.value for event in events.Scalars("collect/game_return")
-        }  # after a resume the later one
-        yield from (Point(name, seed, "collected", None, step, value) for step, value in sorted(last.items()))
+    played = events.Scalars(COLLECTED) if COLLECTED in events.Tags()["scalars"] else []
+    collected = {event.step: event.value for event in played}  # what was played again after a resume counts
+    evaluated = [(record["steps"], record["return"]) for record in run.curve]
+    return Curve(name_of(run.config), run.config.seed, sorted(collected.items()), evaluated)
+
+
+def rows(run: Outcome, curve: Curve) -> Iterator[tuple[str | int | float | None, ...]]:
+    """Lines of curve.csv, a game each."""
+    for steps, score in curve.collected:
+        yield curve.system, curve.seed, "collected", None, steps, score
     for record in run.curve:
-        at = (name, seed, record["kind"], record["epoch"], record["steps"])
-        yield from (Point(*at, score) for score in record["returns"])
-
-
-def curves(rows: Sequence[Point]) -> list[Curve]:
-    """A curve for each seed of each system."""
-    drawn = []
-    for system, seed in dict.fromkeys((row.system, row.seed) for row in rows):
-        of_run = [row for row in rows if (row.system, row.seed) == (system, seed)]
-        collected = [(row.steps, row.score) for row in of_run if row.kind == "collected"]
-        rounds: dict[tuple[int | None, str, int], list[float]] = {}
-        for row in of_run:
-            if row.kind != "collected":
-                rounds.setdefault((row.epoch, row.kind, row.steps), []).append(row.score)
-        evaluated = [(steps, fmean(scores)) for (_, _, steps), scores in rounds.items()]
-        drawn.append(Curve(system, seed, collected, evaluated))
-    return drawn
+        for score in record["returns"]:
+            yield curve.system, curve.seed, record["kind"], record["epoch"], record["steps"], score
 
 
 def levels(game: str, published: Published) -> dict[str, float]:
@@ -125,35 +105,26 @@ def levels(game: str, published: Published) -> dict[str, float]:
 
 def table(runs: Sequence[Outcome], game: str, published: Published) -> str:
     """Markdown: what each run took and reached, and what its system reaches over all its seeds."""
+    head = ["run", "seed", "steps", "wall-clock", "memory", "full games", "mean return"]
+    body = [row_of(run) for run in runs]
+    for name, group in systems(runs).items():
+        if len(group) > 1:
+            games = [run.final["returns"] for run in group]
+            body.append([f"**{name}, all**", f"{len(group)} seeds", "", "", "", sum(map(len, games)), mean(games)])
     lines = [f"# {game}", f"`python {shlex.join(sys.argv)}`", ""]
     if game in published.human:
         lines += [f"Random play {published.random[game]:g}, a human {published.human[game]:g} (published).", ""]
-    lines += [
-        "| run | seed | steps | wall-clock | memory | full games | mean return |",
-        "|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    for run in runs:
-        steps, c, end = f"{run.final['steps']:,}", run.config, run.final
-        memory = f"{end['ram_bytes'] / 2**30:.1f} GiB" if end.get("ram_bytes") else "not known"
-        cells = [
-            name_of(c),
-            c.seed,
-            steps,
-            in_words(end["seconds"]),
-            memory,
-            len(end["returns"]),
-            mean([end["returns"]]),
-        ]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    for name, group in systems(runs).items():
-        if len(group) > 1:
-            returns = mean([run.final["returns"] for run in group])
-            lines.append(
-                f"| **{name}, all** | {len(group)} seeds | | | | {sum(len(r.final['returns']) for r in group)} | {returns} |"
-            )
-    lines += ["", "With 95% intervals: a bootstrap over games, and over seeds where there are several.", ""]
+    lines += [markdown_table(head, body, "lrrrrrr"), ""]
+    lines += ["With 95% intervals: a bootstrap over games, and over seeds where there are several.", ""]
     lines += [f"- `{command}`" for command in dict.fromkeys(command_of(run) for run in runs)]
     return "\n".join(lines) + "\n"
+
+
+def row_of(run: Outcome) -> list[str | int]:
+    end = run.final
+    memory = in_gib(end["ram_bytes"]) if end.get("ram_bytes") else "not known"
+    taken = [f"{end['steps']:,}", in_words(end["seconds"]), memory]
+    return [name_of(run.config), run.config.seed, *taken, len(end["returns"]), mean([end["returns"]])]
 
 
 def command_of(run: Outcome) -> str:

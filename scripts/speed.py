@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from markdown_table import markdown_table
 from speed_published import check_clone, check_sizes
 from speed_sides import CLOCKS, ROWS, serve
 
@@ -389,12 +390,10 @@ def to_markdown(record: dict[str, Any]) -> str:
         f"# Speed: {record['chip']}, preset {record['preset']}",
         f"Peak of 3x3 convolutions: {peak['gflops']:.0f} GFLOP/s in {peak['type']}. Time is {record['clock']} time, the median; "
         f"ratios are medians of pairs. torch {record['torch']}, precision {record['precision']}, {record['device']}.",
-        "\n".join(
-            [
-                f"| {' | '.join(head)} |",
-                "|---|" + "--:|" * (len(head) - 1),
-                *(line(name, record["rows"][name], peak["gflops"], others) for name in WORDS if name in record["rows"]),
-            ]
+        markdown_table(
+            head,
+            (cells(name, record["rows"][name], peak["gflops"], others) for name in WORDS if name in record["rows"]),
+            "l" + "r" * (len(head) - 1),
         ),
         "Memory at most, a process each, over the rows that it was timed with: "
         + ", ".join(f"{side} {n / 1e9:.1f} GB" for side, n in record["memory"].items() if n)
@@ -403,17 +402,17 @@ def to_markdown(record: dict[str, Any]) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def line(name: str, row: dict[str, Any], peak: float, others: list[str]) -> str:
-    cells = [WORDS[name], duration(row["seconds"]), f"{1 / row['seconds']:.3g}"]
+def cells(name: str, row: dict[str, Any], peak: float, others: list[str]) -> list[str]:
+    shown = [WORDS[name], duration(row["seconds"]), f"{1 / row['seconds']:.3g}"]
     if row.get("gflop"):
-        cells += [f"{row['gflop']:.3g}", f"{row['gflops']:.3g}", f"{row['share']:.0%}", duration(row["gflop"] / peak)]
+        shown += [f"{row['gflop']:.3g}", f"{row['gflops']:.3g}", f"{row['share']:.0%}", duration(row["gflop"] / peak)]
     else:
-        cells += ["-"] * 4
+        shown += ["-"] * 4
     for side in others:
         spread = row.get("range", {}).get(side)
         cell = f"{row['ratio'][side]:.2f}" if side in row["ratio"] else "-"
-        cells.append(cell + (f" ({spread[0]:.2f} - {spread[1]:.2f})" if spread else ""))
-    return f"| {' | '.join(cells)} |"
+        shown.append(cell + (f" ({spread[0]:.2f} - {spread[1]:.2f})" if spread else ""))
+    return shown
 
 
 def duration(seconds: float) -> str:

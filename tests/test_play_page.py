@@ -91,7 +91,7 @@ def wait(page: Page, true: Callable[[], bool]) -> None:
 def step(page: Page) -> int:
     """The step that it shows, 0 before its first picture."""
     text = page.locator("#step").text_content()
-    return 0 if text == "–" else int(text)
+    return int(text) if text.isdecimal() else 0
 
 
 def picture(page: Page, canvas: str) -> np.ndarray:

@@ -32,7 +32,7 @@ def save(folder: Path, step: int, parts: dict[str, Any], keep: int) -> Path:
     torch.load(temporary, weights_only=True, map_location="meta")  # what cannot be loaded must not replace what can
     path = folder / f"{step:08d}-{sha256(temporary)[:DIGITS]}.pt"
     publish(temporary, path)
-    older = [other for other in newest_first(folder) if other != path and _step(other) < step]
+    older = [other for other in newest_first(folder) if other != path and step_of(other) < step]
     _remove_all_but(folder, [path, *older[: keep - 1]])
     return path
 
@@ -68,10 +68,11 @@ def load_newest(
 def newest_first(folder: Path) -> list[Path]:
     """The checkpoints in the folder, by the step in their names."""
     paths = [path for path in folder.glob("*.pt") if re.fullmatch(rf"\d{{8,}}-[0-9a-f]{{{DIGITS}}}", path.stem)]
-    return sorted(paths, key=lambda path: (_step(path), path.stat().st_mtime_ns), reverse=True)
+    return sorted(paths, key=lambda path: (step_of(path), path.stat().st_mtime_ns), reverse=True)
 
 
-def _step(path: Path) -> int:
+def step_of(path: Path) -> int:
+    """What its name says."""
     return int(path.stem.partition("-")[0])
 
 

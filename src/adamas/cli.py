@@ -29,7 +29,7 @@ from yaml import YAMLError
 
 from adamas.config import Config, LostProcess, UserError
 from adamas.config_check import check
-from adamas.config_file import load_config
+from adamas.config_file import config_of_run, load_config
 from adamas.knobs import help_text, kinds, preset_names, shown
 from adamas.launched import launched
 from adamas.wording import in_words, malformed, unknown_key
@@ -183,10 +183,8 @@ def _store_resumed(run: str, given: dict[str, Any], sweeping: bool) -> None:
             raise UserError(f"{key}= cannot be used with resume=, which goes on with the {key} of the run: drop one")
     if sweeping:
         raise UserError("-m cannot be used with resume=, which goes on with one run: drop one of the two")
-    path = Path(run) / "config.yaml"
-    if not run or not path.is_file():
-        raise UserError(f"resume={run} is not a run folder: it has no config.yaml")
-    ConfigStore.instance().store(name=RESUMED, node=load_config(path), group="preset", package="_global_")
+    config = load_config(config_of_run(run, said="resume="))
+    ConfigStore.instance().store(name=RESUMED, node=config, group="preset", package="_global_")
 
 
 # Composing

@@ -20,6 +20,18 @@ def save_config(config: Config, path: Path) -> None:
     publish(temporary, path)
 
 
+def config_of_run(run: str | Path, said: str = "") -> Path:
+    """The file that holds the config of a run folder. UserError when there is none.
+
+    Args:
+        said: what the user wrote before the name of the folder, for the error.
+    """
+    path = Path(run) / "config.yaml"
+    if not str(run) or not path.is_file():
+        raise UserError(f"{said}{run} is not a run folder: it has no config.yaml")
+    return path
+
+
 def load_config(path: Path) -> Config:
     """Reads what `save_config` wrote. A knob that is newer than the file gets its default."""
     try:

@@ -80,9 +80,9 @@ def find_checkpoint(run: SavedRun, name: str | None) -> Path:
     if name is None:
         return checkpoint.load_newest(run.folder.checkpoints, lambda line: print(line, file=sys.stderr))[1]
     for path in run.checkpoints():
-        if name in (path.name, path.stem) or (name.isdecimal() and int(name) == int(path.name.partition("-")[0])):
+        if name in (path.name, path.stem) or (name.isdecimal() and int(name) == checkpoint.step_of(path)):
             return path
-    numbers = ", ".join(str(int(path.name.partition("-")[0])) for path in run.checkpoints())
+    numbers = ", ".join(str(checkpoint.step_of(path)) for path in run.checkpoints())
     raise UserError(f"checkpoint={name} is not in {run.folder.checkpoints}: there are {numbers}")
 
 

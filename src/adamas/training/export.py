@@ -11,6 +11,7 @@ from torch import Tensor
 
 from adamas import checkpoint
 from adamas.config import PARTS, UserError
+from adamas.config_file import config_of_run
 from adamas.training.models import best_weights
 from adamas.training.run_folder import RunFolder
 
@@ -24,17 +25,15 @@ def export(run: Path, out: Path) -> Path:
     Raises:
         UserError: `run` is no run folder or holds no usable checkpoint, or something is at `out` already.
     """
-    theirs, ours = RunFolder(run), RunFolder(out)
-    if not theirs.config.is_file():
-        raise UserError(f"{run} is not a run folder: it has no config.yaml")
+    theirs, ours, config = RunFolder(run), RunFolder(out), config_of_run(run)
     if out.exists():
         raise UserError(f"{out} is already there: give another name, or remove it")
     parts, path = checkpoint.load_newest(theirs.checkpoints, warn=print)
     out.mkdir(parents=True)
-    for file in (theirs.config, theirs.origin, theirs.evaluations):
+    for file in (config, theirs.origin, theirs.evaluations):
         if file.is_file():
             shutil.copy(file, out)
-    return checkpoint.save(ours.checkpoints, int(path.stem.partition("-")[0]), without_training(parts), keep=1)
+    return checkpoint.save(ours.checkpoints, checkpoint.step_of(path), without_training(parts), keep=1)
 
 
 def without_training(parts: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from adamas.training.models import Models
 from adamas.training.rollouts import imagine
 from adamas.world_model.reward_end import Counts
 
+MEASURED_SEGMENTS = 512
+
 
 @dataclass
 class Generators:
@@ -45,6 +47,12 @@ class Generators:
                 generator.set_state(state[name])
             else:  # saved on another kind of chip, whose stream cannot go on here: a new one
                 generator.manual_seed(int(state["data"].sum()))
+
+
+def measure_changes(models: Models, replay: Replay) -> None:
+    """How large the change from frame to frame is, which a denoiser of changes has to know before its first update."""
+    pair = replay.sample(MEASURED_SEGMENTS, 2, torch.Generator().manual_seed(models.config.seed), first_target=1)
+    models.denoiser.measure(pair.obs[:, 0], pair.obs[:, 1])
 
 
 def update_denoiser(models: Models, replay: Replay, random: Generators, logger: Logger) -> None:

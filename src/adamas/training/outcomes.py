@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from adamas.config import Config, UserError
-from adamas.config_file import load_config
+from adamas.config_file import config_of_run, load_config
 from adamas.training.run_folder import RunFolder
 
 STEPS, GAMES = 100_000, 100  # of the benchmark: agent steps of experience, and full games at the end
@@ -48,10 +48,9 @@ def find_outcomes(folders: Iterable[Path], warn: Callable[[str], None]) -> list[
 
 
 def read_outcome(path: Path) -> Outcome:
-    """UserError when a file of the run cannot be read."""
-    folder = RunFolder(path)
-    curve = read_curve(folder)
-    return Outcome(path, load_config(folder.config), curve, final_of(curve))
+    """UserError when the path is no run folder or a file of the run cannot be read."""
+    config, curve = load_config(config_of_run(path)), read_curve(RunFolder(path))
+    return Outcome(path, config, curve, final_of(curve))
 
 
 def read_curve(folder: RunFolder) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import torch
 
 from adamas import checkpoint
 from adamas.config import Config, UserError
-from adamas.config_file import load_config
+from adamas.config_file import config_of_run, load_config
 from adamas.envs.atari import action_meanings
 from adamas.training.models import Models
 from adamas.training.progress import Progress
@@ -30,9 +30,7 @@ class SavedRun:
 
     def __post_init__(self) -> None:
         self.folder = RunFolder(self.path)
-        if not self.folder.config.is_file():
-            raise UserError(f"{self.path} is not a run folder: it has no config.yaml")
-        self.config: Config = load_config(self.folder.config)
+        self.config: Config = load_config(config_of_run(self.path))
 
     def checkpoints(self) -> list[Path]:
         """All that are kept, oldest first. UserError when there is none."""

@@ -19,7 +19,7 @@ from adamas.logger import Logger
 from adamas.replay import Replay, read_dataset
 from adamas.training import gallery
 from adamas.training.collector import Collector
-from adamas.training.fit import UPDATES, Generators, update_policy
+from adamas.training.fit import UPDATES, Generators, measure_changes, update_policy
 from adamas.training.followers import Followers
 from adamas.training.models import Models
 from adamas.training.progress import Progress
@@ -29,7 +29,6 @@ from adamas.training.session import Session
 from adamas.training.stopping import Stopped
 
 FORMAT = 1  # of a checkpoint
-MEASURED_SEGMENTS = 512  # segments from which the size of a change is measured
 
 
 class Trainer:
@@ -91,7 +90,7 @@ class Trainer:
         optimization = getattr(self.config, part).optimization
         updates = optimization.first_updates if self.progress.epoch == 0 else optimization.updates
         if part == "denoiser" and updates and self.progress.total[part] == 0:
-            self._measure_changes()
+            measure_changes(self.models, self.replay)
         if part == "denoiser" and self.progress.epoch == 0:
             look = min(self.config.evaluation.first_look, updates)
             session.loop(part, lambda: look, lambda: self._update(part))
@@ -145,11 +144,6 @@ class Trainer:
         for game_return in returns:
             self.logger.add("collect/game_return", game_return)
         return int(rollout.mask.sum())
-
-    def _measure_changes(self) -> None:
-        generator = torch.Generator().manual_seed(self.config.seed)
-        pair = self.replay.sample(MEASURED_SEGMENTS, 2, generator, first_target=1)
-        self.models.denoiser.measure(pair.obs[:, 0], pair.obs[:, 1])
 
     def _evaluate(self, count: int, name: str, session: Session) -> None:
         c, epoch = self.config, self.progress.epoch

@@ -9,7 +9,8 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from adamas.logger import read_scalars
 
 COLUMNS = 4
 X_AXIS = {"collect": "agent steps", "evaluation": "epoch", "final_evaluation": "epoch", "frechet": "epoch"}
@@ -27,15 +28,15 @@ def main() -> None:
 
 def draw(run: Path, picture: Path) -> None:
     """One panel a scalar, and one a figure of detail: that of the fixed set, with a line a horizon."""
-    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0}).Reload()
-    shown = panels(events.Tags()["scalars"])
+    scalars = read_scalars(run / "tensorboard")
+    shown = panels(list(scalars))
     rows = -(-len(shown) // COLUMNS)
     figure, axes = plt.subplots(rows, COLUMNS, figsize=(4 * COLUMNS, 2.4 * rows), squeeze=False, layout="constrained")
     for axis in axes.flat[len(shown) :]:
         axis.remove()
     for axis, (title, tags) in zip(axes.flat, shown.items(), strict=False):
         for tag in tags:
-            points = events.Scalars(tag)
+            points = scalars[tag]
             label = f"step {tag.rpartition('_')[2]}"
             axis.plot(
                 [p.step for p in points],

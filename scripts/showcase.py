@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from markdown_table import markdown_table
 from report_tables import in_gib
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from adamas.config import UserError
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation.atari100k import Published, read_published
 from adamas.evaluation.atari100k_figures import Curve, draw_curves
 from adamas.frames import gif
+from adamas.logger import read_scalars
 from adamas.networks.categorical import draw
 from adamas.training.estimate import in_words
 from adamas.training.outcomes import Outcome, name_of, read_outcome, systems
@@ -36,7 +36,6 @@ from adamas.training.run_folder import RunFolder
 from adamas.training.saved import SavedRun
 
 ROOT = Path(__file__).resolve().parents[1]
-COLLECTED = "collect/game_return"
 COLUMNS = ("system", "seed", "kind", "epoch", "steps", "score")  # of curve.csv; what was collected has no epoch
 FPS = 15
 FILM = 60 * FPS  # frames, a step each
@@ -83,8 +82,7 @@ def show(runs: Sequence[Outcome], out: Path, seed: int) -> None:
 
 def curve_of(run: Outcome) -> Curve:
     """What it scored in the order of its steps."""
-    events = EventAccumulator(str(RunFolder(run.path).tensorboard), size_guidance={"scalars": 0}).Reload()
-    played = events.Scalars(COLLECTED) if COLLECTED in events.Tags()["scalars"] else []
+    played = read_scalars(RunFolder(run.path).tensorboard).get("collect/game_return", [])
     collected = {event.step: event.value for event in played}  # what was played again after a resume counts
     evaluated = [(record["steps"], record["return"]) for record in run.curve]
     return Curve(name_of(run.config), run.config.seed, sorted(collected.items()), evaluated)

@@ -22,6 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_atari import ROMS
 
 from adamas import checkpoint
+from adamas.logger import read_scalars
 from adamas.training.saved import SavedRun
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -157,8 +158,8 @@ def test_the_frechet_distance_is_measured_at_the_end(tiny_run: Path) -> None:
     assert distance["ratio"] == pytest.approx(distance["distance"] / distance["real_distance"])
     kept = sorted(path.name.partition("-")[0] for path in (tiny_run / "frechet").iterdir())
     assert kept == ["adamas", "adamas"]
-    curves = EventAccumulator(str(tiny_run / "tensorboard")).Reload()
-    assert curves.Scalars(f"frechet/{distance['encoder']}_ratio")[0].value == pytest.approx(distance["ratio"])
+    curves = read_scalars(tiny_run / "tensorboard")
+    assert curves[f"frechet/{distance['encoder']}_ratio"][0].value == pytest.approx(distance["ratio"])
 
 
 def run_script(name: str, *arguments: str) -> subprocess.CompletedProcess:
@@ -281,9 +282,28 @@ def exported(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("exported") / "agent"
     done = run_script("export.py", str(tiny_run), str(out))
     assert done.returncode == 0, done.stderr
-    (path,) = (out / "checkpoints").iterdir()
-    assert done.stdout == f"{path}: {path.stat().st_size / 1e6:.1f} MB\n"
+    assert done.stdout == f"{out}: {size_of(out) / 1e6:.1f} MB\n"
     return out
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def test_an_exported_run_keeps_its_curves(tiny_run: Path, exported: Path) -> None:
+    ours, theirs = (read_scalars(run / "tensorboard") for run in (exported, tiny_run))
+    assert "collect/game_return" in theirs
+    assert ours == theirs
+
+
+def test_the_records_of_a_run_are_shown_beside_a_whole_one(tiny_run: Path, tmp_path: Path) -> None:
+    done = run_script("export.py", str(tiny_run), str(tmp_path / "records"), "--records")
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "records" / "checkpoints").exists()
+    for name, runs in {"alone": [tiny_run] * 2, "beside": [tiny_run, tmp_path / "records"]}.items():
+        done = run_script("showcase.py", *map(str, runs), f"--out={tmp_path / name}")
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "alone" / "curve.csv").read_bytes() == (tmp_path / "beside" / "curve.csv").read_bytes()
 
 
 def test_an_exported_run_dreams_and_plays_as_the_run_does_to_float16(tiny_run: Path, exported: Path) -> None:

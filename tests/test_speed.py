@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import costs
 import speed
 import speed_published
+import speed_record
 import speed_sides
 
 from adamas.config import UserError
@@ -75,12 +76,12 @@ def test_an_epoch_is_its_updates_and_its_steps() -> None:
     rows = {name: {"seconds": s, "others": {"eager": 2 * s, "published": 3 * s}} for name, s in names.items()}
     rows["collect"] = {"seconds": 0.5, "others": {"eager": 1.0}}
     record = {"rows": rows, "updates": {"denoiser": 10, "reward_end": 20, "actor_critic": 30, "collect": 40}}
-    epoch = speed.projected(record)
+    epoch = speed_record.projected(record)
     assert epoch["seconds"] == 20 + 60 + 150 + 20
     assert epoch["others"] == {"eager": 500, "published": 690 + 20}  # the published code has no row of collecting
     assert epoch["ratio"]["eager"] == 2
     del rows["reward_end"]
-    assert speed.projected(record) is None
+    assert speed_record.projected(record) is None
 
 
 def test_plain_eager_code_is_float32_in_torchs_own_layout(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +114,7 @@ def test_it_writes_every_row(measured: Path) -> None:
     assert record["memory"]["ours"] > 1e8
     assert record["gpu"] == ""
     table = measured.with_suffix(".md").read_text()
-    assert all(f"| {speed.WORDS[name]} |" in table for name in record["rows"])
+    assert all(f"| {speed_record.WORDS[name]} |" in table for name in record["rows"])
     assert "times as fast as eager" in table
 
 
@@ -135,7 +136,7 @@ def test_rows_that_were_not_measured_again_stay_if_all_else_is_the_same(
 
     path = tmp_path / "x.json"
     path.write_text(json.dumps(record("wall", frame=1.0, replay=2.0)))
-    merged = speed.with_earlier(record(clock, frame=3.0), path)
+    merged = speed_record.with_earlier(record(clock, frame=3.0), path)
     assert merged["memory"] == {"ours": len(rows)}, "the greater of both"
     assert merged["gpu_bytes"] is None
     assert merged["rows"].keys() == rows
@@ -183,7 +184,7 @@ def test_a_check_forgives_a_fifth(lost: float, code: int, capsys: pytest.Capture
         return {"chip": "x", "rows": {"frame": {"ratio": {"eager": ratio}}}, "updates": {"denoiser": 1}}
 
     arguments = type("Arguments", (), {"check": Path("ref.json"), "tolerance": 0.2})
-    assert speed.tell_losses(record(2 * (1 - lost)), record(2.0), arguments) == code
+    assert speed_record.tell_losses(record(2 * (1 - lost)), record(2.0), arguments) == code
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
@@ -231,7 +232,7 @@ def test_a_reference_that_cannot_be_compared_with(text: str, told: str, tmp_path
     path = tmp_path / "ref.json"
     path.write_text(text)
     with pytest.raises(UserError, match=told):
-        speed.read_reference(path, {"preset": "diamond", "clock": "wall"})
+        speed_record.read_reference(path, {"preset": "diamond", "clock": "wall"})
 
 
 def test_a_process_that_fails_is_told_of_in_one_line() -> None:

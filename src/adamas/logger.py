@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator, ScalarEvent
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -45,8 +46,9 @@ class Logger:
             self._writer.add_scalar(name, mean, step)
         return means
 
-    def scalar(self, name: str, value: float, step: int) -> None:
-        self._writer.add_scalar(name, value, step)
+    def scalar(self, name: str, value: float, step: int, wall_time: float | None = None) -> None:
+        """`wall_time`: seconds since 1970, if it is not now."""
+        self._writer.add_scalar(name, value, step, wall_time)
 
     def text(self, name: str, markdown: str, step: int) -> None:
         self._writer.add_text(name, markdown, step)
@@ -63,3 +65,11 @@ class Logger:
 
     def close(self) -> None:
         self._writer.close()
+
+
+def read_scalars(folder: Path) -> dict[str, list[ScalarEvent]]:
+    """{name: (wall_time, step, value) in the order in which they were written}; nothing where there is no such folder."""
+    if not folder.is_dir():
+        return {}
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    return {name: events.Scalars(name) for name in events.Tags()["scalars"]}

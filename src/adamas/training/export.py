@@ -12,15 +12,16 @@ from torch import Tensor
 from adamas import checkpoint
 from adamas.config import PARTS, UserError
 from adamas.config_file import config_of_run
+from adamas.logger import Logger, read_scalars
 from adamas.training.models import best_weights
 from adamas.training.run_folder import RunFolder
 
 
-def export(run: Path, out: Path) -> Path:
-    """Writes a run folder with the config, the records and the weights of `run`'s newest good checkpoint.
+def export(run: Path, out: Path, weights: bool = True) -> None:
+    """Writes a run folder with the config, the records, the curves and the weights of `run`'s newest good checkpoint.
 
-    Returns:
-        Its only checkpoint.
+    Args:
+        weights: without them the copy cannot play, and takes next to no room.
 
     Raises:
         UserError: `run` is no run folder or holds no usable checkpoint, or something is at `out` already.
@@ -28,12 +29,24 @@ def export(run: Path, out: Path) -> Path:
     theirs, ours, config = RunFolder(run), RunFolder(out), config_of_run(run)
     if out.exists():
         raise UserError(f"{out} is already there: give another name, or remove it")
-    parts, path = checkpoint.load_newest(theirs.checkpoints, warn=print)
+    newest = checkpoint.load_newest(theirs.checkpoints, warn=print) if weights else None
     out.mkdir(parents=True)
     for file in (config, theirs.origin, theirs.evaluations):
         if file.is_file():
             shutil.copy(file, out)
-    return checkpoint.save(ours.checkpoints, checkpoint.step_of(path), without_training(parts), keep=1)
+    copy_curves(theirs, ours)
+    if newest:
+        parts, path = newest
+        checkpoint.save(ours.checkpoints, checkpoint.step_of(path), without_training(parts), keep=1)
+
+
+def copy_curves(theirs: RunFolder, ours: RunFolder) -> None:
+    """All of TensorBoard but the pictures."""
+    logger = Logger(ours.tensorboard)
+    for name, events in read_scalars(theirs.tensorboard).items():
+        for event in events:
+            logger.scalar(name, event.value, event.step, event.wall_time)
+    logger.close()
 
 
 def without_training(parts: dict[str, Any]) -> dict[str, Any]:

@@ -61,9 +61,6 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:  # before any run was begun, or the second one: runs have been asked to save, and do
         sys.exit(130)
-    except BrokenPipeError:  # `--status | head`: whoever read it has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0 if arguments.status else 141)  # as a shell says that a pipe was closed
 
 
 def start(settings: dict[str, str], status: bool, slurm: list[str] | None) -> int:
@@ -75,7 +72,7 @@ def start(settings: dict[str, str], status: bool, slurm: list[str] | None) -> in
         if not runs.is_dir():
             raise UserError(f"{runs} is not there: without --status the queue begins")
         queue, jobs = Queue(runs, preset), jobs_of_cluster()
-        print(table([queue.standing(task, jobs) for task in tasks]), flush=True)
+        tell(table([queue.standing(task, jobs) for task in tasks]))
         return 0
     protocol = named(() if preset == UNMEASURED else PROTOCOL)
     queue = Queue(runs, preset, tuple(f"{name}={value}" for name, value in {**protocol, **settings}.items()))
@@ -84,6 +81,14 @@ def start(settings: dict[str, str], status: bool, slurm: list[str] | None) -> in
     print(f"{len(tasks)} runs in {runs}" + (f"; not Atari 100k: {', '.join(words)}" if words else ""), flush=True)
     tasks = [task for task in tasks if queue.standing(task, {}).state != FINISHED]
     return work(queue, tasks) if slurm is None else submit(queue, tasks, named(slurm))
+
+
+def tell(text: str) -> None:
+    """Prints it to whoever reads it, and no more than they want of it (`| head`)."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def work(queue: Queue, tasks: Sequence[Task]) -> int:

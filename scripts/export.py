@@ -1,9 +1,9 @@
 """A small copy of a run, to share or to ship: `python scripts/export.py RUN OUT`.
 
-OUT is a run folder of a tenth of the size that `src/play.py run=OUT`, `scripts/evaluate.py OUT`, `initialize.from=OUT` and
-`gymnasium.make("adamas:WorldModel-v0", run=OUT)` take. It holds the weights without optimizers and experience, and the curves
-without pictures: `resume=` needs the whole folder. With --records it holds no weights either: what reports and showcases
-of several runs read.
+OUT is a run folder of a fraction of the size that `src/play.py run=OUT`, `scripts/evaluate.py OUT`, `initialize.from=OUT` and
+`gymnasium.make("adamas:WorldModel-v0", run=OUT)` take. It holds the weights without optimizers and experience, matrices and
+kernels rounded to float16, and the curves without pictures; `resume=` needs the whole folder. With --records it holds no
+weights either: what reports and showcases of several runs read.
 """
 
 from __future__ import annotations

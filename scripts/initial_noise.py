@@ -20,6 +20,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
+from markdown_table import markdown_table
 from tqdm import tqdm
 
 from adamas.config import UserError
@@ -157,11 +158,12 @@ def table(figures: dict) -> str:
     """Markdown: a line for each game, model, first noise, method and number of steps."""
     shown = [(name, t) for name in FIGURES for t in HORIZONS]
     head = ["game", "model and first noise", *(f"{FIGURES[name]} at {t}" for name, t in shown)]
-    lines = [head, ["---"] * len(head)]
-    for game, rows in figures.items():
-        for row, values in rows.items():
-            lines.append([game, row, *(_cell(name, values[name], t) for name, t in shown)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    body = [
+        [game, row, *(_cell(name, values[name], t) for name, t in shown)]
+        for game, rows in figures.items()
+        for row, values in rows.items()
+    ]
+    return markdown_table(head, body, "ll" + "r" * len(shown)) + "\n"
 
 
 def _cell(name: str, values: list, t: int) -> str:

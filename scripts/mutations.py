@@ -335,7 +335,7 @@ LEARNING = (
     fault("a learning rate that falls for ever", OPTIMIZATION, "min(1.0, self.updates / c.decay_updates)", "self.updates / c.decay_updates"),
     fault("biases decay, weights do not", OPTIMIZATION, "{\"params\": decayed, \"weight_decay\": weight_decay}, {\"params\": free, \"weight_decay\": 0.0}", "{\"params\": decayed, \"weight_decay\": 0.0}, {\"params\": free, \"weight_decay\": weight_decay}"),
     fault("a bad gradient is taken", OPTIMIZATION, "self.adamw.found_inf = bad.float()", "self.adamw.found_inf = 0 * bad.float()"),
-    fault("sigma_data measured between frames and themselves", TRAINER, "measure(pair.obs[:, 0], pair.obs[:, 1])", "measure(pair.obs[:, 0], pair.obs[:, 0])"),
+    fault("sigma_data measured between frames and themselves", FIT, "measure(pair.obs[:, 0], pair.obs[:, 1])", "measure(pair.obs[:, 0], pair.obs[:, 0])"),
     fault("sigma_data never measured", TRAINER, "            measure_changes(self.models, self.replay)\n", "            pass\n"),
     fault("returns: the discount forgotten", RETURNS, "discount * ahead", "ahead"),
     fault("returns: lambda and its complement swapped", RETURNS, "torch.lerp(bootstrap, following, lambda_)", "torch.lerp(following, bootstrap, lambda_)"),

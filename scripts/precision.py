@@ -1,14 +1,15 @@
-"""Does bfloat16 learn what float32 learns? `python scripts/precision.py preset=cpu dataset=REPLAY --held-out REPLAY`.
+"""Does bfloat16 learn what float32 learns? `python scripts/precision.py env=GAME dataset=REPLAY --held-out OTHER`.
 
 Trains the denoiser in both precisions from the same weights on the same batches with the same noise, once a seed, and prints
-the loss of its averaged weights on the same segments of play that it has not seen. If the precisions differ by no more than
-the seeds do, bfloat16 is good enough. Any knob of src/main.py can be given as knob=value.
+the loss of its averaged weights, computed in float32, on the same segments of play that it has not seen. If the precisions
+differ by no more than the seeds do, bfloat16 is good enough. Any knob of src/main.py can be given as knob=value.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from tempfile import TemporaryDirectory
@@ -22,7 +23,8 @@ from adamas.config import Config, UserError
 from adamas.device import describe, pick_device
 from adamas.envs.atari import action_meanings
 from adamas.logger import Logger
-from adamas.replay import Replay, read_dataset
+from adamas.replay import Replay
+from adamas.training.experience import read_experience
 from adamas.training.fit import Generators, measure_changes, update_denoiser
 from adamas.training.models import Models
 
@@ -37,6 +39,8 @@ def main() -> int:
     parser.add_argument("--updates", type=int, default=1000, help="of the denoiser")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each precision")
     arguments = parser.parse_args()
+    if arguments.seeds < 1 or arguments.updates < 1:
+        parser.error("--seeds and --updates: whole numbers from 1 on are needed")
     sys.argv = [sys.argv[0], *arguments.knobs]
     return cli.launch(lambda config: compare(config, arguments))
 
@@ -45,9 +49,7 @@ def compare(config: Config, arguments: argparse.Namespace) -> None:
     if not config.dataset:
         raise UserError("dataset= is missing: give the replay folder of a run, and another one to --held-out")
     device = pick_device(config.device)
-    train, held_out = (
-        read_dataset(Path(path), config.age_weights, device) for path in (config.dataset, arguments.held_out)
-    )
+    train, held_out = (read_experience(path, config, device) for path in (config.dataset, arguments.held_out))
     seeds = range(config.seed, config.seed + arguments.seeds)
     print(f"{arguments.seeds} x {arguments.updates:,} updates in each precision, on {describe(device)}", flush=True)
     losses: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
@@ -57,7 +59,7 @@ def compare(config: Config, arguments: argparse.Namespace) -> None:
                 config.precision, config.seed = precision, seed
                 models = trained(config, train, arguments.updates, device, bar)
                 losses[precision].append(held_out_loss(models, held_out, device))
-    print(table(losses))
+    print(table(losses, seeds))
 
 
 def trained(config: Config, replay: Replay, updates: int, device: torch.device, bar: tqdm) -> Models:
@@ -81,21 +83,19 @@ def held_out_loss(models: Models, replay: Replay, device: torch.device) -> float
     noise, total = torch.Generator(device).manual_seed(0), 0.0
     for _ in range(BATCHES):
         segment = replay.sample(c.optimization.batch_size, c.context + 1, draw, c.context)
-        with models.autocast():
-            total += float(models.world.denoiser.loss(segment, noise))
+        total += float(models.world.denoiser.loss(segment, noise))
     return total / BATCHES
 
 
-def table(losses: dict[str, list[float]]) -> str:
+def table(losses: dict[str, list[float]], seeds: Sequence[int]) -> str:
     """Markdown: the loss of each seed, their mean and how far they scatter."""
-    count = len(next(iter(losses.values())))
-    head = ["loss on held-out play", *(f"seed {i}" for i in range(count)), "mean", "standard deviation"]
+    head = ["loss on held-out play", *(f"seed {seed}" for seed in seeds), "mean", "standard deviation"]
     differences = [b - a for a, b in zip(*losses.values(), strict=True)]
     rows = []
     for name, values in {**losses, "difference": differences}.items():
-        scatter = f"{stdev(values):.5f}" if count > 1 else "-"
+        scatter = f"{stdev(values):.5f}" if len(seeds) > 1 else "-"
         rows.append([name, *(f"{value:.5f}" for value in values), f"{fmean(values):.5f}", scatter])
-    return markdown_table(head, rows, "l" + "r" * (count + 2))
+    return markdown_table(head, rows, "l" + "r" * (len(seeds) + 2))
 
 
 if __name__ == "__main__":

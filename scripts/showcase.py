@@ -2,19 +2,19 @@
 
 Writes to DIR:
   runs.md    each run with its command, wall-clock, memory and returns; and the mean over the seeds with its interval
-  curve.csv  the returns of all games, collected and evaluated, against agent steps
+  curve.csv  the returns of games against agent steps: each evaluated one, and the mean of those collected within 50 steps
   curve.png  the same as a picture
-  agent.gif  the first minute of a real game, played by the first run's agent; --seed picks another game
+  agent.gif  the first minute of a real game, played by the first agent that has its weights; --seed picks another game
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import json
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -31,12 +31,13 @@ from adamas.frames import gif
 from adamas.logger import read_scalars
 from adamas.networks.categorical import draw
 from adamas.training.estimate import in_words
-from adamas.training.outcomes import Outcome, name_of, read_outcome, systems
+from adamas.training.outcomes import Outcome, read_outcome, systems
 from adamas.training.run_folder import RunFolder
 from adamas.training.saved import SavedRun
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = ("system", "seed", "kind", "epoch", "steps", "score")  # of curve.csv; what was collected has no epoch
+UNKNOWN = "not known"
 FPS = 15
 FILM = 60 * FPS  # frames, a step each
 SCALE = 2
@@ -67,29 +68,44 @@ def show(runs: Sequence[Outcome], out: Path, seed: int) -> None:
     if len(games) > 1:
         raise UserError(f"these runs are of {', '.join(sorted(games))}: give those of one game at a time")
     (game,) = games
+    groups = systems(runs)
+    for system, group in groups.items():
+        twice = [seed for seed, count in Counter(run.config.seed for run in group).items() if count > 1]
+        if twice:
+            raise UserError(f"{system}: seed {twice[0]} is there more than once: give one run a seed")
+    shown = film(agent_of(runs), seed)
     out.mkdir(parents=True, exist_ok=True)
     published = read_published(ROOT / "results" / "published" / "atari100k_scores.json")
-    (out / "runs.md").write_text(table(runs, game, published))
-    curves = [curve_of(run) for run in runs]
+    (out / "runs.md").write_text(table(groups, game, published))
+    lined = [(run, curve_of(run, system)) for system, group in groups.items() for run in group]
     with open(out / "curve.csv", "w", newline="") as file:
-        lines = (line for run, curve in zip(runs, curves, strict=True) for line in rows(run, curve))
-        csv.writer(file).writerows([COLUMNS, *lines])
-    draw_curves(curves, levels(game, published), game, out / "curve.png")
-    (out / "agent.gif").write_bytes(film(runs[0].path, seed))
+        csv.writer(file).writerows([COLUMNS, *(row for run, curve in lined for row in rows(run, curve))])
+    draw_curves([curve for _, curve in lined], levels(game, published), game, out / "curve.png")
+    (out / "agent.gif").write_bytes(shown)
     for name in ("runs.md", "curve.csv", "curve.png", "agent.gif"):
         print(out / name)
 
 
-def curve_of(run: Outcome) -> Curve:
+def agent_of(runs: Sequence[Outcome]) -> Path:
+    for run in runs:
+        if RunFolder(run.path).checkpoints.is_dir():
+            return run.path
+    raise UserError("none of these runs has its weights: give one that was not exported with --records")
+
+
+def curve_of(run: Outcome, system: str) -> Curve:
     """What it scored in the order of its steps."""
-    played = read_scalars(RunFolder(run.path).tensorboard).get("collect/game_return", [])
-    collected = {event.step: event.value for event in played}  # what was played again after a resume counts
+    collected: list[tuple[int, float]] = []
+    for event in read_scalars(RunFolder(run.path).tensorboard).get("collect/game_return", []):
+        while collected and collected[-1][0] >= event.step:  # played again, after a resume
+            collected.pop()
+        collected.append((event.step, event.value))
     evaluated = [(record["steps"], record["return"]) for record in run.curve]
-    return Curve(name_of(run.config), run.config.seed, sorted(collected.items()), evaluated)
+    return Curve(system, run.config.seed, collected, evaluated)
 
 
 def rows(run: Outcome, curve: Curve) -> Iterator[tuple[str | int | float | None, ...]]:
-    """Lines of curve.csv, a game each."""
+    """Lines of curve.csv."""
     for steps, score in curve.collected:
         yield curve.system, curve.seed, "collected", None, steps, score
     for record in run.curve:
@@ -101,34 +117,30 @@ def levels(game: str, published: Published) -> dict[str, float]:
     return {"random": published.random[game], "human": published.human[game]} if game in published.human else {}
 
 
-def table(runs: Sequence[Outcome], game: str, published: Published) -> str:
+def table(groups: Mapping[str, Sequence[Outcome]], game: str, published: Published) -> str:
     """Markdown: what each run took and reached, and what its system reaches over all its seeds."""
     head = ["run", "seed", "steps", "wall-clock", "memory", "full games", "mean return"]
-    body = [row_of(run) for run in runs]
-    for name, group in systems(runs).items():
+    body = [row_of(run, system) for system, group in groups.items() for run in group]
+    for system, group in groups.items():
         if len(group) > 1:
             games = [run.final["returns"] for run in group]
-            body.append([f"**{name}, all**", f"{len(group)} seeds", "", "", "", sum(map(len, games)), mean(games)])
+            body.append([f"**{system}, all**", f"{len(group)} seeds", "", "", "", sum(map(len, games)), mean(games)])
     lines = [f"# {game}", f"`python {shlex.join(sys.argv)}`", ""]
     if game in published.human:
         lines += [f"Random play {published.random[game]:g}, a human {published.human[game]:g} (published).", ""]
     lines += [markdown_table(head, body, "lrrrrrr"), ""]
     lines += ["With 95% intervals: a bootstrap over games, and over seeds where there are several.", ""]
-    lines += [f"- `{command}`" for command in dict.fromkeys(command_of(run) for run in runs)]
+    commands = [run.origin["command"] for group in groups.values() for run in group if run.origin]
+    lines += [f"- `python {command}`" for command in dict.fromkeys(map(shlex.join, commands))]
     return "\n".join(lines) + "\n"
 
 
-def row_of(run: Outcome) -> list[str | int]:
+def row_of(run: Outcome, system: str) -> list[str | int]:
     end = run.final
-    memory = in_gib(end["ram_bytes"]) if end.get("ram_bytes") else "not known"
-    taken = [f"{end['steps']:,}", in_words(end["seconds"]), memory]
-    return [name_of(run.config), run.config.seed, *taken, len(end["returns"]), mean([end["returns"]])]
-
-
-def command_of(run: Outcome) -> str:
-    """The command that started the run."""
-    first = RunFolder(run.path).origin.read_text().partition("\n")[0]
-    return f"python {shlex.join(json.loads(first)['command'])}"
+    taken = in_words(end["seconds"]) if "seconds" in end else UNKNOWN
+    memory = in_gib(end["ram_bytes"]) if end.get("ram_bytes") else UNKNOWN
+    games = end["returns"]
+    return [system, run.config.seed, f"{end['steps']:,}", taken, memory, len(games), mean([games])]
 
 
 def mean(returns: Sequence[Sequence[float]]) -> str:

@@ -97,6 +97,16 @@ def test_a_gif_shows_the_colours_that_it_was_given(order: list[int], colours: in
     np.testing.assert_array_equal(np.stack(frames), film.numpy())
 
 
+@pytest.mark.parametrize("levels", [1, 2, 3, 4, 16, 128, 255])
+def test_a_gif_has_its_see_through_colour_in_its_table(levels: int) -> None:
+    film = torch.arange(levels).byte().repeat(2, 4, 1)
+    film[1, 0, 0] = levels - 1
+    data = gif(film)
+    assert data[10] & 0x80, "a table for all frames"
+    (place,) = {data[i + 6] for i in range(len(data) - 7) if data[i : i + 3] == b"\x21\xf9\x04" and data[i + 3] & 1}
+    assert place < 2 << (data[10] & 7)
+
+
 def test_more_colours_than_a_gif_can_have_are_refused() -> None:
     film = torch.arange(257).int()
     film = torch.stack([film // 256, film % 256, film * 0], dim=-1).byte()[None, None]

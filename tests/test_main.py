@@ -23,6 +23,7 @@ from test_atari import ROMS
 
 from adamas import checkpoint
 from adamas.logger import read_scalars
+from adamas.training.estimate import in_words
 from adamas.training.saved import SavedRun
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -179,23 +180,43 @@ def test_curves_draws_a_run(tiny_run: Path, tmp_path: Path) -> None:
     assert min(open_picture(tmp_path / "curves.png").size) > 84
 
 
-def test_showcase_shows_what_a_run_took_and_reached(tiny_run: Path, tmp_path: Path) -> None:
-    done = run_script("showcase.py", str(tiny_run), str(tiny_run), f"--out={tmp_path}")
+@pytest.fixture(scope="module")
+def second_seed(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The records of the run, as if they were of another seed."""
+    out = tmp_path_factory.mktemp("second") / "records"
+    done = run_script("export.py", str(tiny_run), str(out), "--records")
+    assert done.returncode == 0, done.stderr
+    assert not (out / "checkpoints").exists()
+    config = (out / "config.yaml").read_text()
+    (out / "config.yaml").write_text(config.replace("\nseed: 0\n", "\nseed: 1\n"))
+    return out
+
+
+def test_showcase_shows_what_runs_took_and_reached(tiny_run: Path, second_seed: Path, tmp_path: Path) -> None:
+    done = run_script("showcase.py", str(second_seed), str(tiny_run), f"--out={tmp_path}")
     assert done.returncode == 0, done.stderr
     table = (tmp_path / "runs.md").read_text()
     final = json.loads((tiny_run / "evaluations.jsonl").read_text().splitlines()[-1])
-    assert f"| 0 | 90 | {round(final['seconds'])} s |" in table
-    assert f"| 1 | {final['return']:.2f} [{final['return']:.2f}, {final['return']:.2f}] |" in table
+    interval = f"{final['return']:.2f} [{final['return']:.2f}, {final['return']:.2f}]"
+    for seed in (0, 1):
+        assert re.search(
+            rf"\| {seed} \| 90 \| {in_words(final['seconds'])} \| [\d.]+ GiB \| 1 \| {re.escape(interval)} \|", table
+        )
+    assert f"all** | 2 seeds |  |  |  | 2 | {interval} |" in table
     assert "env=Breakout preset=smoke" in table
     rows = list(csv.DictReader((tmp_path / "curve.csv").open()))
     assert [float(row["score"]) for row in rows if row["kind"] == "final_evaluation"] == [final["return"]] * 2
     assert all(row["steps"] == "90" for row in rows if row["kind"] == "final_evaluation")
     assert any(row["kind"] == "evaluation" for row in rows)
+    played = [(str(e.step), e.value) for e in read_scalars(tiny_run / "tensorboard")["collect/game_return"]]
+    for seed in "01":
+        collected = [row for row in rows if (row["kind"], row["seed"]) == ("collected", seed)]
+        assert [(row["steps"], float(row["score"])) for row in collected] == played
     assert open_picture(tmp_path / "agent.gif").size == (320, 420)
     assert min(open_picture(tmp_path / "curve.png").size) > 84
 
 
-def test_showcase_wants_finished_runs_of_one_game(tiny_run: Path, tmp_path: Path) -> None:
+def test_showcase_wants_finished_runs_of_one_game(tiny_run: Path, second_seed: Path, tmp_path: Path) -> None:
     unfinished = tmp_path / "run"
     unfinished.mkdir()
     for told in (
@@ -212,6 +233,10 @@ def test_showcase_wants_finished_runs_of_one_game(tiny_run: Path, tmp_path: Path
     (pong / "config.yaml").write_text(config.replace("env: Breakout", "env: Pong"))
     done = run_script("showcase.py", str(tiny_run), str(pong), f"--out={tmp_path / 'out'}")
     assert done.stderr == "error: these runs are of Breakout, Pong: give those of one game at a time\n"
+    done = run_script("showcase.py", str(tiny_run), str(tiny_run), f"--out={tmp_path / 'out'}")
+    assert done.stderr.endswith(": seed 0 is there more than once: give one run a seed\n")
+    done = run_script("showcase.py", str(second_seed), f"--out={tmp_path / 'out'}")
+    assert done.stderr == "error: none of these runs has its weights: give one that was not exported with --records\n"
     assert not (tmp_path / "out").exists()
 
 
@@ -228,6 +253,9 @@ def test_precision_trains_in_both_and_tells_the_difference(tiny_run: Path) -> No
     done = run_script("precision.py", *TINY, f"--held-out={play}")
     assert (done.returncode, last(done, 1)) == (2, [])
     assert done.stderr.startswith("error: dataset= is missing")
+    done = run_script("precision.py", *TINY, "env=Freeway", f"dataset={play}", f"--held-out={play}")
+    assert done.returncode == 2
+    assert "holds action 3 but Freeway has 3 actions" in done.stderr
 
 
 def last(done: subprocess.CompletedProcess, lines: int) -> list[str]:
@@ -294,16 +322,6 @@ def test_an_exported_run_keeps_its_curves(tiny_run: Path, exported: Path) -> Non
     ours, theirs = (read_scalars(run / "tensorboard") for run in (exported, tiny_run))
     assert "collect/game_return" in theirs
     assert ours == theirs
-
-
-def test_the_records_of_a_run_are_shown_beside_a_whole_one(tiny_run: Path, tmp_path: Path) -> None:
-    done = run_script("export.py", str(tiny_run), str(tmp_path / "records"), "--records")
-    assert done.returncode == 0, done.stderr
-    assert not (tmp_path / "records" / "checkpoints").exists()
-    for name, runs in {"alone": [tiny_run] * 2, "beside": [tiny_run, tmp_path / "records"]}.items():
-        done = run_script("showcase.py", *map(str, runs), f"--out={tmp_path / name}")
-        assert done.returncode == 0, done.stderr
-    assert (tmp_path / "alone" / "curve.csv").read_bytes() == (tmp_path / "beside" / "curve.csv").read_bytes()
 
 
 def test_an_exported_run_dreams_and_plays_as_the_run_does_to_float16(tiny_run: Path, exported: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from test_main import ROOT, open_picture, run_script
@@ -17,6 +18,8 @@ from adamas import device
 from adamas.config import Atari, Collection, Config, Denoiser, Evaluation, UserError
 from adamas.config_file import save_config
 from adamas.evaluation.atari100k import read_published
+from adamas.evaluation.atari100k_figures import Curve, draw_curves
+from adamas.logger import Logger
 from adamas.training import outcomes
 from adamas.training.run_folder import RunFolder
 
@@ -52,6 +55,37 @@ def test_the_interval_of_a_mean_is_that_of_theory() -> None:
     value, low, high = map(float, re.findall(r"[\d.]+", showcase.mean(seeds)))
     assert value == 49.5
     assert high - low == pytest.approx(2 * 1.96 * np.std(range(100)) / 10, rel=0.05)
+
+
+def test_what_was_played_again_after_a_resume_replaces_what_was_played_before(tmp_path: Path) -> None:
+    run = RunFolder(make_run(tmp_path, Config(), 3.0))
+    for score, steps in (1.0, (50, 100, 150)), (2.0, (120, 170)):
+        logger = Logger(run.tensorboard)
+        for step in steps:
+            logger.scalar("collect/game_return", score, step)
+        logger.close()
+    curve = showcase.curve_of(outcomes.read_outcome(run.path), "adamas")
+    assert curve.collected == [(50, 1.0), (100, 1.0), (120, 2.0), (170, 2.0)]
+    assert curve.evaluated == [(0, 1.0), (100, 2.0), (100_000, 3.0)]
+
+
+def test_the_newest_run_of_a_seed_is_the_one_that_began_last_whatever_its_folder_is_called(tmp_path: Path) -> None:
+    for name, day in (("agent", 2), ("2026-01-03_00-00-00", 3), ("z", 1)):
+        run = make_run(tmp_path, Config(), float(day), name)
+        (run / "origin.jsonl").write_text(json.dumps({"started": f"2026-01-0{day}T00:00:00+00:00"}) + "\n")
+    found = outcomes.find_outcomes([tmp_path], pytest.fail)
+    assert [run.score for run in found] == [1.0, 2.0, 3.0]
+    assert outcomes.newest_of_each_seed(found[::-1])["Breakout"][0].score == 3.0
+
+
+def test_a_level_below_negative_scores_is_drawn_and_not_called_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+    monkeypatch.setattr(plt.Axes, "annotate", lambda axis, text, *args, **options: told.append(text))
+    curve = Curve("adamas", 0, [(0, -21.0)], [(0, -20.5), (100, -20.0)])
+    draw_curves([curve], {"random": -20.7, "human": 14.6}, "Pong", tmp_path / "curve.png")
+    assert told == ["random -20.7", "above: human 14.6"]
 
 
 def human(game: str) -> float:

@@ -55,13 +55,14 @@ def png(picture: Tensor) -> bytes:
 
 def gif(film: Tensor, fps: float = 15) -> bytes:
     """uint8 (T, H, W), or (T, H, W, 3) of at most 256 colours -> an endlessly looping GIF, which counts time in hundredths
-    of a second. What stands still takes next to no room."""
+    of a second. What stands still takes next to no room. ValueError if there are more colours."""
     index, palette = _grey_levels(film.cpu()) if film.dim() == 3 else _colours(film.cpu())
     options = {"save_all": True, "duration": 10 * round(100 / fps), "loop": 0, "optimize": False}
     see_through = len(palette)
     if see_through < 256:  # a colour is left to say: as before
         index[1:][index[1:] == index[:-1]] = see_through
         options["transparency"] = see_through
+        palette = np.append(palette, [[0, 0, 0]], 0).astype(np.uint8)
     images = [Image.fromarray(frame) for frame in index]
     for image in images:
         image.putpalette(palette.tobytes())
@@ -79,10 +80,14 @@ def _grey_levels(film: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 def _colours(film: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """The same of uint8 (T, H, W, 3)."""
-    channels = film.int()
-    packed = channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2]
-    colours, index = packed.unique(return_inverse=True)
+    shifts = torch.tensor([16, 8, 0], dtype=torch.int32)
+    found = torch.zeros(1 << 24, dtype=torch.bool)
+    for frame in film:
+        found[(frame.int() << shifts).sum(-1)] = True
+    colours = found.nonzero()
     if len(colours) > 256:
         raise ValueError(f"a GIF has at most 256 colours, and this film has {len(colours)}")
-    shifts = torch.tensor([16, 8, 0], dtype=torch.int32)
-    return index.byte().numpy(), (colours[:, None] >> shifts & 255).byte().numpy()
+    place = torch.zeros(1 << 24, dtype=torch.uint8)
+    place[colours[:, 0]] = torch.arange(len(colours), dtype=torch.uint8)
+    index = torch.stack([place[(frame.int() << shifts).sum(-1)] for frame in film])
+    return index.numpy(), (colours >> shifts & 255).byte().numpy()

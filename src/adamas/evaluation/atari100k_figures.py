@@ -165,7 +165,7 @@ def draw_reference(lines: Sequence[Line], levels: Mapping[str, float], title: st
         for line in sorted(lines, key=lambda line: line.highlighted):
             shown = {"color": OURS[0], "linewidth": 2.4} if line.highlighted else {"color": _dark(colours[line.name])}
             axis.plot(line.epoch, line.score, marker=".", label=line.name, **shown)
-        _levels(axis, levels, 1.5 * max(max(line.score) for line in lines))
+        _levels(axis, levels, max(max(line.score) for line in lines))
         axis.set(xlabel="epoch", ylabel="mean return of full games")
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_title(title, loc="left")
@@ -189,7 +189,7 @@ def draw_curves(curves: Sequence[Curve], levels: Mapping[str, float], title: str
         for name, colour in colours.items():
             axis.plot([], [], ".-", color=colour, label=name)
         most = max(score for curve in curves for _, score in (*curve.collected, *curve.evaluated))
-        _levels(axis, levels, 1.5 * most)
+        _levels(axis, levels, most)
         axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
         axis.set(xlabel="agent steps in the real game", ylabel="return")
         axis.set_title(f"{title}: games collected (running mean of {RUNNING}) and evaluated (dots)", loc="left")
@@ -199,9 +199,11 @@ def draw_curves(curves: Sequence[Curve], levels: Mapping[str, float], title: str
 
 
 def _levels(axis: plt.Axes, levels: Mapping[str, float], most: float) -> None:
-    beyond = [f"{name} {level:g}" for name, level in levels.items() if level > most]
+    """Dashed lines; a level that is far above `most`, the top of the curves, is named instead."""
+    top = most + abs(most) / 2
+    beyond = [f"{name} {level:g}" for name, level in levels.items() if level > top]
     for name, level in levels.items():
-        if level <= most:
+        if level <= top:
             axis.axhline(level, color=INK, linewidth=0.9, linestyle="--")
             place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right"}
             axis.annotate(f"{name} {level:g}", (1, level), xytext=(-3, 3), **place)

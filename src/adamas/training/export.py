@@ -41,7 +41,7 @@ def export(run: Path, out: Path, weights: bool = True) -> None:
 
 
 def copy_curves(theirs: RunFolder, ours: RunFolder) -> None:
-    """All of TensorBoard but the pictures."""
+    """The scalars of TensorBoard."""
     logger = Logger(ours.tensorboard)
     for name, events in read_scalars(theirs.tensorboard).items():
         for event in events:
@@ -52,7 +52,7 @@ def copy_curves(theirs: RunFolder, ours: RunFolder) -> None:
 def without_training(parts: dict[str, Any]) -> dict[str, Any]:
     """What is left of a checkpoint without optimizers, generators, experience and the raw weights of an averaged denoiser.
 
-    Matrices and kernels are kept in float16, of which bfloat16 arithmetic sees no difference: a tenth of the size.
+    Matrices and kernels are rounded to float16, which what is computed in bfloat16 hardly notices.
     """
     models = parts["models"]
     weights = {name: {k: _half(v) for k, v in best_weights(models, name).items()} for name in PARTS}

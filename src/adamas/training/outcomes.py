@@ -23,15 +23,21 @@ class Outcome(NamedTuple):
     config: Config
     curve: list[dict[str, Any]]  # its evaluations of full games, one an epoch, the final one last
     final: dict[str, Any] | None  # the evaluation at its end; None as long as it is not finished
+    origin: dict[str, Any]  # of its start: command, version, commit, machine; empty where it is not known
 
     @property
     def score(self) -> float | None:
         """Mean return of the full games at the end."""
         return None if self.final is None else self.final["return"]
 
+    @property
+    def age(self) -> tuple[str, str]:
+        """Sorts runs by their start, whatever their folders are called by now."""
+        return self.origin.get("started", ""), self.path.name
+
 
 def find_outcomes(folders: Iterable[Path], warn: Callable[[str], None]) -> list[Outcome]:
-    """Every run in or below the folders, in the order of their names; one that cannot be read costs a line to `warn`.
+    """Every run in or below the folders, oldest first; one that cannot be read costs a line to `warn`.
     UserError for a folder that is not there."""
     found: set[Path] = set()
     for folder in folders:
@@ -39,18 +45,19 @@ def find_outcomes(folders: Iterable[Path], warn: Callable[[str], None]) -> list[
             raise UserError(f"{folder} is not a folder: give run folders, or folders that hold some")
         found |= {path.parent for path in folder.rglob("config.yaml") if _is_run(path.parent)}
     outcomes = []
-    for path in sorted(found, key=lambda path: (path.name, path)):
+    for path in sorted(found):
         try:
             outcomes.append(read_outcome(path))
         except UserError as error:
             warn(f"{error}; this run is left out")
-    return outcomes
+    return sorted(outcomes, key=lambda outcome: outcome.age)
 
 
 def read_outcome(path: Path) -> Outcome:
     """UserError when the path is no run folder or a file of the run cannot be read."""
-    config, curve = load_config(config_of_run(path)), read_curve(RunFolder(path))
-    return Outcome(path, config, curve, final_of(curve))
+    config, folder = load_config(config_of_run(path)), RunFolder(path)
+    curve, starts = read_curve(folder), _lines(folder.origin)
+    return Outcome(path, config, curve, final_of(curve), starts[0] if starts else {})
 
 
 def read_curve(folder: RunFolder) -> list[dict[str, Any]]:
@@ -104,7 +111,7 @@ def departures(config: Config) -> list[str]:
 def newest_of_each_seed(runs: Sequence[Outcome]) -> dict[str, dict[int, Outcome]]:
     """{game: {seed: finished run}}, both in order. Of several runs of one game and seed the newest counts."""
     table: dict[str, dict[int, Outcome]] = {}
-    for run in sorted(runs, key=lambda run: (run.config.env, run.config.seed, run.path.name)):
+    for run in sorted(runs, key=lambda run: (run.config.env, run.config.seed, run.age)):
         if run.final is not None:
             table.setdefault(run.config.env, {})[run.config.seed] = run
     return table

@@ -16,9 +16,10 @@ from adamas.evaluation.evaluate import Evaluation, evaluate_world
 from adamas.evaluation.games import play_games
 from adamas.evaluation.tables import at_horizons, plain
 from adamas.logger import Logger
-from adamas.replay import Replay, read_dataset
+from adamas.replay import Replay
 from adamas.training import gallery
 from adamas.training.collector import Collector
+from adamas.training.experience import read_experience
 from adamas.training.fit import UPDATES, Generators, measure_changes, update_policy
 from adamas.training.followers import Followers
 from adamas.training.models import Models
@@ -44,7 +45,10 @@ class Trainer:
         self.models = Models(config, envs[0].action_meanings, device)
         self.policy = self.models.actor_critic
         self.followers = Followers()
-        self.replay = _make_replay(config, len(envs[0].action_meanings), device)
+        if config.dataset:
+            self.replay = read_experience(config.dataset, config, device)
+        else:
+            self.replay = Replay(config.collection.steps, config.age_weights, device=device)
         if config.policy == "model_free":
             self.player = RealRollouts(envs, self.policy, config.seed)
         else:
@@ -232,16 +236,3 @@ class Trainer:
         else:
             state, _ = checkpoint.load_newest(RunFolder(path).checkpoints, warn=print)
         self.models.initialize(state["models"], parts, source)
-
-
-def _make_replay(config: Config, num_actions: int, device: torch.device) -> Replay:
-    """The stored experience, or room for that to come."""
-    if not config.dataset:
-        return Replay(config.collection.steps, config.age_weights, device=device)
-    replay = read_dataset(Path(config.dataset), config.age_weights, device)
-    most = replay.most_action
-    if most >= num_actions:
-        raise UserError(
-            f"dataset={config.dataset} holds action {most} but {config.env} has {num_actions} actions: is it of another game?"
-        )
-    return replay

@@ -49,6 +49,7 @@ EDM, SAMPLER, FRAMES = "world_model/edm.py", "world_model/sampler.py", "frames.p
 SMALL = "small.py"
 DENOISER, WORLD, REWARD_END = "world_model/denoiser.py", "world_model/world_model.py", "world_model/reward_end.py"
 UNET, BLOCKS, ENCODERS = "networks/unet.py", "networks/blocks.py", "networks/encoders.py"
+RECURRENT = "networks/recurrent.py"
 REPLAY, CHUNKS, ATARI = "replay.py", "chunks.py", "envs/atari.py"
 FIT, MODELS, ROLLOUTS, OPTIMIZATION = (f"training/{name}.py" for name in ("fit", "models", "rollouts", "optimization"))
 GRAPHS = "training/graphs.py"
@@ -163,6 +164,9 @@ NETWORKS = (
     fault("group norm over the wrong axis: each pixel by itself", BLOCKS, "shift, self.norm(x),", "shift, F.layer_norm(x.movedim(1, -1), x.shape[1:2]).movedim(-1, 1),"),
     fault("group norm over the wrong axis: across the batch", BLOCKS, "shift, self.norm(x),", "shift, F.batch_norm(x, None, None, training=True),"),
     fault("group norm over the wrong axis: rows for channels", BLOCKS, "shift, self.norm(x),", "shift, F.layer_norm(x, x.shape[-1:]),"),
+    fault("what to keep and what to write swapped in a single step", RECURRENT, "write, keep, new, show =", "keep, write, new, show =", "test_recurrent.py"),
+    fault("the output of a single step before its gate", RECURRENT, "h = show.sigmoid() * c.tanh()", "h = c.tanh()", "test_recurrent.py"),
+    fault("a single step forgets what came before", RECURRENT, "keep.sigmoid() * c[0] + write", "write", "test_recurrent.py"),
     fault("each channel normalised by itself", BLOCKS, "return nn.GroupNorm(groups, channels,", "return nn.GroupNorm(channels, channels,"),
     fault("all channels in one group", BLOCKS, "return nn.GroupNorm(groups, channels,", "return nn.GroupNorm(1, channels,"),
     fault("the plain norm without weights of its own", BLOCKS, "affine=affine)", "affine=False)"),

@@ -15,6 +15,7 @@ from adamas.distributed import masked_mean
 from adamas.frames import to_float, with_changes
 from adamas.networks.blocks import zero
 from adamas.networks.encoders import FrameEncoder
+from adamas.networks.recurrent import LSTM
 
 NONE = -1  # where there was no frame
 
@@ -65,7 +66,7 @@ class ActorCritic(nn.Module):
         self.config = c
         self.encoder = FrameEncoder(c.frames, c.channels, c.patch, SIZE)
         self.norm = nn.LayerNorm(self.encoder.features) if c.feature_norm else nn.Identity()
-        self.lstm = nn.LSTM(self.encoder.features, c.lstm_dim, batch_first=True)
+        self.lstm = LSTM(self.encoder.features, c.lstm_dim)
         self.actor = zero(nn.Linear(c.lstm_dim, num_actions))
         self.critic = zero(nn.Linear(c.lstm_dim, 1))
 

@@ -14,10 +14,10 @@ from adamas.distributed import masked_mean
 from adamas.frames import to_float, with_changes
 from adamas.networks.blocks import zero
 from adamas.networks.encoders import ConditionedEncoder
+from adamas.networks.recurrent import LSTM, State
 from adamas.replay import Segment
 
 REWARDS = 3  # classes of the reward's sign: -1, 0, +1
-Hidden = tuple[Tensor, Tensor]  # an LSTM's state, each float (1, B, lstm_dim)
 
 
 class Counts(NamedTuple):
@@ -38,14 +38,14 @@ class RewardEnd(nn.Module):
         self.encoder = ConditionedEncoder(2, c.condition_channels, c.channels, c.depths, c.attention, c.patch, SIZE)
         self.norm = nn.LayerNorm(self.encoder.features) if c.shortcut else nn.Identity()
         self.shortcut = nn.Linear(self.encoder.features, c.lstm_dim) if c.shortcut else None
-        self.lstm = nn.LSTM(self.encoder.features + c.condition_channels, c.lstm_dim, batch_first=True)
+        self.lstm = LSTM(self.encoder.features + c.condition_channels, c.lstm_dim)
         self.head = nn.Sequential(
             nn.Linear(c.lstm_dim, c.lstm_dim), nn.SiLU(), zero(nn.Linear(c.lstm_dim, REWARDS + 2, bias=False))
         )
 
     def forward(
-        self, obs: Tensor, action: Tensor, next_obs: Tensor, hidden: Hidden | None = None
-    ) -> tuple[Tensor, Tensor, Hidden]:
+        self, obs: Tensor, action: Tensor, next_obs: Tensor, hidden: State | None = None
+    ) -> tuple[Tensor, Tensor, State]:
         """obs, next_obs uint8 (B, T, H, W), action int64 (B, T) -> reward logits (B, T, 3), end logits (B, T, 2), hidden."""
         b, t = action.shape
         condition = self.action_embedding(action.flatten())  # (B*T, D)

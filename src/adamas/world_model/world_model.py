@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from adamas import config
 from adamas.networks.categorical import draw
+from adamas.networks.recurrent import State
 from adamas.randomness import Random
 from adamas.world_model.denoiser import Denoiser, Trace
-from adamas.world_model.reward_end import Hidden, RewardEnd
+from adamas.world_model.reward_end import RewardEnd
 
 
 class WorldState(NamedTuple):
@@ -19,7 +20,7 @@ class WorldState(NamedTuple):
 
     obs: Tensor  # uint8 (B, n, H, W): the last n frames, oldest first; obs[:, -1] is now
     action: Tensor  # int64 (B, n-1): what was done after each of them but the last
-    hidden: Hidden  # of the reward/end model
+    hidden: State  # of the reward/end model
 
 
 class Prediction(NamedTuple):

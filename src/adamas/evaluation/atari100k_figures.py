@@ -79,7 +79,7 @@ def draw_games(
         axis.grid(axis="x", alpha=0.25)
         axis.tick_params(axis="y", length=0)
         axis.set_xlim(left=min(-0.06, *(min(s) - 0.03 for of_game in scores.values() for s in of_game.values() if s)))
-        figure.legend(loc="outside upper right", frameon=False, ncols=3)
+        figure.legend(loc="outside upper right", frameon=False, ncols=2, fontsize=8)
         _save(figure, path)
 
 

@@ -10,7 +10,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from adamas.logger import read_scalars
+from adamas.training.outcomes import read_scalars
 
 COLUMNS = 4
 X_AXIS = {"collect": "agent steps", "evaluation": "epoch", "final_evaluation": "epoch", "frechet": "epoch"}

@@ -177,11 +177,9 @@ def draw_reference(folders: Sequence[Path], game: str, published: Published, out
         )
         for run in others
     ]
-    levels = {}
-    if game in published.human:
-        diamond = published.runs[YARDSTICK][game]
-        levels = {"random": published.random[game], "human": published.human[game]}
-        levels[YARDSTICK] = round(fmean(diamond), 1)
+    levels = published.levels(game)
+    if levels:
+        levels[YARDSTICK] = round(fmean(published.runs[YARDSTICK][game]), 1)
     path = out / f"reference-{game}.png"
     title = f"{game}, preset {newest.config.preset}: {newest.path.name} over {len(lines) - 1} others"
     atari100k_figures.draw_reference(lines, levels, title, path)

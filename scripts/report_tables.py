@@ -115,20 +115,8 @@ def _cell(system: System, game: str, most: int) -> list[str]:
 def _runs(report: Report) -> str:
     if not report.runs:
         return "None yet."
-    head = [
-        "system",
-        "game",
-        "seed",
-        "state",
-        "steps",
-        "games",
-        "return",
-        "HNS",
-        "wall-clock",
-        "GPU",
-        "memory",
-        "folder",
-    ]
+    shared = RUN_COLUMNS[: RUN_COLUMNS.index("hns")]
+    head = [*shared, "HNS", "wall-clock", "GPU", "memory", "folder"]
     rows = []
     for system, game, seed, state, steps, games, score, normal, seconds, gpu, gpu_bytes, ram, path in run_rows(report):
         taken = "not known" if seconds is None else in_words(seconds)

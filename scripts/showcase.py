@@ -28,10 +28,9 @@ from adamas.envs.atari import AtariEnv
 from adamas.evaluation.atari100k import Published, read_published
 from adamas.evaluation.atari100k_figures import Curve, draw_curves
 from adamas.frames import gif
-from adamas.logger import read_scalars
 from adamas.networks.categorical import draw
 from adamas.training.estimate import in_words
-from adamas.training.outcomes import Outcome, read_outcome, systems
+from adamas.training.outcomes import Outcome, read_outcome, read_scalars, systems
 from adamas.training.run_folder import RunFolder
 from adamas.training.saved import SavedRun
 
@@ -80,7 +79,7 @@ def show(runs: Sequence[Outcome], out: Path, seed: int) -> None:
     lined = [(run, curve_of(run, system)) for system, group in groups.items() for run in group]
     with open(out / "curve.csv", "w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *(row for run, curve in lined for row in rows(run, curve))])
-    draw_curves([curve for _, curve in lined], levels(game, published), game, out / "curve.png")
+    draw_curves([curve for _, curve in lined], published.levels(game), game, out / "curve.png")
     (out / "agent.gif").write_bytes(shown)
     for name in ("runs.md", "curve.csv", "curve.png", "agent.gif"):
         print(out / name)
@@ -111,10 +110,6 @@ def rows(run: Outcome, curve: Curve) -> Iterator[tuple[str | int | float | None,
     for record in run.curve:
         for score in record["returns"]:
             yield curve.system, curve.seed, record["kind"], record["epoch"], record["steps"], score
-
-
-def levels(game: str, published: Published) -> dict[str, float]:
-    return {"random": published.random[game], "human": published.human[game]} if game in published.human else {}
 
 
 def table(groups: Mapping[str, Sequence[Outcome]], game: str, published: Published) -> str:

@@ -22,8 +22,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_atari import ROMS
 
 from adamas import checkpoint
-from adamas.logger import read_scalars
 from adamas.training.estimate import in_words
+from adamas.training.outcomes import read_scalars
 from adamas.training.saved import SavedRun
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator, ScalarEvent
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -65,11 +64,3 @@ class Logger:
 
     def close(self) -> None:
         self._writer.close()
-
-
-def read_scalars(folder: Path) -> dict[str, list[ScalarEvent]]:
-    """{name: (wall_time, step, value) in the order in which they were written}; nothing where there is no such folder."""
-    if not folder.is_dir():
-        return {}
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-    return {name: events.Scalars(name) for name in events.Tags()["scalars"]}

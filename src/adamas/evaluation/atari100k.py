@@ -35,6 +35,10 @@ class Published(NamedTuple):
         """The 26 games of the benchmark, by name."""
         return sorted(self.human)
 
+    def levels(self, game: str) -> dict[str, float]:
+        """What random play and a human score; nothing of a game that is not of the benchmark."""
+        return {"random": self.random[game], "human": self.human[game]} if game in self.human else {}
+
     def normalised(self, scores: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
         """Human-normalised scores of the games of the benchmark; other games are left out."""
         return {

@@ -12,8 +12,9 @@ from torch import Tensor
 from adamas import checkpoint
 from adamas.config import PARTS, UserError
 from adamas.config_file import config_of_run
-from adamas.logger import Logger, read_scalars
+from adamas.logger import Logger
 from adamas.training.models import best_weights
+from adamas.training.outcomes import read_scalars
 from adamas.training.run_folder import RunFolder
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator, ScalarEvent
+
 from adamas.config import Config, UserError
 from adamas.config_file import config_of_run, load_config
 from adamas.training.run_folder import RunFolder
@@ -66,6 +68,14 @@ def read_curve(folder: RunFolder) -> list[dict[str, Any]]:
     for record in _lines(folder.evaluations):
         by_epoch[record["kind"], record["epoch"]] = record  # the later line of an epoch counts
     return sorted(by_epoch.values(), key=lambda record: (record["epoch"], record["kind"] == "final_evaluation"))
+
+
+def read_scalars(folder: Path) -> dict[str, list[ScalarEvent]]:
+    """{name: (wall_time, step, value) in the order in which they were written}; nothing where there is no such folder."""
+    if not folder.is_dir():
+        return {}
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    return {name: events.Scalars(name) for name in events.Tags()["scalars"]}
 
 
 def final_of(curve: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

@@ -42,7 +42,7 @@ def small_config(
             optimization=tiny,
         ),
         actor_critic=config.ActorCritic(
-            patch=4, channels=[8], lstm_dim=8, horizon=4, optimization=tiny, **(actor_critic or {})
+            **{"patch": 4, "channels": [8], "lstm_dim": 8, "horizon": 4, "optimization": tiny, **(actor_critic or {})}
         ),
     )
     return check(c)
@@ -285,6 +285,16 @@ def test_each_epoch_makes_a_step_for_each_minibatch_of_a_new_partition(
     for order in orders[1:]:
         assert sorted(order) == sorted(orders[0])
         assert order != orders[0]
+
+
+def test_the_rate_of_the_policy_falls_from_rollout_to_rollout(replay: Replay, logger: Logger) -> None:
+    falling = config.Optimization(batch_size=8, learning_rate=1e-2, warmup_updates=0, decay_updates=2, decay_to=0.5)
+    models, rates = make(actor_critic={"epochs": 3, "minibatches": 4, "optimization": falling}), []
+    random, optimizer = Generators.seeded(0, CPU), models.optimizers["actor_critic"]
+    for _ in range(3):
+        rates.append(optimizer.learning_rate)
+        update_actor_critic(models, replay, random, logger)
+    assert rates == pytest.approx([1e-2, 7.5e-3, 5e-3])
 
 
 @pytest.mark.parametrize("update", [update_denoiser, update_reward_end, update_actor_critic])

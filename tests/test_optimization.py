@@ -36,11 +36,11 @@ class Net(nn.Module):
         return self.conv(self.norm(self.linear(self.embedding(x)))[..., None])
 
 
-def make(**changes: float) -> tuple[Net, Optimizer]:
+def make(per_batch: int = 1, **changes: float) -> tuple[Net, Optimizer]:
     torch.manual_seed(0)
     net = Net()
     settings = {"learning_rate": 1e-2, "weight_decay": 0.1, "warmup_updates": 0, "max_grad_norm": 1e9, **changes}
-    return net, Optimizer("denoiser", net, Optimization(**settings))
+    return net, Optimizer("denoiser", net, Optimization(**settings), per_batch)
 
 
 def update(optimizer: Optimizer, loss: Tensor) -> Tensor:
@@ -95,8 +95,12 @@ def test_matrices_and_kernels_decay_and_nothing_else_does() -> None:
     [
         ({"warmup_updates": 4}, [2.5e-3, 5e-3, 7.5e-3, 1e-2, 1e-2, 1e-2]),
         ({"decay_updates": 4, "decay_to": 0.2, "warmup_updates": 2}, [5e-3, 8e-3, 6e-3, 4e-3, 2e-3, 2e-3]),
+        (
+            {"decay_updates": 2, "decay_to": 0.2, "warmup_updates": 2, "per_batch": 2},
+            [5e-3, 5e-3, 6e-3, 6e-3, 2e-3, 2e-3],
+        ),
     ],
-    ids=["rises over the warm-up and stays", "falls to a share and stays"],
+    ids=["rises over the warm-up and stays", "falls to a share and stays", "counts batches, not passes over them"],
 )
 def test_the_learning_rate_is_linear_piece_by_piece(settings: dict[str, float], expected: list[float]) -> None:
     net, optimizer = make(**settings)

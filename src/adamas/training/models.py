@@ -33,8 +33,10 @@ class Models:
         self.denoiser = Denoiser(config.denoiser, n).to(**place)
         self.reward_end = RewardEnd(config.reward_end, n).to(**place)
         self.actor_critic = ActorCritic(config.actor_critic, n).to(**place)
+        per_batch = {"actor_critic": config.actor_critic.epochs * config.actor_critic.minibatches}
         self.optimizers = {
-            name: Optimizer(name, getattr(self, name), getattr(config, name).optimization) for name in PARTS
+            name: Optimizer(name, getattr(self, name), getattr(config, name).optimization, per_batch.get(name, 1))
+            for name in PARTS
         }
         self.losses = {name: data_parallel(getattr(self, name)) for name in PARTS}
         decay = config.denoiser.ema_decay

@@ -15,10 +15,17 @@ PATIENCE = 10  # skipped updates in a row that end the run
 
 
 class Optimizer:
-    """Turns a loss into an update of `module`: `backward`, then `step`."""
+    """Turns a loss into an update of `module`: `backward`, then `step`.
 
-    def __init__(self, name: str, module: nn.Module, c: config.Optimization) -> None:
-        self.name, self.config = name, c
+    Args:
+        name: of the part, for messages.
+        module: whose parameters it moves.
+        c: its knobs.
+        per_batch: updates of the weights on each batch, which `c` counts as one.
+    """
+
+    def __init__(self, name: str, module: nn.Module, c: config.Optimization, per_batch: int = 1) -> None:
+        self.name, self.config, self.per_batch = name, c, per_batch
         self.parameters = list(module.parameters())
         self.adamw = torch.optim.AdamW(_groups(module, c.weight_decay), lr=c.learning_rate, fused=True)
         device = self.parameters[0].device
@@ -29,9 +36,9 @@ class Optimizer:
     @property
     def learning_rate(self) -> float:
         """Rises linearly over the warm-up; falls linearly over `decay_updates` to the share `decay_to`, then stays."""
-        c = self.config
-        rise = min(1.0, (self.updates + 1) / max(1, c.warmup_updates))
-        fallen = min(1.0, self.updates / c.decay_updates) if c.decay_updates else 0.0
+        c, done = self.config, self.updates // self.per_batch
+        rise = min(1.0, (done + 1) / max(1, c.warmup_updates))
+        fallen = min(1.0, done / c.decay_updates) if c.decay_updates else 0.0
         return c.learning_rate * rise * (1 - (1 - c.decay_to) * fallen)
 
     def backward(self, loss: Tensor) -> None:

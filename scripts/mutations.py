@@ -281,16 +281,20 @@ MEMORY = (
 )
 
 LEARNING = (
-    fault("imagining with raw weights although there is an average", MODELS, "imagining = self.average.module if self.average else self.denoiser", "imagining = self.denoiser"),
-    fault("the average never updated", FIT, "        models.average.update_parameters(models.denoiser)\n", "        pass\n"),
-    fault("the average updated before the step", FIT, "    _descend(models, \"denoiser\", own_rows(segment), random, logger, own_draws(random.noise))\n    if models.average:\n        models.average.update_parameters(models.denoiser)\n", "    if models.average:\n        models.average.update_parameters(models.denoiser)\n    _descend(models, \"denoiser\", own_rows(segment), random, logger, own_draws(random.noise))\n"),
+    fault("imagining with raw weights although there is an average", MODELS, "self.world = WorldModel(self._best(\"denoiser\")", "self.world = WorldModel(self.denoiser"),
+    fault("the average never updated", FIT, "    models.update_average(\"denoiser\")\n", ""),
+    fault("the average updated before the step", FIT, "    _descend(models, \"denoiser\", own_rows(segment), random, logger, own_draws(random.noise))\n    models.update_average(\"denoiser\")\n", "    models.update_average(\"denoiser\")\n    _descend(models, \"denoiser\", own_rows(segment), random, logger, own_draws(random.noise))\n"),
     fault("the average's decay and its complement swapped", MODELS, "get_ema_multi_avg_fn(min(decay,", "get_ema_multi_avg_fn(1 - min(decay,"),
     fault("a plain mean of all weights instead of the moving one", MODELS, "AveragedModel(module, multi_avg_fn=update, use_buffers=True)", "AveragedModel(module)"),
     fault("training the average instead of the raw weights", FIT, "found = models.losses[name](batch, *draws)", "found = (models.world.denoiser.requires_grad_().loss if name == \"denoiser\" else models.losses[name])(batch, *draws)"),
-    fault("the average not saved", MODELS, "self.average.state_dict() if self.average else None", "self.average.state_dict() if False else None"),
-    fault("the average not loaded", MODELS, "            self.average.load_state_dict(state[\"average\"])\n", "            pass\n"),
-    fault("raw weights taken over from another run although it has an average", MODELS, "if name == \"denoiser\" and state[\"average\"]:", "if False:"),
-    fault("the average starts elsewhere than the weights that were taken over", MODELS, "            self.average.module.load_state_dict(self.denoiser.state_dict())\n", "            pass\n"),
+    fault("the average not saved", MODELS, "state[\"averages\"] = {name: average.state_dict() for name, average in self.averages.items()}", "state[\"averages\"] = {}"),
+    fault("the average not loaded", MODELS, "            average.load_state_dict(state[\"averages\"][name])\n", "            pass\n"),
+    fault("raw weights taken over from another run although it has an average", MODELS, "if name in state[\"averages\"]:", "if False:"),
+    fault("the average starts elsewhere than the weights that were taken over", MODELS, "            average.module.load_state_dict(getattr(self, name).state_dict())\n", "            pass\n"),
+    fault("the policy's own weights play although there is an average", MODELS, "self._best(\"actor_critic\")", "self.actor_critic"),
+    fault("the policy's average never updated", FIT, "    models.update_average(\"actor_critic\")\n", ""),
+    fault("the policy's average dreams", FIT, "imagine(models.world, models.actor_critic,", "imagine(models.world, models.agent,"),
+    fault("the policy's own weights collect and are evaluated", TRAINER, "self.policy = self.models.agent", "self.policy = self.models.actor_critic"),
     fault("actions of another game taken over by number", MODELS, "mine[row] = theirs[their_meanings.index(meaning)]", "mine[row] = theirs[row]"),
     fault("the denoiser's segments one frame short", FIT, "length = c.context + 1 + fed_back", "length = c.context + fed_back"),
     fault("own frames fed back from the start", FIT, "models.optimizers[\"denoiser\"].updates >= c.fed_back_after", "True"),
@@ -473,7 +477,7 @@ REAL_GAMES = (
 
 FADING = (
     fault("training: the average forgets nothing", MODELS, "min(decay, (1 + n) / (10 + n))", "0.99999", "test_fading.py"),
-    fault("training: the average never updated", FIT, "        models.average.update_parameters(models.denoiser)\n", "        pass\n", "test_fading.py"),
+    fault("training: the average never updated", FIT, "    models.update_average(\"denoiser\")\n", "", "test_fading.py"),
     fault("training: the scale of a change lost in decoding", DENOISER, "previous + y / self.config.change_scale", "previous + y", "test_fading.py"),
     fault("training: the learning rate never rises", OPTIMIZATION, "(done + 1) / max(1, c.warmup_updates)", "0", "test_fading.py"),
     fault("training: weights decay a thousand times too fast", OPTIMIZATION, '"weight_decay": weight_decay}', '"weight_decay": 1e3 * weight_decay}', "test_fading.py"),

@@ -155,7 +155,7 @@ def film(run: Path, seed: int) -> bytes:
     """The first minute of a full game, in colour."""
     saved = SavedRun(run)
     models, _ = saved.load_newest(torch.device("cpu"))
-    policy, generator = models.actor_critic, torch.Generator().manual_seed(seed)
+    policy, generator = models.agent, torch.Generator().manual_seed(seed)
     env = AtariEnv(saved.config.env, saved.config.atari, episodic_life=False, render_mode="rgb_array")
     obs, _ = env.reset(seed=seed)
     screens, hidden, over = [env.render()], policy.initial_hidden(1), False

@@ -171,7 +171,7 @@ def eager(config: Config, device: torch.device, path: Path | None) -> Works:
     models = Models(
         replace(config, precision="float32", compile=False, cuda_graphs=False), action_meanings(config.env), device
     )
-    modules = [getattr(models, part) for part in PARTS] + ([models.average.module] if models.average else [])
+    modules = [*(getattr(models, part) for part in PARTS), *models.averages.values()]
     for module in modules:
         module.to(memory_format=torch.contiguous_format)
     return _works(config, models)

@@ -153,7 +153,7 @@ def test_the_average_is_the_moving_one_of_the_weights_after_each_update(replay: 
         raw = weights(models.denoiser)
         assert any(not torch.equal(a, b) for a, b in zip(before, raw, strict=True)), "the raw weights are trained"
         expected = [decay * a + (1 - decay) * b for a, b in zip(expected or raw, raw, strict=True)]
-        assert_same(weights(models.average.module), expected, rtol=1e-5, atol=1e-7)
+        assert_same(weights(models.averages["denoiser"].module), expected, rtol=1e-5, atol=1e-7)
 
 
 def test_imagination_uses_the_average_where_there_is_one_and_the_raw_weights_otherwise(
@@ -162,14 +162,28 @@ def test_imagination_uses_the_average_where_there_is_one_and_the_raw_weights_oth
     models, random = make(ema_decay=DECAY), Generators.seeded(0, CPU)
     for _ in range(3):
         update_denoiser(models, replay, random, logger)
-    assert_same(weights(models.world.denoiser), weights(models.average.module))
+    assert_same(weights(models.world.denoiser), weights(models.averages["denoiser"].module))
     assert any(
         not torch.equal(a, b) for a, b in zip(weights(models.world.denoiser), weights(models.denoiser), strict=True)
     )
     assert not any(p.requires_grad for p in models.world.denoiser.parameters())
     raw = make(ema_decay=0.0)
-    assert raw.average is None
+    assert raw.averages == {}
     assert raw.world.denoiser is raw.denoiser
+    assert raw.agent is raw.actor_critic
+
+
+def test_an_averaged_policy_plays_and_its_own_weights_dream(replay: Replay, logger: Logger) -> None:
+    """One update of the average for each batch of rollouts, after the last pass over it."""
+    models, random = make(actor_critic={"ema_decay": 0.15, "epochs": 2, "minibatches": 2}), Generators.seeded(0, CPU)
+    expected = None
+    for decay in (0, 0.15, 0.15):
+        update_actor_critic(models, replay, random, logger)
+        raw = weights(models.actor_critic)
+        expected = [decay * a + (1 - decay) * b for a, b in zip(expected or raw, raw, strict=True)]
+        assert_same(weights(models.agent), expected, rtol=1e-5, atol=1e-7)
+    models.agent.actor.bias.fill_(0)[2] = 1e3  # it would do nothing but 2
+    assert not (fit.dream(models, replay, random).action == 2).all()
 
 
 def test_the_average_has_the_measured_sigma_data(replay: Replay, logger: Logger) -> None:
@@ -202,8 +216,8 @@ def test_a_run_that_starts_from_another_one_takes_its_average(replay: Replay, lo
     torch.manual_seed(1)
     other = Models(models.config, MEANINGS, CPU)
     other.initialize(models.state_dict(), ["denoiser"], "runs/other")
-    assert_same(weights(other.denoiser), weights(models.average.module))
-    assert_same(weights(other.world.denoiser), weights(models.average.module))
+    assert_same(weights(other.denoiser), weights(models.averages["denoiser"].module))
+    assert_same(weights(other.world.denoiser), weights(models.averages["denoiser"].module))
 
 
 def test_what_belongs_to_an_action_goes_to_the_action_of_the_same_meaning() -> None:
@@ -301,14 +315,16 @@ def test_the_rate_of_the_policy_falls_from_rollout_to_rollout(replay: Replay, lo
 def test_an_update_trains_its_own_part_alone(update: object, replay: Replay, logger: Logger) -> None:
     models, random = make(ema_decay=DECAY), Generators.seeded(0, CPU)
     before = {name: weights(getattr(models, name)) for name in config.PARTS}
-    average = weights(models.average.module)
+    average = weights(models.averages["denoiser"].module)
     for _ in range(2):
         update(models, replay, random, logger)
     part = update.__name__.removeprefix("update_")
     for name in config.PARTS:
         changed = any(not torch.equal(a, b) for a, b in zip(before[name], weights(getattr(models, name)), strict=True))
         assert changed == (name == part)
-    averaged = any(not torch.equal(a, b) for a, b in zip(average, weights(models.average.module), strict=True))
+    averaged = any(
+        not torch.equal(a, b) for a, b in zip(average, weights(models.averages["denoiser"].module), strict=True)
+    )
     assert averaged == (part == "denoiser")
 
 
@@ -381,3 +397,12 @@ def test_a_run_measures_the_size_of_a_change_before_its_first_update(
     changes = torch.cat([4 * frames.diff(dim=0) / 127.5 for frames in episodes])
     expected = changes.square().mean().sqrt().item() if target == "change" else 0.5
     assert trainer.models.denoiser.sigma_data.item() == pytest.approx(expected, rel=0.05)
+
+
+def test_the_averaged_policy_plays_the_real_game(tmp_path: Path) -> None:
+    trainer = Trainer(small_config(actor_critic={"ema_decay": 0.9}), RunFolder(tmp_path), CPU)
+    trainer.models.agent.actor.bias.fill_(0)[2] = 1e3  # it does nothing but 2
+    trainer.config.collection.epsilon = 0.0
+    for _ in range(12):
+        trainer._collect_step()
+    assert trainer.replay.rows(0)["action"].tolist() == 12 * [2]

@@ -80,7 +80,7 @@ def trained(
         means = [torch.as_tensor(total / weight).cpu() for total, weight in logger._sums.values() if weight]
         seen[part] = [*gradients, *means]
         seen[f"{part}'s weights"] = [p.detach() for p in getattr(models, part).parameters()]
-    seen["average"] = [p.detach() for p in models.average.parameters()]
+    seen["average"] = [p.detach() for p in models.averages["denoiser"].parameters()]
     seen["random"] = list(random.state_dict().values())
     return seen
 

@@ -472,12 +472,12 @@ def test_the_weights_of_another_game_are_a_start(tiny_run: Path, tmp_path: Path)
     )
     pong, breakout = final_parts(folder)["models"], final_parts(tiny_run)["models"]
     for name, value in pong["denoiser"].items():
-        theirs = breakout["average"][f"module.{name}"]
+        theirs = breakout["averages"]["denoiser"][f"module.{name}"]
         if name != "net.action_embedding.weight":
             assert torch.equal(value, theirs)
     ours, theirs = (
         pong["denoiser"]["net.action_embedding.weight"],
-        breakout["average"]["module.net.action_embedding.weight"],
+        breakout["averages"]["denoiser"]["module.net.action_embedding.weight"],
     )
     assert pong["action_meanings"] == ["NOOP", "FIRE", "RIGHT", "LEFT", "RIGHTFIRE", "LEFTFIRE"]
     assert torch.equal(ours[:4], theirs)

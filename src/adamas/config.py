@@ -193,6 +193,9 @@ class ActorCritic:
     epochs: int = knob(1, "passes over each batch of rollouts (1: REINFORCE; more: PPO)", least=1)
     minibatches: int = knob(1, "parts of the batch, each of which makes a step of the optimizer", least=1)
     clip: float = knob(0.2, "PPO: no gain beyond this change of an action's probability, as a ratio", above=0)
+    ema_decay: float = knob(
+        0.0, "decay of the averaged weights that play the game; 0 plays the raw weights", least=0, most=0.99999
+    )
     model_free_envs: int = knob(8, "real games played side by side when policy=model_free", least=1)
     optimization: Optimization = field(
         default_factory=lambda: Optimization(

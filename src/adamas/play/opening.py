@@ -38,7 +38,7 @@ class Agent:
 
     @property
     def policy(self) -> ActorCritic:
-        return self.models.actor_critic
+        return self.models.agent
 
     @property
     def meanings(self) -> tuple[str, ...]:

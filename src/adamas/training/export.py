@@ -51,19 +51,19 @@ def copy_curves(theirs: RunFolder, ours: RunFolder) -> None:
 
 
 def without_training(parts: dict[str, Any]) -> dict[str, Any]:
-    """What is left of a checkpoint without optimizers, generators, experience and the raw weights of an averaged denoiser.
+    """What is left of a checkpoint without optimizers, generators, experience and the raw weights of what is averaged.
 
     Matrices and kernels are rounded to float16, which what is computed in bfloat16 hardly notices.
     """
     models = parts["models"]
     weights = {name: {k: _half(v) for k, v in best_weights(models, name).items()} for name in PARTS}
-    average = models["average"] and {
-        "n_averaged": models["average"]["n_averaged"],
-        **{f"module.{k}": v for k, v in weights["denoiser"].items()},  # the same tensors, which a file holds once
-    }
+    averages = {
+        name: {"n_averaged": average["n_averaged"], **{f"module.{k}": v for k, v in weights[name].items()}}
+        for name, average in models["averages"].items()
+    }  # the same tensors, which a file holds once
     rest = {key: models[key] for key in ("action_meanings", "target")}
     kept = {key: parts[key] for key in ("format", "game", "progress")}
-    return {**kept, "models": {**weights, "average": average, **rest}, "replay": None}
+    return {**kept, "models": {**weights, "averages": averages, **rest}, "replay": None}
 
 
 def _half(tensor: Tensor) -> Tensor:

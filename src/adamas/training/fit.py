@@ -62,8 +62,7 @@ def update_denoiser(models: Models, replay: Replay, random: Generators, logger: 
     rare = {"event_share": c.event_share, "turn_share": c.turn_share}
     segment = replay.sample(c.optimization.batch_size, length, random.data, c.context, **rare)
     _descend(models, "denoiser", own_rows(segment), random, logger, own_draws(random.noise))
-    if models.average:
-        models.average.update_parameters(models.denoiser)
+    models.update_average("denoiser")
 
 
 def update_reward_end(models: Models, replay: Replay, random: Generators, logger: Logger) -> None:
@@ -114,6 +113,7 @@ def update_policy(models: Models, rollout: Rollout, random: Generators, logger: 
             loss = _descend(models, "actor_critic", part, random, logger)
             for name in ("policy", "value", "entropy", "mean_value", "mean_return"):
                 logger.add(f"actor_critic/{name}", getattr(loss, name))
+    models.update_average("actor_critic")
 
 
 def _minibatches(rollout: Rollout, count: int, generator: torch.Generator) -> list[Rollout]:

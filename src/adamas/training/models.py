@@ -24,7 +24,10 @@ ACTION_WISE = ("action_embedding.weight", "actor.weight", "actor.bias")  # tenso
 
 
 class Models:
-    """Denoiser, reward/end model and actor-critic, each with its loss and its optimizer. `world` is what imagination uses."""
+    """Denoiser, reward/end model and actor-critic, each with its loss and its optimizer.
+
+    `world` is what imagination uses and `agent` what plays the game: averaged weights, where the config asks for some.
+    """
 
     def __init__(self, config: Config, action_meanings: tuple[str, ...], device: torch.device) -> None:
         n = len(action_meanings)
@@ -39,10 +42,10 @@ class Models:
             for name in PARTS
         }
         self.losses = {name: data_parallel(getattr(self, name)) for name in PARTS}
-        decay = config.denoiser.ema_decay
-        self.average = _average(self.denoiser, decay) if decay > 0 else None
-        imagining = self.average.module if self.average else self.denoiser
-        self.world = WorldModel(imagining, self.reward_end, config.sampler)
+        decays = {"denoiser": config.denoiser.ema_decay, "actor_critic": config.actor_critic.ema_decay}
+        self.averages = {name: _average(getattr(self, name), decay) for name, decay in decays.items() if decay > 0}
+        self.world = WorldModel(self._best("denoiser"), self.reward_end, config.sampler)
+        self.agent: ActorCritic = self._best("actor_critic")
         self.graphs = Graphs(CudaCapture() if config.cuda_graphs else None)
         self._bfloat16 = use_bfloat16(config.precision, device)
         if config.compile:
@@ -52,15 +55,25 @@ class Models:
         """Convolutions and matrix products inside run at the precision of the config."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16)
 
+    def update_average(self, name: str) -> None:
+        """Lets the averaged weights of a part follow its own, where there are some."""
+        if name in self.averages:
+            self.averages[name].update_parameters(getattr(self, name))
+
+    def _best(self, name: str) -> Any:
+        return self.averages[name].module if name in self.averages else getattr(self, name)
+
     def _compile(self) -> None:
         """Fuses what lies between the convolutions, once for each shape that is met. Recurrent parts stay as they are."""
         torch._dynamo.config.recompile_limit = SHAPES
-        for net in (self.denoiser.net, self.world.denoiser.net, self.reward_end.encoder, self.actor_critic.encoder):
+        for policy in (self.actor_critic, self.agent):
+            policy.encoder.compile(dynamic=False)
+        for net in (self.denoiser.net, self.world.denoiser.net, self.reward_end.encoder):
             net.compile(dynamic=False)
 
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = {name: getattr(self, name).state_dict() for name in PARTS}
-        state["average"] = self.average.state_dict() if self.average else None
+        state["averages"] = {name: average.state_dict() for name, average in self.averages.items()}
         state["optimizers"] = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
         return {**state, "action_meanings": list(self.action_meanings), "target": self.config.denoiser.target}
 
@@ -73,8 +86,8 @@ class Models:
         """All but the optimizers: enough to play, to dream and to measure."""
         for name in PARTS:
             getattr(self, name).load_state_dict(state[name])
-        if self.average:
-            self.average.load_state_dict(state["average"])
+        for name, average in self.averages.items():
+            average.load_state_dict(state["averages"][name])
 
     def initialize(self, state: dict[str, Any], parts: list[str], source: str) -> None:
         """Takes the weights of `parts` from another run's models, also one of a game with other actions.
@@ -96,8 +109,8 @@ class Models:
                     f"initialize.from={source}: its {name} has other sizes than this run's; "
                     f"use that run's {name}.* settings or leave {name} out of initialize.parts"
                 ) from error
-        if self.average:
-            self.average.module.load_state_dict(self.denoiser.state_dict())
+        for name, average in self.averages.items():
+            average.module.load_state_dict(getattr(self, name).state_dict())
 
     def _fit_actions(self, key: str, theirs: Tensor, module: nn.Module, their_meanings: list[str]) -> Tensor:
         if not key.endswith(ACTION_WISE):
@@ -124,8 +137,8 @@ def _average(module: nn.Module, decay: float) -> AveragedModel:
 
 
 def best_weights(state: dict[str, Any], name: str) -> dict[str, Tensor]:
-    """The averaged weights of a denoiser where there are some."""
-    if name == "denoiser" and state["average"]:
+    """The averaged weights of a part where there are some, else its own."""
+    if name in state["averages"]:
         prefix = "module."
-        return {k.removeprefix(prefix): v for k, v in state["average"].items() if k.startswith(prefix)}
+        return {k.removeprefix(prefix): v for k, v in state["averages"][name].items() if k.startswith(prefix)}
     return state[name]

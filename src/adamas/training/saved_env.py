@@ -92,5 +92,5 @@ def _played_contexts(run: SavedRun, models: Models) -> Contexts:
     c, n = run.config, run.config.denoiser.context
     env = AtariEnv(c.env, c.atari, episodic_life=False)
     with models.autocast():
-        clip = record(models.actor_critic, env, PLAYED, max(APART, n - 1), seed=0)
+        clip = record(models.agent, env, PLAYED, max(APART, n - 1), seed=0)
     return Contexts(clip.obs[:, -n:], clip.action[:, 1 - n :])

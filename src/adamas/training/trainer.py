@@ -29,7 +29,7 @@ from adamas.training.run_folder import RunFolder
 from adamas.training.session import Session
 from adamas.training.stopping import Stopped
 
-FORMAT = 1  # of a checkpoint
+FORMAT = 2  # of a checkpoint
 
 
 class Trainer:
@@ -43,14 +43,14 @@ class Trainer:
         count = config.actor_critic.model_free_envs if config.policy == "model_free" else 1
         envs = [AtariEnv(config.env, config.atari, episodic_life=True) for _ in range(count)]
         self.models = Models(config, envs[0].action_meanings, device)
-        self.policy = self.models.actor_critic
+        self.policy = self.models.agent
         self.followers = Followers()
         if config.dataset:
             self.replay = read_experience(config.dataset, config, device)
         else:
             self.replay = Replay(config.collection.steps, config.age_weights, device=device)
         if config.policy == "model_free":
-            self.player = RealRollouts(envs, self.policy, config.seed)
+            self.player = RealRollouts(envs, self.models.actor_critic, config.seed)
         else:
             self.player = Collector(envs[0], self.replay, config.seed)
 
@@ -143,7 +143,9 @@ class Trainer:
 
     def _learn_from_real_rollouts(self) -> int:
         with self.models.autocast():
-            rollout, returns = self.player.play(self.policy, self.config.actor_critic.horizon, self.random.act)
+            rollout, returns = self.player.play(
+                self.models.actor_critic, self.config.actor_critic.horizon, self.random.act
+            )
         update_policy(self.models, rollout, self.random, self.logger)
         for game_return in returns:
             self.logger.add("collect/game_return", game_return)

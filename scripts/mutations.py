@@ -46,7 +46,7 @@ def fault(name: str, file: str, old: str, new: str, *tests: str) -> Mutation:
 
 
 EDM, SAMPLER, FRAMES = "world_model/edm.py", "world_model/sampler.py", "frames.py"
-SMALL = "small.py"
+SMALL, TURNS = "small.py", "turns.py"
 DENOISER, WORLD, REWARD_END = "world_model/denoiser.py", "world_model/world_model.py", "world_model/reward_end.py"
 UNET, BLOCKS, ENCODERS = "networks/unet.py", "networks/blocks.py", "networks/encoders.py"
 RECURRENT = "networks/recurrent.py"
@@ -65,7 +65,7 @@ FIRST = {
     COLLECTOR: "test_data_path.py",
     RANDOM: "test_evaluation.py",
     REWARD_END: "test_reward_end.py",
-    **dict.fromkeys((REPLAY, CHUNKS), "test_replay.py"),
+    **dict.fromkeys((REPLAY, CHUNKS, TURNS), "test_replay.py"),
     **dict.fromkeys((FIT, MODELS, TRAINER), "test_fit.py"),
     OPTIMIZATION: "test_optimization.py",
     GRAPHS: "test_graphs.py",
@@ -264,13 +264,13 @@ MEMORY = (
     fault("events counted from the start of their chunk", REPLAY, "first + events.nonzero().flatten()", "events.nonzero().flatten()"),
     fault("the share of events ignored", REPLAY, "int(batch_size * event_share)", "0 * int(batch_size * event_share)"),
     fault("the share of turns ignored", REPLAY, "int(batch_size * turn_share)", "0 * int(batch_size * turn_share)"),
-    fault("turns sought once and no more", REPLAY, "while self._scanned < self.num_rows:", "while not self._scanned:"),
-    fault("what follows a turn left out", REPLAY, "torch.arange(AFTER_TURN + 1)", "torch.arange(1)"),
-    fault("the turn itself left out", REPLAY, "torch.arange(AFTER_TURN + 1)", "torch.arange(1, AFTER_TURN + 1)"),
-    fault("a turn at the seam of two searches unseen", REPLAY, "max(first - LOOK_BACK - AFTER_TURN, 0)", "first"),
-    fault("what follows a turn across the seam of two searches left out", REPLAY, "max(first - LOOK_BACK - AFTER_TURN, 0)", "max(first - LOOK_BACK, 0)"),
-    fault("a new episode taken for a turn", REPLAY, "turns[self._age(turns[:, 0]) >= LOOK_BACK]", "turns"),
-    fault("the frames of the next episode follow a turn", REPLAY, "rows[self._age(rows) >= LOOK_BACK]", "rows"),
+    fault("turns sought once and no more", TURNS, "while self._searched < len(obs):", "while not self._searched:"),
+    fault("what follows a turn left out", TURNS, "torch.arange(AFTER + 1)", "torch.arange(1)"),
+    fault("the turn itself left out", TURNS, "torch.arange(AFTER + 1)", "torch.arange(1, AFTER + 1)"),
+    fault("a turn at the seam of two searches unseen", TURNS, "max(first - LOOK_BACK - AFTER, 0)", "first"),
+    fault("what follows a turn across the seam of two searches left out", TURNS, "max(first - LOOK_BACK - AFTER, 0)", "max(first - LOOK_BACK, 0)"),
+    fault("a new episode taken for a turn", TURNS, "turns[_age(turns[:, 0], starts) >= LOOK_BACK]", "turns"),
+    fault("the frames of the next episode follow a turn", TURNS, "rows[_age(rows, starts) >= LOOK_BACK]", "rows"),
     fault("turns counted twice at the seam", REPLAY, "rows[(rows >= first) & (rows < last)]", "rows[rows < last]"),
     fault("rows drawn from the first half alone", REPLAY, "(uniform * size[group]).long()", "(uniform * size[group] / 2).long()"),
     fault("contexts that end at a final frame", REPLAY, "        row = row - self._columns[\"final\"][row].long()\n", ""),

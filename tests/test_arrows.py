@@ -16,6 +16,7 @@ FLOORS = [
         "config_check",
         "frames",
         "small",
+        "turns",
         "replay",
         "chunks",
         "files",

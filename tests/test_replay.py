@@ -213,7 +213,7 @@ def bouncing(lengths: list[int]) -> tuple[Replay, set[int]]:
 
 @pytest.mark.parametrize("scan", [1, 2, 7, 2048])
 def test_the_share_of_turns_is_drawn_from_all_frames_in_or_just_after_a_turn(scan, monkeypatch) -> None:
-    monkeypatch.setattr("adamas.replay.SCAN", scan)
+    monkeypatch.setattr("adamas.turns.SCAN", scan)
     replay, turns = bouncing([27, 4, 3, 2, 38, 5, 40])
     assert len(turns) > 20
     segment = replay.sample(6_000, 6, generator(), first_target=5, turn_share=0.5)

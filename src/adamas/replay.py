@@ -15,12 +15,10 @@ import torch
 from torch import Tensor
 
 from adamas import chunks
-from adamas.small import LOOK_BACK, turned
+from adamas.turns import Turns
 
 HEADROOM = 1.05  # rows a step of `capacity`, for final frames
 GROWTH = 1.125  # of the number of rows, when the headroom was not enough
-AFTER_TURN = 2  # frames after a turn that show it still in what the next one is predicted from
-SCAN = 2048  # rows that are searched for turns at once
 
 
 class Segment(NamedTuple):
@@ -61,8 +59,7 @@ class Replay:
         self._age_weights = torch.tensor(age_weights, dtype=torch.float64)
         self._starts = torch.empty(0, dtype=torch.int64)  # first row of each episode
         self._events = torch.empty(0, dtype=torch.int64)  # rows of the steps that brought a reward or an end
-        self._turns = torch.empty(0, dtype=torch.int64)  # rows of the frames in or after which small things turned
-        self._scanned = 0  # rows that were searched for turns
+        self._turns = Turns()
         self._reward_counts = torch.zeros(3, dtype=torch.int64)  # steps with reward below, at, above 0
         self._chunks: list[dict[str, Any]] = []
         rows = int(capacity * HEADROOM) + 1
@@ -121,9 +118,9 @@ class Replay:
         frame that such a step led to, or such a frame, is what then stands at an index from `first_target` on.
         """
         if turn_share:
-            self._find_turns()
+            self._turns.search(self._columns["obs"][: self.num_rows], self._starts)
         steps = _draw(self._events, int(batch_size * event_share), generator)
-        turns = _draw(self._turns, int(batch_size * turn_share), generator)
+        turns = _draw(self._turns.rows, int(batch_size * turn_share), generator)
         others = self._draw_rows(batch_size - len(steps) - len(turns), generator)
         led_to = torch.randint(min(max(first_target, 1), length - 1), length, (len(steps),), generator=generator)
         place = torch.randint(first_target, length, (len(turns) + len(others),), generator=generator)
@@ -197,17 +194,6 @@ class Replay:
         starts = after_end.nonzero().flatten() + rows.start + 1
         return starts if first else torch.cat([torch.zeros(1, dtype=torch.int64), starts])
 
-    def _find_turns(self) -> None:
-        """Searches the rows that came since the last time."""
-        while self._scanned < self.num_rows:
-            first, last = self._scanned, min(self._scanned + SCAN, self.num_rows)
-            seen_from = max(first - LOOK_BACK - AFTER_TURN, 0)
-            turns = turned(self._columns["obs"][seen_from:last]).cpu().nonzero() + seen_from  # (N, 1)
-            rows = (turns[self._age(turns[:, 0]) >= LOOK_BACK] + torch.arange(AFTER_TURN + 1)).unique()
-            rows = rows[(rows >= first) & (rows < last)]
-            self._turns = torch.cat([self._turns, rows[self._age(rows) >= LOOK_BACK]])  # none of the next episode
-            self._scanned = last
-
     def _cut(self) -> None:
         """Ends an unfinished episode at its last frame, so that the rows to come are not taken for its sequel."""
         if self.num_rows and not self._columns["final"][self.num_rows - 1]:
@@ -249,10 +235,6 @@ class Replay:
 
     def _episode_bounds(self) -> Tensor:
         return torch.cat([self._starts, torch.tensor([self.num_rows])])  # int64 (episodes + 1,)
-
-    def _age(self, row: Tensor) -> Tensor:
-        """int64 (B,): how many rows of its episode come before each."""
-        return row - self._starts[torch.searchsorted(self._starts, row, right=True) - 1]
 
     def _segments(self, row: Tensor, place: Tensor, length: int) -> Segment:
         """Segments of `length` rows in which `row` (B,) stands at the index `place` (B,)."""

@@ -1,0 +1,41 @@
+"""The rows of a replay in which small things turn, found as rows come."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from adamas.small import LOOK_BACK, turned
+
+AFTER = 2  # frames after a turn that show it still in what the next one is predicted from
+SCAN = 2048  # rows that are searched at once
+
+
+class Turns:
+    """`rows`, int64 (N,) in order: the frames in which something small turned, and the AFTER frames of their episode that
+    follow each."""
+
+    def __init__(self) -> None:
+        self.rows = torch.empty(0, dtype=torch.int64)
+        self._searched = 0
+
+    def search(self, obs: Tensor, starts: Tensor) -> None:
+        """Searches the rows that came since the last time.
+
+        Args:
+            obs: uint8 (N, H, W), all rows so far.
+            starts: int64 (E,), the first row of each episode.
+        """
+        while self._searched < len(obs):
+            first, last = self._searched, min(self._searched + SCAN, len(obs))
+            seen_from = max(first - LOOK_BACK - AFTER, 0)
+            turns = turned(obs[seen_from:last]).cpu().nonzero() + seen_from  # (N, 1)
+            rows = (turns[_age(turns[:, 0], starts) >= LOOK_BACK] + torch.arange(AFTER + 1)).unique()
+            rows = rows[(rows >= first) & (rows < last)]
+            self.rows = torch.cat([self.rows, rows[_age(rows, starts) >= LOOK_BACK]])  # none of the next episode
+            self._searched = last
+
+
+def _age(row: Tensor, starts: Tensor) -> Tensor:
+    """int64 (B,): how many rows of its episode come before each."""
+    return row - starts[torch.searchsorted(starts, row, right=True) - 1]

@@ -271,7 +271,7 @@ MEMORY = (
     fault("what follows a turn across the seam of two searches left out", TURNS, "max(first - LOOK_BACK - AFTER, 0)", "max(first - LOOK_BACK, 0)"),
     fault("a new episode taken for a turn", TURNS, "turns[_age(turns[:, 0], starts) >= LOOK_BACK]", "turns"),
     fault("the frames of the next episode follow a turn", TURNS, "rows[_age(rows, starts) >= LOOK_BACK]", "rows"),
-    fault("turns counted twice at the seam", REPLAY, "rows[(rows >= first) & (rows < last)]", "rows[rows < last]"),
+    fault("turns counted twice at the seam", TURNS, "rows[(rows >= first) & (rows < last)]", "rows[rows < last]"),
     fault("rows drawn from the first half alone", REPLAY, "(uniform * size[group]).long()", "(uniform * size[group] / 2).long()"),
     fault("contexts that end at a final frame", REPLAY, "        row = row - self._columns[\"final\"][row].long()\n", ""),
     fault("final frames not stored", REPLAY, "        if terminated or truncated:\n", "        if False:\n"),

@@ -155,6 +155,16 @@ def test_content_reaches_the_disk_before_its_name_and_its_name_before_anything_g
     assert calls == ["fsync", "replace", *folder_sync, "unlink"]
 
 
+def test_a_checkpoint_of_another_format_is_told_apart_from_a_damaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "FORMAT", checkpoint.FORMAT - 1)
+    path = checkpoint.save(tmp_path, 1, parts(), keep=2)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="was written by another version of adamas"):
+        checkpoint.load(path)
+
+
 def test_no_usable_checkpoint(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(UserError, match="no usable checkpoint"):

@@ -18,6 +18,7 @@ from adamas.config import UserError
 from adamas.files import publish, sha256
 
 DIGITS = 16  # of the digest, in the name
+FORMAT = 2  # of the parts, which a checkpoint tells beside them
 
 
 def save(folder: Path, step: int, parts: dict[str, Any], keep: int) -> Path:
@@ -28,7 +29,7 @@ def save(folder: Path, step: int, parts: dict[str, Any], keep: int) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f"{step:08d}.tmp"
-    torch.save(parts, temporary)
+    torch.save({"format": FORMAT, **parts}, temporary)
     torch.load(temporary, weights_only=True, map_location="meta")  # what cannot be loaded must not replace what can
     path = folder / f"{step:08d}-{sha256(temporary)[:DIGITS]}.pt"
     publish(temporary, path)
@@ -38,13 +39,16 @@ def save(folder: Path, step: int, parts: dict[str, Any], keep: int) -> Path:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The parts of a checkpoint, with all tensors on the CPU. UserError when the file is damaged."""
+    """The parts of a checkpoint, with all tensors on the CPU. UserError when the file is damaged, or of another format."""
     try:
         if sha256(path)[:DIGITS] != path.stem.partition("-")[2]:
             raise UserError(f"checkpoint {path} is damaged: its content does not match the digest in its name")
-        return torch.load(path, weights_only=True, map_location="cpu")
+        parts = torch.load(path, weights_only=True, map_location="cpu")
     except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         raise UserError(f"checkpoint {path} cannot be read: {type(error).__name__}") from error
+    if parts.pop("format", None) != FORMAT:
+        raise UserError(f"checkpoint {path} was written by another version of adamas, and cannot be read by this one")
+    return parts
 
 
 def load_newest(

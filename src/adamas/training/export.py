@@ -62,7 +62,7 @@ def without_training(parts: dict[str, Any]) -> dict[str, Any]:
         for name, average in models["averages"].items()
     }  # the same tensors, which a file holds once
     rest = {key: models[key] for key in ("action_meanings", "target")}
-    kept = {key: parts[key] for key in ("format", "game", "progress")}
+    kept = {key: parts[key] for key in ("game", "progress")}
     return {**kept, "models": {**weights, "averages": averages, **rest}, "replay": None}
 
 

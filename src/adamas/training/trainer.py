@@ -29,8 +29,6 @@ from adamas.training.run_folder import RunFolder
 from adamas.training.session import Session
 from adamas.training.stopping import Stopped
 
-FORMAT = 2  # of a checkpoint
-
 
 class Trainer:
     """One run: its models, its experience, its random numbers, its counters."""
@@ -199,7 +197,6 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "format": FORMAT,
             "game": self.config.env,
             "models": self.models.state_dict(),
             "random": self.random.state_dict(),
@@ -225,8 +222,6 @@ class Trainer:
             self.replay.load(self.folder.replay, state["replay"])
 
     def _verify(self, state: dict[str, Any]) -> None:
-        if state["format"] != FORMAT:
-            raise UserError(f"a checkpoint of format {state['format']} was written by another version of adamas")
         if state["replay"]:
             self.replay.verify(self.folder.replay, state["replay"])
 

@@ -115,7 +115,10 @@ class Bench:
 
     def _time(self, work: Work, repeats: int) -> tuple[float, float]:
         self._wait()
-        start, began = self.clock(), time.perf_counter()
+        began, start = (
+            time.perf_counter(),
+            self.clock(),
+        )  # the first and the last clock that is read: the other lies within
         for _ in range(repeats):
             work()
         self._wait()

@@ -331,8 +331,8 @@ def test_an_exported_run_dreams_and_plays_as_the_run_does_to_float16(tiny_run: P
     for name, ours in models.world.state_dict().items():
         close = {"rtol": 2**-11, "atol": 2**-24} if ours.dim() > 1 else {"rtol": 0, "atol": 0}
         torch.testing.assert_close(ours, theirs.world.state_dict()[name], **close)
-    for name, ours in models.actor_critic.state_dict().items():
-        torch.testing.assert_close(ours, theirs.actor_critic.state_dict()[name], rtol=2**-11, atol=2**-24)
+    for name, ours in models.agent.state_dict().items():
+        torch.testing.assert_close(ours, theirs.agent.state_dict()[name], rtol=2**-11, atol=2**-24)
     for file in ("config.yaml", "origin.jsonl", "evaluations.jsonl"):
         assert (exported / file).read_bytes() == (tiny_run / file).read_bytes()
 

@@ -66,9 +66,8 @@ class Models:
     def _compile(self) -> None:
         """Fuses what lies between the convolutions, once for each shape that is met. Recurrent parts stay as they are."""
         torch._dynamo.config.recompile_limit = SHAPES
-        for policy in (self.actor_critic, self.agent):
-            policy.encoder.compile(dynamic=False)
-        for net in (self.denoiser.net, self.world.denoiser.net, self.reward_end.encoder):
+        denoisers, policies = (self.denoiser, self.world.denoiser), (self.actor_critic, self.agent)
+        for net in (*(d.net for d in denoisers), self.reward_end.encoder, *(p.encoder for p in policies)):
             net.compile(dynamic=False)
 
     def state_dict(self) -> dict[str, Any]:

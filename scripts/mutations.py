@@ -295,6 +295,8 @@ LEARNING = (
     fault("the policy's average never updated", FIT, "    models.update_average(\"actor_critic\")\n", ""),
     fault("the policy's average dreams", FIT, "imagine(models.world, models.actor_critic,", "imagine(models.world, models.agent,"),
     fault("the policy's own weights collect and are evaluated", TRAINER, "self.policy = self.models.agent", "self.policy = self.models.actor_critic"),
+    fault("the policy's own weights play on the page", "play/opening.py", "return self.models.agent", "return self.models.actor_critic", "test_play_session.py"),
+    fault("the policy's own weights play for the contexts of an env", "training/saved_env.py", "record(models.agent,", "record(models.actor_critic,", "test_env.py"),
     fault("actions of another game taken over by number", MODELS, "mine[row] = theirs[their_meanings.index(meaning)]", "mine[row] = theirs[row]"),
     fault("the denoiser's segments one frame short", FIT, "length = c.context + 1 + fed_back", "length = c.context + fed_back"),
     fault("own frames fed back from the start", FIT, "models.optimizers[\"denoiser\"].updates >= c.fed_back_after", "True"),

@@ -19,6 +19,7 @@ from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from test_main import ROOT, TINY, train
+from test_play_session import set_on_2
 from test_world_model import wake
 
 from adamas import config
@@ -323,6 +324,12 @@ def test_without_its_replay_a_run_plays_the_game_for_contexts(run: Path, tmp_pat
     assert len(starts.action.unique()) > 1
     again = saved_env.open_world(bare, torch.device("cpu")).starts
     assert torch.equal(starts.obs, again.obs)
+
+
+def test_it_is_the_averaged_policy_that_plays_for_contexts(made_run: Path, tmp_path: Path) -> None:
+    run = set_on_2(made_run, tmp_path / "averaged")
+    shutil.rmtree(run / "replay")
+    assert (saved_env.open_world(run, torch.device("cpu")).starts.action == 2).all()
 
 
 def test_contexts_come_from_the_replay(run: Path) -> None:

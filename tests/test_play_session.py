@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import time
@@ -45,8 +46,7 @@ def make_run(path: Path, steps: int = 60) -> Path:
     wake(models.reward_end)  # the denoiser stays asleep: its dream of a change of nothing is a standing picture
     path.mkdir(parents=True)
     save_config(CONFIG, path / "config.yaml")
-    parts = {"models": models.state_dict(), "progress": Progress().state_dict()}
-    checkpoint.save(path / "checkpoints", 3, parts, keep=2)
+    save_models(models, path)
     env, replay = AtariEnv("Breakout", CONFIG.atari, episodic_life=True), Replay(steps)
     obs, _ = env.reset(seed=0)
     for step in range(steps):
@@ -56,6 +56,23 @@ def make_run(path: Path, steps: int = 60) -> Path:
         if terminated or truncated:
             obs, _ = env.reset()
     replay.save(path / "replay")
+    return path
+
+
+def save_models(models: Models, path: Path) -> None:
+    parts = {"models": models.state_dict(), "progress": Progress().state_dict()}
+    checkpoint.save(path / "checkpoints", 3, parts, keep=2)
+
+
+def set_on_2(run: Path, path: Path) -> Path:
+    """A copy of the run, whose averaged policy does nothing but 2; its own weights know nothing of that."""
+    shutil.copytree(run, path)
+    averaged = copy.deepcopy(CONFIG)
+    averaged.actor_critic.ema_decay = 0.9
+    models = Models(averaged, action_meanings("Breakout"), torch.device("cpu"))
+    models.agent.actor.bias.fill_(0)[2] = 1e3
+    save_config(averaged, path / "config.yaml")
+    save_models(models, path)
     return path
 
 
@@ -232,6 +249,15 @@ def test_at_temperature_0_the_agent_does_what_is_likeliest(session: Session) -> 
         wanted = int(session.moment.thought.logits.argmax())
         play(session, 1)
         assert session.moment.action == wanted
+
+
+def test_the_averaged_policy_is_the_one_that_plays(made_run: Path, tmp_path: Path) -> None:
+    run = set_on_2(made_run, tmp_path / "averaged")
+    session = Session(open_agent(Options(run=str(run), device="cpu")), Settings(stop=False))
+    do(session, "who", who="agent")
+    for _ in range(5):
+        play(session, 1)
+        assert session.moment.action == 2
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 from test_main import ROOT, open_picture, run_script
+from test_play_session import set_on_2
 
 from adamas import device
 from adamas.config import Atari, Collection, Config, Denoiser, Evaluation, UserError
@@ -43,6 +45,19 @@ def make_run(folder: Path, config: Config, score: float | None, name: str = "202
         record = {"kind": "final_evaluation", "epoch": 2, "steps": 100_000, "seconds": 7200, "return": score}
         run.append_evaluation({**record, "returns": [score] * 100, "lengths": [9] * 100})
     return path
+
+
+def test_the_averaged_policy_plays_in_the_film(made_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = []
+
+    def draw(logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        chosen.append(logits.argmax().item())
+        return logits.argmax()
+
+    monkeypatch.setattr(showcase, "draw", draw)
+    monkeypatch.setattr(showcase, "FILM", 6)
+    showcase.film(set_on_2(made_run, tmp_path / "averaged"), seed=0)
+    assert chosen == 5 * [2]
 
 
 def test_the_interval_of_a_mean_is_that_of_theory() -> None:

@@ -165,6 +165,10 @@ WRONG = [
         ["preset=cpu", "denoiser={event_share: 0.6, turn_share: 0.4}"],
         "denoiser.event_share=0.6 and denoiser.turn_share=0.4 leave nothing for other frames: together they must",
     ),
+    (
+        ["preset=diamond", "reward_end.astray=true"],
+        "reward_end.astray=true needs dreams to learn from: set reward_end.dreamed_share",
+    ),
     (["env"], "'env' cannot be read: write knob=value, and a list as knob=[1,2]"),
     (["=3"], "'=3' cannot be read: write knob=value, and a list as knob=[1,2]"),
     (["denoiser.channels=[1,2"], "'denoiser.channels=[1,2' cannot be read: write knob=value"),

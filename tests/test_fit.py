@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adamas import config
+from adamas import config, small
 from adamas.config import Config
 from adamas.config_check import check
 from adamas.logger import Logger
@@ -139,6 +139,34 @@ def test_a_share_of_the_reward_and_end_updates_are_on_frames_that_imagination_wo
     named = {name for name in logger._sums if name.endswith("recall")}
     assert ("reward_end/dreamed_end_recall" in named) == bool(dreamed)
     assert ("reward_end/end_recall" in named) == (len(dreamed) < 4)
+
+
+def test_a_dreamed_segment_ends_with_the_step_that_first_leads_astray(
+    replay: Replay, logger: Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = make(dreamed_share=1.0)
+    models.config.reward_end.astray = True
+    gone = torch.tensor([[0, 0, 0, 0, 0], [0, 0, 1, 0, 1], [0, 0, 0, 0, 1], [1, 1, 1, 1, 1]]).bool()
+    monkeypatch.setattr(fit, "lost", lambda happened, dreamed: gone)
+    segment = replay.sample(4, 6, torch.Generator().manual_seed(0))._replace(mask=torch.ones(4, 6, dtype=torch.bool))
+    segment.mask[3, :3] = False  # the first step that is known is the one from 3 to 4
+    cut = fit.dream_segment(models, segment, Generators.seeded(0, CPU))
+    assert cut.truncated.int().tolist() == [[0] * 6, [0, 0, 1, 0, 0, 0], [0, 0, 0, 0, 1, 0], [0, 0, 0, 1, 0, 0]]
+    assert cut.mask.int().tolist() == [[1] * 6, [1, 1, 1, 1, 0, 0], [1] * 6, [0, 0, 0, 1, 1, 0]]
+    dreamed = models.world.denoiser.dream(segment, models.config.sampler, Generators.seeded(0, CPU).noise)
+    assert torch.equal(cut.obs, dreamed.obs)
+
+
+def test_what_was_lost_is_told_from_what_happened_and_how_it_was_dreamed(
+    replay: Replay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, shown = make(dreamed_share=1.0), []
+    models.config.reward_end.astray = True
+    monkeypatch.setattr(fit, "lost", lambda *frames: shown.append(frames) or small.lost(*frames))
+    segment = replay.sample(4, 6, torch.Generator().manual_seed(0))
+    cut = fit.dream_segment(models, segment, Generators.seeded(0, CPU))
+    assert torch.equal(shown[0][0], segment.obs)
+    assert torch.equal(shown[0][1], cut.obs)
 
 
 # The averaged weights

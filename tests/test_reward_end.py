@@ -45,13 +45,13 @@ def segment(batch: int, length: int, mask: list[list[int]] | None = None, seed: 
     )
 
 
-def answering(reward: Tensor, end: Tensor) -> RewardEnd:
+def answering(reward: Tensor, end: Tensor, astray: bool = False) -> RewardEnd:
     """A model that is sure of these classes (B, T), whatever it is shown, and remembers what that was."""
-    model = make()
+    model = make(astray=astray)
 
     def forward(*args: Tensor) -> tuple[Tensor, Tensor, None]:
         model.shown = args
-        return (*(50.0 * torch.nn.functional.one_hot(x, k) for x, k in ((reward, 3), (end, 2))), None)
+        return (*(50.0 * torch.nn.functional.one_hot(x, k) for x, k in ((reward, 3), (end, 2 + astray))), None)
 
     model.forward = forward
     return model
@@ -193,6 +193,21 @@ def test_counts_of_a_case_made_by_hand() -> None:
     _, rewards, ends = answering(reward, end).loss(batch)
     assert rewards == (4, 4, 2)  # actual, predicted, both
     assert ends == (2, 2, 1)
+
+
+def test_a_step_that_leads_astray_is_a_class_of_its_own_and_its_reward_says_nothing() -> None:
+    batch = segment(1, 5)._replace(
+        reward=torch.tensor([[1.0, 0.0, 1.0, 0.0, 0.0]]),
+        terminated=torch.tensor([[0, 1, 0, 0, 0]]).bool(),
+        truncated=torch.tensor([[0, 0, 1, 1, 0]]).bool(),
+    )
+    reward, end = torch.tensor([[2, 1, 0, 1]]), torch.tensor([[0, 1, 2, 0]])  # astray: found at 2, missed at 3
+    loss, rewards, ends = answering(reward, end, astray=True).loss(batch)
+    assert loss.item() == pytest.approx(50.0 / 4)
+    assert rewards == (1, 1, 1)
+    assert ends == (1, 1, 1)
+    loss, *_ = answering(reward, end.clamp(max=1)).loss(batch)  # not learned: the step is as any other
+    assert loss.item() == pytest.approx((50.0 + 50.0) / 4)
 
 
 def test_it_learns_a_handful_of_segments() -> None:

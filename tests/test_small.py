@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adamas.small import LENGTH, LOOK_BACK, REACH, TURN, near_small_movers, top_hat, turned
+from adamas.small import LENGTH, LOOK_BACK, REACH, TURN, lost, near_small_movers, top_hat, turned
 
 
 def empty(frames: int = 2, grey: int = 0) -> Tensor:
@@ -74,6 +74,40 @@ def film(places: list[tuple[int, int] | None], grey: int = 0, ball: int = 110) -
         if place is not None:
             box(frames[0, t], *place, 2, 2, ball)
     return frames[0]
+
+
+@pytest.mark.parametrize(
+    ("off", "gone"), [(0, False), (REACH, False), (-REACH, False), (REACH + 2, True), (None, True)]
+)
+@pytest.mark.parametrize(("grey", "ball"), [(0, 110), (200, 90)], ids=["bright on dark", "dark on bright"])
+def test_a_dream_has_lost_a_ball_that_is_not_near_its_place(off, gone, grey, ball):
+    """The dream of step 2 is wrong, those before and after it are right. REACH pixels away every pixel has one near."""
+    happened = [(4 + 3 * t, 15 + 2 * t) for t in range(5)]
+    row, column = happened[3]
+    dreamed = [*happened[:3], None if off is None else (row, column + off), happened[4]]
+    answer = lost(film(happened, grey, ball)[None], film(dreamed, grey, ball)[None])
+    assert answer.tolist() == [[False, False, gone, False]]
+
+
+def test_what_stands_still_or_is_long_cannot_be_lost():
+    frames, nothing = empty(3), empty(3)
+    for t in range(3):
+        box(frames[0, t], 3, 3, 2, 2)
+        box(frames[0, t], 34, 5 + 5 * t, 2, 8)
+    assert not lost(frames, nothing).any()
+
+
+def test_half_of_what_moves_may_be_lost():
+    happened = empty()
+    for t in range(2):
+        for top in (5, 20, 30):
+            box(happened[0, t], top, 10 + 3 * t, 2, 2)
+    for kept, gone in (((5, 20), False), ((20,), True)):
+        dreamed = empty()
+        for t in range(2):
+            for top in kept:
+                box(dreamed[0, t], top, 10 + 3 * t, 2, 2)
+        assert lost(happened, dreamed).item() is gone
 
 
 def test_straight_flight_is_no_turn_and_a_bounce_is_one():

@@ -32,11 +32,11 @@ def wake(module: torch.nn.Module) -> torch.nn.Module:
     return module
 
 
-def make_world(context: int = N, target: str = "frame") -> WorldModel:
+def make_world(context: int = N, target: str = "frame", astray: bool = False) -> WorldModel:
     torch.manual_seed(0)
     small = {"patch": 4, "channels": [16, 16], "depths": [1, 1], "attention": False}
     denoiser = Denoiser(config.Denoiser(**small, context=context, condition_channels=24, target=target), ACTIONS)
-    reward_end = RewardEnd(config.RewardEnd(**small, condition_channels=8, lstm_dim=16), ACTIONS)
+    reward_end = RewardEnd(config.RewardEnd(**small, condition_channels=8, lstm_dim=16, astray=astray), ACTIONS)
     return WorldModel(wake(denoiser), wake(reward_end), config.Sampler(steps=2))
 
 
@@ -57,7 +57,7 @@ def start(world: WorldModel) -> WorldState:
     return world.start(context.obs, context.action[:, :-1])
 
 
-def expect(world: WorldModel, reward: int | None = None, end: bool | None = None) -> None:
+def expect(world: WorldModel, reward: int | None = None, end: int | None = None) -> None:
     """Makes the reward/end model sure of a class, or leave it to a fair coin."""
     first, last = world.reward_end.head[0], world.reward_end.head[-1]
     with torch.no_grad():
@@ -143,6 +143,7 @@ def test_shapes_and_types_never_change() -> None:
             ((B, 84, 84), torch.uint8),
             ((B,), torch.float32),
             ((B,), torch.bool),
+            ((B,), torch.bool),
         ]
         assert not any(x.requires_grad for x in (*state.hidden, prediction.reward))
 
@@ -158,13 +159,14 @@ def test_the_start_is_burnt_in_as_stepping_would_leave_it() -> None:
 
 
 @pytest.mark.parametrize("reward", [-1, 0, 1])
-@pytest.mark.parametrize("end", [False, True])
-def test_a_sure_reward_end_model_is_believed(reward: int, end: bool) -> None:
-    world = make_world()
+@pytest.mark.parametrize(("end", "astray"), [(0, False), (1, False), (0, True), (1, True), (2, True)])
+def test_a_sure_reward_end_model_is_believed(reward: int, end: int, astray: bool) -> None:
+    world = make_world(astray=astray)
     expect(world, reward, end)
     _, prediction = world.step(start(world), torch.zeros(B, dtype=torch.int64), generator())
     assert prediction.reward.tolist() == [reward] * B
-    assert prediction.terminated.tolist() == [end] * B
+    assert prediction.terminated.tolist() == [end == 1] * B
+    assert prediction.truncated.tolist() == [end == 2] * B
 
 
 def test_an_unsure_reward_end_model_is_drawn_from() -> None:
@@ -219,6 +221,37 @@ def test_steps_are_masked_from_an_end_on() -> None:
     assert rollout.reward[rollout.mask].any()
     assert not rollout.reward[~rollout.mask].any()
     assert rollout.mask.sum(1).unique().numel() > 1, "ends at different times"
+
+
+def test_a_dream_that_is_sure_to_go_astray_teaches_nothing() -> None:
+    world = make_world(astray=True)
+    expect(world, end=2)
+    rollout = imagine(world, make_policy(), make_context(), 4, generator())
+    assert not (rollout.mask | rollout.terminated | rollout.truncated).any()
+    assert not rollout.reward.any()
+
+
+def test_a_dream_is_truncated_one_step_before_it_goes_astray() -> None:
+    world = make_world(astray=True)
+    steps = spy(world, "step")
+    expect(world)
+    rollout = imagine(world, make_policy(), make_context(batch=32), 5, generator())
+    for b in range(32):
+        taken, last = 0, None
+        while taken < 5 and last is None:
+            prediction = steps[taken][1][1]
+            if prediction.truncated[b]:
+                last = "astray"
+            else:
+                taken += 1
+                last = "end" if prediction.terminated[b] else None
+        assert rollout.mask[b].tolist() == [t < taken for t in range(5)]
+        assert rollout.truncated[b].tolist() == [last == "astray" and t == taken - 1 for t in range(5)]
+        assert rollout.terminated[b].tolist() == [last == "end" and t == taken - 1 for t in range(5)]
+        assert not rollout.reward[b, taken:].any()
+    assert rollout.truncated.any()
+    assert rollout.terminated.any()
+    assert not rollout.mask[:, 0].all()
 
 
 def test_a_rollout_holds_the_steps_that_were_taken() -> None:

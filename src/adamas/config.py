@@ -172,6 +172,9 @@ class RewardEnd:
     dreamed_share: float = knob(
         0.0, "share of the updates on dreamed frames, with the rewards and ends that were real", least=0, most=1
     )
+    astray: bool = knob(
+        False, "learn from dreamed frames where a dream loses what moves, and cut what the policy learns from there"
+    )
     optimization: Optimization = field(default_factory=lambda: Optimization(max_grad_norm=100.0))
 
 

@@ -60,6 +60,10 @@ def check(config: Config) -> Config:
         not (config.dataset and config.policy == "model_free"),
         "policy=model_free learns in the real game and cannot use dataset=: drop one of the two",
     )
+    _require(
+        not config.reward_end.astray or config.reward_end.dreamed_share > 0,
+        "reward_end.astray=true needs dreams to learn from: set reward_end.dreamed_share above 0",
+    )
     _check_initialize(config.initialize)
     return config
 

@@ -24,8 +24,7 @@ LOOK_BACK = 3  # frames before one that say whether something turned in it
 def near_small_movers(frames: Tensor) -> Tensor:
     """Frames in order, uint8 (B, T, H, W), T at least 2 -> bool (B, H, W): near where a small thing, bright or dark, was
     seen to have moved. Its whole trail counts: a ball that comes down behind the paddle flies up again from there."""
-    trail = F.pad(_small_movers(frames).any(1).byte(), (REACH, REACH, REACH, REACH))
-    return _running_max(_running_max(trail, -2, 2 * REACH + 1), -1, 2 * REACH + 1).bool()
+    return near(_small_movers(frames).any(1))
 
 
 def turned(frames: Tensor) -> Tensor:
@@ -39,6 +38,19 @@ def turned(frames: Tensor) -> Tensor:
     centre = torch.stack([down @ rows, across @ columns], dim=-1) / count[:, None]  # (T-1, 2), NaN without movers
     bend = (centre[2:] - 2 * centre[1:-1] + centre[:-2]).norm(dim=-1)
     return F.pad(bend > TURN, (LOOK_BACK, 0))[: len(frames)]
+
+
+def lost(frames: Tensor, dreamed: Tensor) -> Tensor:
+    """What happened and how it was dreamed, uint8 (B, T, H, W) each -> bool (B, T-1): whether most of the small things that
+    moved into frame t+1 are nowhere near in the dream, REACH pixels around. Where none moved, nothing is lost."""
+    movers, found = _small_movers(frames), near(_small_movers(dreamed))
+    return 2 * (movers & ~found).sum((-2, -1)) > movers.sum((-2, -1))
+
+
+def near(pixels: Tensor) -> Tensor:
+    """bool (..., H, W) -> those that have one of `pixels` at most REACH away, down and across."""
+    padded = F.pad(pixels.byte(), (REACH, REACH, REACH, REACH))
+    return _running_max(_running_max(padded, -2, 2 * REACH + 1), -1, 2 * REACH + 1).bool()
 
 
 def _small_movers(frames: Tensor) -> Tensor:

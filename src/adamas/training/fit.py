@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 from adamas.agent.actor_critic import Rollout
@@ -17,6 +18,7 @@ from adamas.distributed import own_draws, own_rows
 from adamas.logger import Logger
 from adamas.randomness import Random
 from adamas.replay import Replay, Segment
+from adamas.small import lost
 from adamas.training.graphs import Columns
 from adamas.training.models import Models
 from adamas.training.rollouts import imagine
@@ -77,19 +79,29 @@ def update_reward_end(models: Models, replay: Replay, random: Generators, logger
 
 
 def dream_segment(models: Models, segment: Segment, random: Generators) -> Segment:
-    """What happened, with the frames that imagination would show."""
+    """What happened, with the frames that imagination would show; up to where they go astray, if that is to be learned."""
 
     def work(segment: Segment) -> Tensor:
         with models.autocast():
             return models.world.denoiser.dream(segment, models.config.sampler, own_draws(random.noise)).obs
 
-    return segment._replace(obs=models.graphs.run("dream_segment", work, segment, random.noise))
+    obs = models.graphs.run("dream_segment", work, segment, random.noise)
+    return until_astray(segment, obs) if models.config.reward_end.astray else segment._replace(obs=obs)
+
+
+def until_astray(segment: Segment, obs: Tensor) -> Segment:
+    """The segment as it was dreamed, frames `obs`. The step that first leads astray is truncated, and the last."""
+    astray = F.pad(lost(segment.obs, obs) & segment.known, (0, 1))  # (B, T)
+    count = astray.cumsum(1)
+    kept = F.pad(count[:, :-2] == 0, (2, 0), value=True)  # up to the frame that the step led to
+    return segment._replace(obs=obs, truncated=astray & (count == 1), mask=segment.mask & kept)
 
 
 def update_actor_critic(models: Models, replay: Replay, random: Generators, logger: Logger) -> None:
     rollout = dream(models, replay, random)
     logger.add("imagination/reward", rollout.reward.sum(1).mean())
     logger.add("imagination/end", rollout.terminated.any(1).float().mean())
+    logger.add("imagination/astray", rollout.truncated.any(1).float().mean())
     update_policy(models, rollout, random, logger)
 
 

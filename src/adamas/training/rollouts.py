@@ -21,20 +21,23 @@ from adamas.world_model.world_model import WorldModel
 def imagine(world: WorldModel, policy: ActorCritic, context: Segment, horizon: int, generator: Random) -> Rollout:
     """B rollouts of `horizon` steps that start at the end of `context`. Shapes are static: what follows an end is masked.
 
-    Both recurrent states are burnt in on the context with the weights of now.
+    A dream that goes astray was truncated one step before: its frame is not looked at, and the value of the one before
+    stands for what would have come. Both recurrent states are burnt in on the context with the weights of now.
     """
     state = world.start(context.obs, context.action[:, :-1])
     _, _, hidden = policy(context.obs[:, :-1], policy.initial_hidden(len(context.obs)))
-    start, frames, steps = hidden, [state.obs[:, -1]], []
+    start, frames, steps, astray, taken = hidden, [state.obs[:, -1]], [], [], []
     alive = torch.ones(len(context.obs), dtype=torch.bool, device=context.obs.device)
     for _ in range(horizon):
         action, log_p, value, hidden = act(policy, state.obs[:, -1], hidden, generator)
         state, prediction = world.step(state, action, generator)
         frames.append(prediction.obs)
-        end = prediction.terminated & alive
-        steps.append((action, log_p, value, prediction.reward * alive, end, torch.zeros_like(end), alive))
-        alive = alive & ~prediction.terminated
-    return _rollout(start, frames, steps, policy, hidden)
+        astray.append(alive & prediction.truncated)
+        taken.append(alive & ~prediction.truncated)
+        steps.append((action, log_p, value, prediction.reward * taken[-1], prediction.terminated & alive))
+        alive = taken[-1] & ~prediction.terminated
+    cut = [*astray[1:], torch.zeros_like(alive)]
+    return _rollout(start, frames, [(*s, c, m) for s, c, m in zip(steps, cut, taken, strict=True)], policy, hidden)
 
 
 def act(policy: ActorCritic, obs: Tensor, hidden: Hidden, generator: Random) -> tuple[Tensor, Tensor, Tensor, Hidden]:

@@ -18,6 +18,7 @@ from adamas.networks.recurrent import LSTM, State
 from adamas.replay import Segment
 
 REWARDS = 3  # classes of the reward's sign: -1, 0, +1
+TERMINATED, ASTRAY = 1, 2  # classes of the end, beside 0: the episode goes on, and so does the dream
 
 
 class Counts(NamedTuple):
@@ -29,7 +30,11 @@ class Counts(NamedTuple):
 
 
 class RewardEnd(nn.Module):
-    """Reads transitions (frame, action, next frame) in order; predicts the reward's sign and the end of each."""
+    """Reads transitions (frame, action, next frame) in order; predicts the reward's sign and the end of each.
+
+    If it learns from dreams where they go astray, the end has a third class: what a dream shows from here on is not what
+    would happen, so that nothing should be learned from it.
+    """
 
     def __init__(self, c: config.RewardEnd, num_actions: int) -> None:
         super().__init__()
@@ -39,14 +44,15 @@ class RewardEnd(nn.Module):
         self.norm = nn.LayerNorm(self.encoder.features) if c.shortcut else nn.Identity()
         self.shortcut = nn.Linear(self.encoder.features, c.lstm_dim) if c.shortcut else None
         self.lstm = LSTM(self.encoder.features + c.condition_channels, c.lstm_dim)
+        self.ends = 3 if c.astray else 2
         self.head = nn.Sequential(
-            nn.Linear(c.lstm_dim, c.lstm_dim), nn.SiLU(), zero(nn.Linear(c.lstm_dim, REWARDS + 2, bias=False))
+            nn.Linear(c.lstm_dim, c.lstm_dim), nn.SiLU(), zero(nn.Linear(c.lstm_dim, REWARDS + self.ends, bias=False))
         )
 
     def forward(
         self, obs: Tensor, action: Tensor, next_obs: Tensor, hidden: State | None = None
     ) -> tuple[Tensor, Tensor, State]:
-        """obs, next_obs uint8 (B, T, H, W), action int64 (B, T) -> reward logits (B, T, 3), end logits (B, T, 2), hidden."""
+        """obs, next_obs uint8 (B, T, H, W), action int64 (B, T) -> reward logits (B, T, 3), end logits (B, T, ends), hidden."""
         b, t = action.shape
         condition = self.action_embedding(action.flatten())  # (B*T, D)
         pair = torch.stack([to_float(obs), to_float(next_obs)], dim=2).flatten(0, 1)  # (B*T, 2, H, W)
@@ -56,19 +62,23 @@ class RewardEnd(nn.Module):
             output, hidden = self.lstm(torch.cat([features, condition], dim=1).unflatten(0, (b, t)), hidden)
             if self.shortcut:
                 output = output + self.shortcut(features).unflatten(0, (b, t))
-            reward, end = self.head(output).split([REWARDS, 2], dim=-1)
+            reward, end = self.head(output).split([REWARDS, self.ends], dim=-1)
         return reward, end, hidden
 
     def loss(self, segment: Segment) -> tuple[Tensor, Counts, Counts]:
-        """Mean cross-entropy of reward and end over real transitions; and counts of rewards and of ends."""
+        """Mean cross-entropy of reward and end over real transitions; and counts of rewards and of ends.
+
+        A step that is truncated leads astray, and its reward says nothing.
+        """
         known = segment.known
         reward_logits, end_logits, _ = self(segment.obs[:, :-1], segment.action[:, :-1], segment.obs[:, 1:])
         reward = segment.reward[:, :-1].sign().long() + 1
-        end = segment.terminated[:, :-1].long()
-        entropies = F.cross_entropy(reward_logits.flatten(0, 1), reward.flatten(), reduction="none")
+        astray = segment.truncated[:, :-1] & self.config.astray
+        end = torch.where(astray, ASTRAY, segment.terminated[:, :-1].long())
+        entropies = F.cross_entropy(reward_logits.flatten(0, 1), reward.flatten(), reduction="none") * ~astray.flatten()
         entropies = entropies + F.cross_entropy(end_logits.flatten(0, 1), end.flatten(), reduction="none")
-        loss = masked_mean(entropies, known.flatten())
-        return loss, _count(reward_logits, reward, 1, known), _count(end_logits, end, 0, known)
+        loss, told = masked_mean(entropies, known.flatten()), known & ~astray
+        return loss, _count(reward_logits, reward, 1, told), _count(end_logits[..., :ASTRAY], end, 0, told)
 
 
 def _count(logits: Tensor, label: Tensor, common: int, known: Tensor) -> Counts:

@@ -12,7 +12,7 @@ from adamas.networks.categorical import draw
 from adamas.networks.recurrent import State
 from adamas.randomness import Random
 from adamas.world_model.denoiser import Denoiser, Trace
-from adamas.world_model.reward_end import RewardEnd
+from adamas.world_model.reward_end import ASTRAY, TERMINATED, RewardEnd
 
 
 class WorldState(NamedTuple):
@@ -29,6 +29,7 @@ class Prediction(NamedTuple):
     obs: Tensor  # uint8 (B, H, W)
     reward: Tensor  # float32 (B,): -1, 0 or +1
     terminated: Tensor  # bool (B,)
+    truncated: Tensor  # bool (B,): the dream has gone astray with this frame
 
 
 class WorldModel(nn.Module):
@@ -59,11 +60,8 @@ class WorldModel(nn.Module):
         """
         now, actions = state.obs[:, -1:], torch.cat([state.action, action[:, None]], dim=1)
         obs = self.denoiser.sample(state.obs, actions, self.sampler, generator, trace)
-        reward, end, hidden = self.reward_end(now, action[:, None], obs[:, None], state.hidden)
-        prediction = Prediction(
-            obs=obs,
-            reward=draw(reward[:, 0], generator).float() - 1,
-            terminated=draw(end[:, 0], generator).bool(),
-        )
+        rewards, ends, hidden = self.reward_end(now, action[:, None], obs[:, None], state.hidden)
+        reward, end = draw(rewards[:, 0], generator), draw(ends[:, 0], generator)
+        prediction = Prediction(obs, reward.float() - 1, end == TERMINATED, end == ASTRAY)
         frames = torch.cat([state.obs[:, 1:], obs[:, None]], dim=1)
         return WorldState(frames, actions[:, 1:], hidden), prediction

@@ -201,6 +201,13 @@ def test_a_predicted_end_terminates(world: WorldModel) -> None:
         env.step(0)
 
 
+def test_a_dream_that_has_gone_astray_is_truncated(world: WorldModel) -> None:
+    c = config.RewardEnd(**SMALL, condition_channels=8, lstm_dim=16, astray=True)
+    env = single(WorldModel(world.denoiser, sure_of(wake(RewardEnd(c, 4)), 5), world.sampler))
+    env.reset(seed=0)
+    assert env.step(0)[2:4] == (False, True)
+
+
 def test_a_vector_begins_anew_in_the_same_step(world: WorldModel) -> None:
     envs, endless = vector(world, 2, horizon=2), vector(world, 2)
     endless.reset(seed=0)

@@ -115,10 +115,8 @@ class Bench:
 
     def _time(self, work: Work, repeats: int) -> tuple[float, float]:
         self._wait()
-        began, start = (
-            time.perf_counter(),
-            self.clock(),
-        )  # the first and the last clock that is read: the other lies within
+        began = time.perf_counter()  # the first clock that is read, and the last: the other lies within
+        start = self.clock()
         for _ in range(repeats):
             work()
         self._wait()

@@ -142,7 +142,7 @@ def test_a_share_of_the_reward_and_end_updates_are_on_frames_that_imagination_wo
 
 
 def test_a_dreamed_segment_ends_with_the_step_that_first_leads_astray(
-    replay: Replay, logger: Logger, monkeypatch: pytest.MonkeyPatch
+    replay: Replay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = make(dreamed_share=1.0)
     models.config.reward_end.astray = True

@@ -24,7 +24,7 @@ LOOK_BACK = 3  # frames before one that say whether something turned in it
 def near_small_movers(frames: Tensor) -> Tensor:
     """Frames in order, uint8 (B, T, H, W), T at least 2 -> bool (B, H, W): near where a small thing, bright or dark, was
     seen to have moved. Its whole trail counts: a ball that comes down behind the paddle flies up again from there."""
-    return near(_small_movers(frames).any(1))
+    return _near(_small_movers(frames).any(1))
 
 
 def turned(frames: Tensor) -> Tensor:
@@ -43,11 +43,11 @@ def turned(frames: Tensor) -> Tensor:
 def lost(frames: Tensor, dreamed: Tensor) -> Tensor:
     """What happened and how it was dreamed, uint8 (B, T, H, W) each -> bool (B, T-1): whether most of the small things that
     moved into frame t+1 are nowhere near in the dream, REACH pixels around. Where none moved, nothing is lost."""
-    movers, found = _small_movers(frames), near(_small_movers(dreamed))
+    movers, found = _small_movers(frames), _near(_small_movers(dreamed))
     return 2 * (movers & ~found).sum((-2, -1)) > movers.sum((-2, -1))
 
 
-def near(pixels: Tensor) -> Tensor:
+def _near(pixels: Tensor) -> Tensor:
     """bool (..., H, W) -> those that have one of `pixels` at most REACH away, down and across."""
     padded = F.pad(pixels.byte(), (REACH, REACH, REACH, REACH))
     return _running_max(_running_max(padded, -2, 2 * REACH + 1), -1, 2 * REACH + 1).bool()

@@ -86,10 +86,10 @@ def dream_segment(models: Models, segment: Segment, random: Generators) -> Segme
             return models.world.denoiser.dream(segment, models.config.sampler, own_draws(random.noise)).obs
 
     obs = models.graphs.run("dream_segment", work, segment, random.noise)
-    return until_astray(segment, obs) if models.config.reward_end.astray else segment._replace(obs=obs)
+    return _until_astray(segment, obs) if models.config.reward_end.astray else segment._replace(obs=obs)
 
 
-def until_astray(segment: Segment, obs: Tensor) -> Segment:
+def _until_astray(segment: Segment, obs: Tensor) -> Segment:
     """The segment as it was dreamed, frames `obs`. The step that first leads astray is truncated, and the last."""
     astray = F.pad(lost(segment.obs, obs) & segment.known, (0, 1))  # (B, T)
     count = astray.cumsum(1)

@@ -26,18 +26,17 @@ def imagine(world: WorldModel, policy: ActorCritic, context: Segment, horizon: i
     """
     state = world.start(context.obs, context.action[:, :-1])
     _, _, hidden = policy(context.obs[:, :-1], policy.initial_hidden(len(context.obs)))
-    start, frames, steps, astray, taken = hidden, [state.obs[:, -1]], [], [], []
+    start, frames, steps = hidden, [state.obs[:, -1]], []
     alive = torch.ones(len(context.obs), dtype=torch.bool, device=context.obs.device)
     for _ in range(horizon):
         action, log_p, value, hidden = act(policy, state.obs[:, -1], hidden, generator)
         state, prediction = world.step(state, action, generator)
         frames.append(prediction.obs)
-        astray.append(alive & prediction.truncated)
-        taken.append(alive & ~prediction.truncated)
-        steps.append((action, log_p, value, prediction.reward * taken[-1], prediction.terminated & alive))
-        alive = taken[-1] & ~prediction.terminated
-    cut = [*astray[1:], torch.zeros_like(alive)]
-    return _rollout(start, frames, [(*s, c, m) for s, c, m in zip(steps, cut, taken, strict=True)], policy, hidden)
+        astray, taken = alive & prediction.truncated, alive & ~prediction.truncated
+        steps.append((action, log_p, value, prediction.reward * taken, prediction.terminated & taken, astray, taken))
+        alive = taken & ~prediction.terminated
+    rollout = _rollout(start, frames, steps, policy, hidden)
+    return rollout._replace(truncated=F.pad(rollout.truncated[:, 1:], (0, 1)))
 
 
 def act(policy: ActorCritic, obs: Tensor, hidden: Hidden, generator: Random) -> tuple[Tensor, Tensor, Tensor, Hidden]:

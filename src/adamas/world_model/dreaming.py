@@ -67,7 +67,7 @@ class Dreaming:
         with self.precision():
             self.state, prediction = self.world.step(self.state, action.to(self.device), self.generators)
         self.clock = self.clock + 1
-        return prediction, (self.clock >= self.horizon) & ~prediction.terminated | prediction.truncated
+        return prediction, ((self.clock >= self.horizon) | prediction.truncated) & ~prediction.terminated
 
     def _start(self, contexts: Contexts) -> WorldState:
         with self.precision():

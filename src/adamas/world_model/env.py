@@ -1,9 +1,9 @@
 """The world model as a Gymnasium env: the game that it imagines, to be played by any agent.
 
 An observation is the newest frame, uint8 (84, 84); a reward is the sign of the game's, as the world model was trained. A
-predicted end is `terminated`; the horizon, and a dream that has gone astray, are `truncated`. A dream begins with a context, real play of n frames and the n-1
-actions between them: drawn, or given to `reset` as `options={"context": (obs, action)}`, uint8 (n, 84, 84) and (n-1,) in
-the single env, each with `num_envs` in front in the vector env.
+predicted end is `terminated`; the horizon, and a dream that has gone astray, are `truncated`. A dream begins with a context,
+real play of n frames and the n-1 actions between them: drawn, or given to `reset` as `options={"context": (obs, action)}`,
+uint8 (n, 84, 84) and (n-1,) in the single env, each with `num_envs` in front in the vector env.
 """
 
 from __future__ import annotations

@@ -442,6 +442,8 @@ DENOISING = (
     fault("a segment dreamed by the weights in training", FIT, "models.world.denoiser.dream(", "models.denoiser.dream("),
     fault("reward and end never read from dreams", FIT, "segment, prefix = dream_segment(models, segment, random), \"dreamed_\"", "prefix = \"dreamed_\""),
     fault("what happened and what was dreamed swapped", FIT, "lost(segment.obs, obs)", "lost(obs, segment.obs)"),
+    fault("real play that was truncated went astray", FIT, "    segment = segment._replace(truncated=torch.zeros_like(segment.truncated))  # real play never goes astray\n", ""),
+    fault("dreams that go astray in their first step are not counted", FIT, " | ~rollout.mask[:, 0]", ""),
     fault("a dream goes on although it went astray", FIT, "F.pad(count[:, :-2] == 0, (2, 0), value=True)", "F.pad(count[:, :-2] >= 0, (2, 0), value=True)"),
     fault("a dream ends before the step that leads astray", FIT, "F.pad(count[:, :-2] == 0, (2, 0), value=True)", "F.pad(count[:, :-1] == 0, (1, 0), value=True)"),
     fault("steps that are not known lead astray", FIT, "lost(segment.obs, obs) & segment.known", "lost(segment.obs, obs)"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -26,7 +27,11 @@ DECAY = 0.26
 
 
 def small_config(
-    precision: str = "float32", actor_critic: dict | None = None, dreamed_share: float = 0.0, **denoiser: object
+    precision: str = "float32",
+    actor_critic: dict | None = None,
+    dreamed_share: float = 0.0,
+    astray: bool = False,
+    **denoiser: object,
 ) -> Config:
     tiny = config.Optimization(batch_size=8, learning_rate=1e-2, warmup_updates=0)
     small = {"patch": 4, "channels": [16], "depths": [1], "attention": False, "condition_channels": 24}
@@ -39,6 +44,7 @@ def small_config(
             lstm_dim=8,
             segment_frames=6,
             dreamed_share=dreamed_share,
+            astray=astray,
             optimization=tiny,
         ),
         actor_critic=config.ActorCritic(
@@ -141,11 +147,34 @@ def test_a_share_of_the_reward_and_end_updates_are_on_frames_that_imagination_wo
     assert ("reward_end/end_recall" in named) == (len(dreamed) < 4)
 
 
+def test_real_play_that_was_truncated_did_not_go_astray(logger: Logger) -> None:
+    replay, frame = Replay(40), torch.zeros(84, 84, dtype=torch.uint8)
+    for t in range(40):
+        replay.add(frame, 0, 0.0, False, t % 4 == 3, frame)
+    models = make()
+    seen = segments_of(models, "reward_end")
+    update_reward_end(models, replay, Generators.seeded(0, CPU), logger)
+    assert replay.rows(0)["truncated"].any()
+    assert seen[0].known.any()
+    assert not seen[0].truncated.any()
+
+
+@pytest.mark.parametrize("sure", [1, 2])
+def test_the_share_of_dreams_that_go_astray_is_logged_those_of_the_first_step_too(sure: int, replay: Replay) -> None:
+    models, logged = make(dreamed_share=1.0, astray=True), {}
+    head = models.reward_end.head
+    nn.init.zeros_(head[0].weight)
+    nn.init.ones_(head[0].bias)
+    head[-1].weight.data[3 + sure] = 1e3
+    logger = SimpleNamespace(add=lambda name, value: logged.update({name: float(value)}))
+    update_actor_critic(models, replay, Generators.seeded(0, CPU), logger)
+    assert (logged["imagination/end"], logged["imagination/astray"]) == ((1, 0) if sure == 1 else (0, 1))
+
+
 def test_a_dreamed_segment_ends_with_the_step_that_first_leads_astray(
     replay: Replay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    models = make(dreamed_share=1.0)
-    models.config.reward_end.astray = True
+    models = make(dreamed_share=1.0, astray=True)
     gone = torch.tensor([[0, 0, 0, 0, 0], [0, 0, 1, 0, 1], [0, 0, 0, 0, 1], [1, 1, 1, 1, 1]]).bool()
     monkeypatch.setattr(fit, "lost", lambda happened, dreamed: gone)
     segment = replay.sample(4, 6, torch.Generator().manual_seed(0))._replace(mask=torch.ones(4, 6, dtype=torch.bool))
@@ -160,8 +189,7 @@ def test_a_dreamed_segment_ends_with_the_step_that_first_leads_astray(
 def test_what_was_lost_is_told_from_what_happened_and_how_it_was_dreamed(
     replay: Replay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    models, shown = make(dreamed_share=1.0), []
-    models.config.reward_end.astray = True
+    models, shown = make(dreamed_share=1.0, astray=True), []
     monkeypatch.setattr(fit, "lost", lambda *frames: shown.append(frames) or small.lost(*frames))
     segment = replay.sample(4, 6, torch.Generator().manual_seed(0))
     cut = fit.dream_segment(models, segment, Generators.seeded(0, CPU))

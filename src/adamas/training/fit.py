@@ -70,6 +70,7 @@ def update_denoiser(models: Models, replay: Replay, random: Generators, logger: 
 def update_reward_end(models: Models, replay: Replay, random: Generators, logger: Logger) -> None:
     c = models.config.reward_end
     segment = replay.sample(c.optimization.batch_size, c.segment_frames, random.data, event_share=c.event_share)
+    segment = segment._replace(truncated=torch.zeros_like(segment.truncated))  # real play never goes astray
     segment, updates, prefix = own_rows(segment), models.optimizers["reward_end"].updates, ""
     if int((updates + 1) * c.dreamed_share) > int(updates * c.dreamed_share):
         segment, prefix = dream_segment(models, segment, random), "dreamed_"
@@ -101,7 +102,8 @@ def update_actor_critic(models: Models, replay: Replay, random: Generators, logg
     rollout = dream(models, replay, random)
     logger.add("imagination/reward", rollout.reward.sum(1).mean())
     logger.add("imagination/end", rollout.terminated.any(1).float().mean())
-    logger.add("imagination/astray", rollout.truncated.any(1).float().mean())
+    astray = rollout.truncated.any(1) | ~rollout.mask[:, 0]  # after some steps, or in the first one
+    logger.add("imagination/astray", astray.float().mean())
     update_policy(models, rollout, random, logger)
 
 

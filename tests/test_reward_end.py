@@ -196,18 +196,18 @@ def test_counts_of_a_case_made_by_hand() -> None:
 
 
 def test_a_step_that_leads_astray_is_a_class_of_its_own_and_its_reward_says_nothing() -> None:
-    batch = segment(1, 5)._replace(
-        reward=torch.tensor([[1.0, 0.0, 1.0, 0.0, 0.0]]),
-        terminated=torch.tensor([[0, 1, 0, 0, 0]]).bool(),
-        truncated=torch.tensor([[0, 0, 1, 1, 0]]).bool(),
+    batch = segment(1, 6)._replace(
+        reward=torch.tensor([[1.0, 0.0, 1.0, 0.0, 0.0, 0.0]]),
+        terminated=torch.tensor([[0, 1, 0, 0, 0, 0]]).bool(),
+        truncated=torch.tensor([[0, 0, 1, 1, 1, 0]]).bool(),
     )
-    reward, end = torch.tensor([[2, 1, 0, 1]]), torch.tensor([[0, 1, 2, 0]])  # astray: found at 2, missed at 3
+    reward, end = torch.tensor([[2, 1, 0, 1, 1]]), torch.tensor([[0, 1, 2, 2, 0]])  # astray: found twice, then missed
     loss, rewards, ends = answering(reward, end, astray=True).loss(batch)
-    assert loss.item() == pytest.approx(50.0 / 4)
+    assert loss.item() == pytest.approx(50.0 / 5)
     assert rewards == (1, 1, 1)
     assert ends == (1, 1, 1)
-    loss, *_ = answering(reward, end.clamp(max=1)).loss(batch)  # not learned: the step is as any other
-    assert loss.item() == pytest.approx((50.0 + 50.0) / 4)
+    loss, *_ = answering(reward, end.clamp(max=1)).loss(batch)  # not learned: these steps are as any other
+    assert loss.item() == pytest.approx(3 * 50.0 / 5)
 
 
 def test_it_learns_a_handful_of_segments() -> None:

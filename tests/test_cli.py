@@ -169,6 +169,10 @@ WRONG = [
         ["preset=diamond", "reward_end.astray=true"],
         "reward_end.astray=true needs dreams to learn from: set reward_end.dreamed_share",
     ),
+    (
+        ["preset=cpu", "actor_critic={normalize_advantages: true, optimization: {micro_batch: 4}}"],
+        "actor_critic.optimization.micro_batch=4 would normalize the advantages of each 4 rollouts by themselves: set",
+    ),
     (["env"], "'env' cannot be read: write knob=value, and a list as knob=[1,2]"),
     (["=3"], "'=3' cannot be read: write knob=value, and a list as knob=[1,2]"),
     (["denoiser.channels=[1,2"], "'denoiser.channels=[1,2' cannot be read: write knob=value"),

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,7 @@ def updates_of_all() -> dict[str, list[torch.Tensor]]:
     c = small_config(
         actor_critic={"normalize_advantages": True, "epochs": 2}, target="change", fed_back_frames=1, ema_decay=0.9
     )
+    c.reward_end.optimization = replace(c.reward_end.optimization, micro_batch=3)
     models, random = Models(c, MEANINGS, CPU), Generators.seeded(0, CPU)
     torch.nn.init.normal_(models.reward_end.head[-1].weight)  # a model that predicts ends
     torch.nn.init.normal_(models.actor_critic.critic.weight)

@@ -20,6 +20,7 @@ from adamas.training.fit import Generators, update_actor_critic, update_denoiser
 from adamas.training.models import Models
 from adamas.training.run_folder import RunFolder
 from adamas.training.trainer import Trainer
+from adamas.world_model import edm
 
 CPU = torch.device("cpu")
 MEANINGS = ("NOOP", "FIRE", "RIGHT", "LEFT")
@@ -355,6 +356,34 @@ def test_each_epoch_makes_a_step_for_each_minibatch_of_a_new_partition(
     for order in orders[1:]:
         assert sorted(order) == sorted(orders[0])
         assert order != orders[0]
+
+
+@pytest.mark.parametrize("part", config.PARTS)
+def test_micro_batches_make_the_update_of_the_whole_batch(
+    part: str, replay: Replay, logger: Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where they differ in how many steps are not padding; without noise, which each would draw for itself."""
+    monkeypatch.setattr(edm, "draw_sigma", lambda count, *_: torch.full((count,), 0.5))
+    monkeypatch.setattr(edm, "draw_noise", lambda sigma, shape, *_: torch.zeros(shape))
+
+    def updated(micro_batch: int) -> tuple[list[Tensor], list[Tensor], dict[str, float]]:
+        models, steps = make(fed_back_frames=2), []
+        torch.nn.init.normal_(models.reward_end.head[-1].weight)  # a model that predicts ends
+        torch.nn.init.normal_(models.actor_critic.critic.weight)
+        module = getattr(models, part)
+        getattr(models.config, part).optimization.micro_batch = micro_batch
+        loss = module.loss
+        monkeypatch.setattr(module, "loss", lambda rows, *draws: steps.append(module.steps(rows)) or loss(rows, *draws))
+        fit.UPDATES[part](models, replay, Generators.seeded(0, CPU), logger)
+        return steps, [p.grad for p in module.parameters()], logger.flush(0)
+
+    (whole,), gradients, means = updated(0)
+    parts, same_gradients, same_means = updated(3)
+    assert [len(rows) for rows in parts] == [3, 3, 2]
+    assert torch.equal(torch.cat(parts), whole)
+    assert len({rows.float().mean().item() for rows in parts}) > 1, "no padding"
+    torch.testing.assert_close(same_gradients, gradients)
+    assert same_means == pytest.approx(means, rel=1e-4)
 
 
 def test_the_rate_of_the_policy_falls_from_rollout_to_rollout(replay: Replay, logger: Logger) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ def trained(
         ema_decay=0.9,
     )
     c.compile = compiled
+    c.reward_end.optimization = replace(c.reward_end.optimization, micro_batch=0 if compiled else 3)
     models, random = Models(c, MEANINGS, DEVICE), Generators.seeded(0, DEVICE)
     models.graphs = graphs or models.graphs
     torch.nn.init.normal_(models.reward_end.head[-1].weight)  # a model that predicts ends

@@ -62,6 +62,9 @@ class Optimization:
     first_updates: int = knob(10_000, "updates in the first epoch", least=0)
     updates: int = knob(400, "updates in each later epoch", least=0)
     batch_size: int = knob(32, "segments an update", least=1)
+    micro_batch: int = knob(
+        0, "segments whose gradients are computed at a time: less memory, the same update; 0: all", least=0
+    )
     learning_rate: float = knob(1e-4, "AdamW's step size", above=0)
     weight_decay: float = knob(1e-2, "AdamW's decoupled decay", least=0)
     warmup_updates: int = knob(100, "updates over which the learning rate rises linearly", least=0)

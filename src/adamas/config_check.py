@@ -64,6 +64,11 @@ def check(config: Config) -> Config:
         not config.reward_end.astray or config.reward_end.dreamed_share > 0,
         "reward_end.astray=true needs dreams to learn from: set reward_end.dreamed_share above 0",
     )
+    rollouts = config.actor_critic.optimization.micro_batch
+    _require(
+        rollouts == 0 or not config.actor_critic.normalize_advantages,
+        f"actor_critic.optimization.micro_batch={rollouts} would normalize the advantages of each {rollouts} rollouts by themselves: set it to 0 or actor_critic.normalize_advantages=false",
+    )
     _check_initialize(config.initialize)
     return config
 

@@ -122,9 +122,9 @@ def _dismiss() -> None:
 
 
 def own_rows(batch: Columns) -> Columns:
-    """This process's rows of a batch, whose tensors are (B, ...) each."""
+    """This process's rows of a batch."""
     rank, size = place()
-    return batch if size == 1 else type(batch)(*(column[rank::size] for column in batch))
+    return batch if size == 1 else batch.rows(slice(rank, None, size))
 
 
 def own_draws(generator: torch.Generator) -> torch.Generator | Rows:

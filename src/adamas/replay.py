@@ -37,6 +37,10 @@ class Segment(NamedTuple):
         """bool (B, T-1): at t, whether the transition t -> t+1 is real."""
         return self.mask[:, :-1] & self.mask[:, 1:]
 
+    def rows(self, index: Tensor | slice) -> Segment:
+        """Some of the B segments."""
+        return Segment(*(column[index] for column in self))
+
 
 class Replay:
     """Room for `capacity` steps; grows when many short episodes, or more steps, need it.

@@ -41,8 +41,8 @@ class Rollout(NamedTuple):
     truncated: Tensor  # bool (B, T)
     mask: Tensor  # bool (B, T): the step was taken
 
-    def rows(self, index: Tensor) -> Rollout:
-        """Some of the B rollouts, int64 (N,)."""
+    def rows(self, index: Tensor | slice) -> Rollout:
+        """Some of the B rollouts."""
         hidden = Hidden(*(h[:, index] for h in self.hidden))
         return Rollout(hidden, *(column[index] for column in self[1:]))
 
@@ -91,6 +91,10 @@ class ActorCritic(nn.Module):
             output, (h, c) = self.lstm(features, (hidden.h, hidden.c))
             return self.actor(output), self.critic(output)[..., 0], Hidden(h, c, frames[None, :, t:].to(torch.int16))
 
+    def steps(self, rollout: Rollout) -> Tensor:
+        """bool (B, T): which steps the loss is a mean over."""
+        return rollout.mask
+
     def loss(self, rollout: Rollout) -> Loss:
         """The clipped surrogate of PPO (Schulman et al. 2017, equation 7) with lambda-returns, means over the steps taken.
 
@@ -98,7 +102,7 @@ class ActorCritic(nn.Module):
         ratio of probabilities is 1 then, and the gradient that of -log p * advantage. The policy is run again over
         the whole rollout at once, with gradients.
         """
-        c, mask = self.config, rollout.mask
+        c, mask = self.config, self.steps(rollout)
         logits, values, _ = self(rollout.obs, rollout.hidden)
         returns = lambda_returns(
             rollout.reward, rollout.value, rollout.terminated, rollout.truncated, c.discount, c.lambda_

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -24,8 +25,8 @@ from adamas.training.progress import Progress, plan
 
 STEPS_A_GAME = 1_000  # agent steps: a guess, before any game was played
 EMULATOR_SECONDS = 5e-4  # a step of one emulator, about
-FRACTION = 8  # the rehearsal tries a batch this much smaller first
-ENOUGH = 0.5  # seconds: a batch that takes longer on the CPU is not tried at full size
+FRACTION = 8  # the rehearsal tries a batch this much smaller first, of rollouts a third as long
+ENOUGH = 0.3  # seconds: work that takes longer is timed once; a smaller batch that does stands for the full one
 
 
 def total_seconds(units: Mapping[str, int], costs: Mapping[str, float]) -> float:
@@ -98,22 +99,22 @@ def _mean_update_seconds(name: str, config: Config, action_meanings: tuple[str, 
 
 
 def _update_seconds(name: str, config: Config, action_meanings: tuple[str, ...], device: torch.device) -> float:
-    full = getattr(config, name).optimization.batch_size // launched()[1]
-    batch = max(1, full // FRACTION)
+    full, horizon = getattr(config, name).optimization.batch_size // launched()[1], config.actor_critic.horizon
+    batch, third = max(1, full // FRACTION), math.ceil(horizon / 3)
     set_up = WARM_UP + 1 if config.cuda_graphs else 1
     if device.type == "cpu" and batch < full:
-        seconds = _seconds(_rehearsal(name, batch, config, action_meanings, device), device)
+        seconds = _seconds(_rehearsal(name, batch, third, config, action_meanings, device), device)
         if seconds > ENOUGH:
-            return seconds * full / batch
-    return _seconds(_rehearsal(name, full, config, action_meanings, device), device, set_up)
+            return seconds * full / batch * (horizon / third if name == "actor_critic" else 1)
+    return _seconds(_rehearsal(name, full, horizon, config, action_meanings, device), device, set_up)
 
 
 def _rehearsal(
-    name: str, batch: int, config: Config, action_meanings: tuple[str, ...], device: torch.device
+    name: str, batch: int, horizon: int, config: Config, action_meanings: tuple[str, ...], device: torch.device
 ) -> Callable[[], None]:
     """One update of the part `name` with `batch` segments of random frames."""
     config = copy.deepcopy(config)
-    getattr(config, name).optimization.batch_size = batch
+    getattr(config, name).optimization.batch_size, config.actor_critic.horizon = batch, horizon
     models, generators = Models(config, action_meanings, device), Generators.seeded(0, device)
     replay, frames = Replay(64, device=device), np.random.default_rng(0)
     for _ in range(64):
@@ -151,15 +152,21 @@ def _dream_seconds(models: Models) -> float:
 
 
 def _seconds(work: Callable[[], None], device: torch.device, set_up: int = 1) -> float:
-    """Of the last two of several runs: those before set things up."""
+    """Of the last one or two of several runs: those before set things up."""
     for _ in range(set_up):
         work()
+    once = _stopwatch(work, 1, device)
+    return once if once > ENOUGH else _stopwatch(work, 2, device)
+
+
+def _stopwatch(work: Callable[[], None], times: int, device: torch.device) -> float:
+    """Mean seconds of running it so many times."""
     _wait(device)
     start = time.perf_counter()
-    for _ in range(2):
+    for _ in range(times):
         work()
     _wait(device)
-    return (time.perf_counter() - start) / 2
+    return (time.perf_counter() - start) / times
 
 
 def _wait(device: torch.device) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 from adamas.agent.actor_critic import Rollout
-from adamas.distributed import own_draws, own_rows
+from adamas.distributed import masked_mean, own_draws, own_rows
 from adamas.logger import Logger
 from adamas.randomness import Random
 from adamas.replay import Replay, Segment
@@ -142,10 +142,9 @@ def _descend(models: Models, name: str, batch: Columns, random: Generators, logg
     optimizer = models.optimizers[name]
 
     def work(batch: Columns) -> Any:
-        with models.autocast():
-            found = models.losses[name](batch, *draws)
-        optimizer.backward(_first(found))
-        return pytree.tree_map(Tensor.detach, found)
+        optimizer.zero_grad()
+        found = [_backward(models, name, part, share, *draws) for part, share in _micro_batches(models, name, batch)]
+        return pytree.tree_map(lambda *x: torch.stack(x).sum(0), *found)
 
     found = models.graphs.run(name, work, batch, random.noise, optimizer.parameters)
     logger.add(f"{name}/learning_rate", optimizer.learning_rate)
@@ -154,6 +153,22 @@ def _descend(models: Models, name: str, batch: Columns, random: Generators, logg
     logger.add(f"{name}/grad_norm", norm)
     logger.add(f"{name}/skipped_updates", optimizer.skipped)
     return found
+
+
+def _micro_batches(models: Models, name: str, batch: Columns) -> list[tuple[Columns, Tensor]]:
+    """Some rows of the batch at a time, and their share of the steps that the loss is a mean over, float ()."""
+    size, steps = getattr(models.config, name).optimization.micro_batch or len(batch.obs), getattr(models, name).steps(batch)
+    parts, row = range(0, len(batch.obs), size), torch.arange(len(batch.obs), device=steps.device)[:, None]
+    shares = [masked_mean((row // size == number).float(), steps) for number in range(len(parts))]
+    return [(batch.rows(slice(first, first + size)), share) for first, share in zip(parts, shares, strict=True)]
+
+
+def _backward(models: Models, name: str, part: Columns, share: Tensor, *draws: Random) -> Any:
+    """Adds the gradients of a part's share of the loss. Returns its share of all that its loss's function returned."""
+    with models.autocast():
+        found = pytree.tree_map(lambda x: x * share, models.losses[name](part, *draws))
+    _first(found).backward()
+    return pytree.tree_map(Tensor.detach, found)
 
 
 def _first(found: Any) -> Tensor:

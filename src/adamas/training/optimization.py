@@ -15,7 +15,7 @@ PATIENCE = 10  # skipped updates in a row that end the run
 
 
 class Optimizer:
-    """Turns a loss into an update of `module`: `backward`, then `step`.
+    """Turns gradients of a loss into an update of `module`: `zero_grad`, the backward passes, `step`.
 
     Args:
         name: of the part, for messages.
@@ -41,10 +41,9 @@ class Optimizer:
         fallen = min(1.0, done / c.decay_updates) if c.decay_updates else 0.0
         return c.learning_rate * rise * (1 - (1 - c.decay_to) * fallen)
 
-    def backward(self, loss: Tensor) -> None:
-        """Fresh gradients of the loss."""
+    def zero_grad(self) -> None:
+        """Gradients that are computed from now on are added up afresh."""
         self.adamw.zero_grad(set_to_none=True)
-        loss.backward()
 
     def step(self, loss: Tensor) -> Tensor:
         """Clips the gradients of this loss and steps. Returns their l2 norm before clipping, float ().

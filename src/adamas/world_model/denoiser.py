@@ -80,6 +80,10 @@ class Denoiser(nn.Module):
         share = (sigma / self.config.sigma_previous).clamp(max=1)[:, None, None, None]
         return share * (self.encode(previous, previous) - y)
 
+    def steps(self, segment: Segment) -> Tensor:
+        """bool (B, T-n): which steps the loss is a mean over."""
+        return segment.known[:, self.config.context - 1 :]
+
     def loss(self, segment: Segment, generator: Random) -> Tensor:
         """Mean loss over the frames behind the first `context` ones of a segment, padding left out.
 
@@ -92,7 +96,7 @@ class Denoiser(nn.Module):
             loss, generated = self.loss_of_frame(obs[:, t - n : t], segment.action[:, t - n : t], obs[:, t], generator)
             losses.append(loss)
             obs = _shown(obs, t, generated, known)
-        return masked_mean(torch.stack(losses), known[:, n - 1 :].T)
+        return masked_mean(torch.stack(losses), self.steps(segment).T)
 
     @torch.no_grad()
     def dream(self, segment: Segment, s: config.Sampler, generator: Random) -> Segment:

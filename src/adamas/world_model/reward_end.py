@@ -22,7 +22,7 @@ TERMINATED, ASTRAY = 1, 2  # classes of the end, beside 0: the episode goes on, 
 
 
 class Counts(NamedTuple):
-    """How often something rare was there, was predicted, and both; each float ()."""
+    """How often something rare was there, was predicted, and both; each float (), a step."""
 
     actual: Tensor
     predicted: Tensor
@@ -65,12 +65,16 @@ class RewardEnd(nn.Module):
             reward, end = self.head(output).split([REWARDS, self.ends], dim=-1)
         return reward, end, hidden
 
+    def steps(self, segment: Segment) -> Tensor:
+        """bool (B, T-1): which steps the loss is a mean over."""
+        return segment.known
+
     def loss(self, segment: Segment) -> tuple[Tensor, Counts, Counts]:
         """Mean cross-entropy of reward and end over real transitions; and counts of rewards and of ends.
 
         A step that is truncated leads astray, and its reward says nothing.
         """
-        known = segment.known
+        known = self.steps(segment)
         reward_logits, end_logits, _ = self(segment.obs[:, :-1], segment.action[:, :-1], segment.obs[:, 1:])
         reward = segment.reward[:, :-1].sign().long() + 1
         astray = segment.truncated[:, :-1] & self.config.astray
@@ -78,10 +82,12 @@ class RewardEnd(nn.Module):
         entropies = F.cross_entropy(reward_logits.flatten(0, 1), reward.flatten(), reduction="none") * ~astray.flatten()
         entropies = entropies + F.cross_entropy(end_logits.flatten(0, 1), end.flatten(), reduction="none")
         loss, told = masked_mean(entropies, known.flatten()), known & ~astray
-        return loss, _count(reward_logits, reward, 1, told), _count(end_logits[..., :ASTRAY], end, 0, told)
+        counts = _count(reward_logits, reward, 1, told), _count(end_logits[..., :ASTRAY], end, 0, told)
+        steps = known.sum().clamp_min(1)
+        return loss, *(Counts(*(x / steps for x in count)) for count in counts)
 
 
 def _count(logits: Tensor, label: Tensor, common: int, known: Tensor) -> Counts:
     guess = logits.detach().argmax(-1)
     actual, predicted = (label != common) & known, (guess != common) & known
-    return Counts(*(x.sum().float() for x in (actual, predicted, predicted & actual & (guess == label))))
+    return Counts(*(x.sum() for x in (actual, predicted, predicted & actual & (guess == label))))

@@ -157,7 +157,10 @@ def _descend(models: Models, name: str, batch: Columns, random: Generators, logg
 
 def _micro_batches(models: Models, name: str, batch: Columns) -> list[tuple[Columns, Tensor]]:
     """Some rows of the batch at a time, and their share of the steps that the loss is a mean over, float ()."""
-    size, steps = getattr(models.config, name).optimization.micro_batch or len(batch.obs), getattr(models, name).steps(batch)
+    size, steps = (
+        getattr(models.config, name).optimization.micro_batch or len(batch.obs),
+        getattr(models, name).steps(batch),
+    )
     parts, row = range(0, len(batch.obs), size), torch.arange(len(batch.obs), device=steps.device)[:, None]
     shares = [masked_mean((row // size == number).float(), steps) for number in range(len(parts))]
     return [(batch.rows(slice(first, first + size)), share) for first, share in zip(parts, shares, strict=True)]

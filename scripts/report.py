@@ -3,8 +3,8 @@
 Writes to results/ atari100k.md (tables), atari100k.json and atari100k.csv (every figure, every run) and pictures:
 atari100k-games.png, -intervals.png, -profiles.png and -improvement.png. Without RUNS it reports on the published systems.
 
-`python scripts/report.py RUNS ... --reference GAME` draws the newest run of GAME in the first of RUNS over all others of
-that game and preset: is it on track?
+`python scripts/report.py RUNS ... --reference GAME` draws the newest run of GAME in the first of RUNS over all others that
+differ from it in the seed alone: is it on track?
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from adamas.config import UserError
 from adamas.evaluation import atari100k, atari100k_figures
 from adamas.evaluation.atari100k import AGGREGATES, Array, Estimate, Published
 from adamas.evaluation.atari100k_figures import Line
-from adamas.training.outcomes import Outcome, find_outcomes, name_of, newest_of_each_seed, systems
+from adamas.training.outcomes import Outcome, find_outcomes, name_of, newest_of_each_seed, settings_of, systems
 from adamas.training.run_folder import origin
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -156,7 +156,7 @@ def to_csv(report: Report) -> list[list[Any]]:
 
 
 def draw_reference(folders: Sequence[Path], game: str, published: Published, out: Path) -> None:
-    """The newest run of `game` in the first folder over all others of its game and settings by name."""
+    """The newest run of `game` in the first folder over all others of that game with the same settings."""
     if not folders:
         raise UserError("--reference needs a folder of runs: python scripts/report.py runs --reference Breakout")
     found = [run for run in find_outcomes(folders[:1], warn) if run.config.env == game and run.curve]
@@ -166,7 +166,7 @@ def draw_reference(folders: Sequence[Path], game: str, published: Published, out
     others = [
         run
         for run in find_outcomes(folders, warn)
-        if run.config.env == game and run.curve and run.config.preset == newest.config.preset
+        if run.config.env == game and run.curve and settings_of(run.config) == settings_of(newest.config)
     ]
     lines = [
         Line(
@@ -183,7 +183,7 @@ def draw_reference(folders: Sequence[Path], game: str, published: Published, out
     path = out / f"reference-{game}.png"
     title = f"{game}, preset {newest.config.preset}: {newest.path.name} over {len(lines) - 1} others"
     atari100k_figures.draw_reference(lines, levels, title, path)
-    print(path)
+    print(title, path, sep="\n")
 
 
 if __name__ == "__main__":

@@ -173,6 +173,10 @@ WRONG = [
         ["preset=cpu", "actor_critic={normalize_advantages: true, optimization: {micro_batch: 4}}"],
         "actor_critic.optimization.micro_batch=4 would normalize the advantages of each 4 rollouts by themselves: set",
     ),
+    (
+        ["preset=cpu", "reward_end={segment_frames: 4, dreamed_share: 0.5}"],
+        "reward_end.segment_frames=4 leaves nothing to dream after denoiser.context=4 frames: raise the first or set",
+    ),
     (["env"], "'env' cannot be read: write knob=value, and a list as knob=[1,2]"),
     (["=3"], "'=3' cannot be read: write knob=value, and a list as knob=[1,2]"),
     (["denoiser.channels=[1,2"], "'denoiser.channels=[1,2' cannot be read: write knob=value"),

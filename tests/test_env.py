@@ -205,7 +205,7 @@ def test_a_dream_that_has_gone_astray_is_truncated(world: WorldModel) -> None:
     c = config.RewardEnd(**SMALL, condition_channels=8, lstm_dim=16, astray=True)
     env = single(WorldModel(world.denoiser, sure_of(wake(RewardEnd(c, 4)), 5), world.sampler))
     env.reset(seed=0)
-    assert env.step(0)[2:4] == (False, True)
+    assert env.step(0)[1:4] == (0.0, False, True)
 
 
 def test_a_vector_begins_anew_in_the_same_step(world: WorldModel) -> None:

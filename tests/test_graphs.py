@@ -54,7 +54,11 @@ def capture() -> Callable:
 
 
 def trained(
-    rounds: int, graphs: Graphs | None = None, compiled: bool = False, parts: tuple[str, ...] = tuple(UPDATES)
+    rounds: int,
+    graphs: Graphs | None = None,
+    compiled: bool = False,
+    parts: tuple[str, ...] = tuple(UPDATES),
+    micro_batch: int = 0,
 ) -> dict[str, list[Tensor]]:
     """What some updates of each part leave: gradients, weights and means of the log; then the random numbers. The denoiser is
     fed its own frames from the middle on, so that its batches change their shape."""
@@ -68,7 +72,7 @@ def trained(
         ema_decay=0.9,
     )
     c.compile = compiled
-    c.reward_end.optimization = replace(c.reward_end.optimization, micro_batch=0 if compiled else 3)
+    c.reward_end.optimization = replace(c.reward_end.optimization, micro_batch=micro_batch)
     models, random = Models(c, MEANINGS, DEVICE), Generators.seeded(0, DEVICE)
     models.graphs = graphs or models.graphs
     torch.nn.init.normal_(models.reward_end.head[-1].weight)  # a model that predicts ends
@@ -95,7 +99,7 @@ def moved(replay: Replay) -> Replay:
 
 def test_recorded_updates_are_the_same_updates() -> None:
     graphs = Graphs(capture())
-    expected, found = trained(ROUNDS), trained(ROUNDS, graphs)
+    expected, found = trained(ROUNDS, micro_batch=3), trained(ROUNDS, graphs, micro_batch=3)
     replayed = {name for (name, *_), recording in graphs._recordings.items() if recording.replay}
     assert replayed == {"denoiser", "dream_segment", "reward_end", "dream", "actor_critic"}
     for part, values in expected.items():

@@ -44,7 +44,8 @@ def make(per_batch: int = 1, **changes: float) -> tuple[Net, Optimizer]:
 
 
 def update(optimizer: Optimizer, loss: Tensor) -> Tensor:
-    optimizer.backward(loss)
+    optimizer.zero_grad()
+    loss.backward()
     return optimizer.step(loss)
 
 

@@ -120,6 +120,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_reference_curves_are_of_the_same_settings(tmp_path: Path) -> None:
+    for seed, steps, day in ((0, 300, 1), (0, 400, 2), (1, 400, 3), (2, 400, 4)):
+        c = Config(env="Breakout", seed=seed, collection=Collection(steps=steps))
+        make_run(tmp_path / "runs", c, 2.0, f"2026-01-0{day}")
+    done = run_script("report.py", str(tmp_path / "runs"), "--reference", "Breakout", "--out", str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"Breakout, preset diamond: 2026-01-04\S* over 2 others\n.*Breakout\.png\n", done.stdout)
+
+
 @pytest.fixture(scope="module")
 def report(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("report")

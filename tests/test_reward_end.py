@@ -127,7 +127,7 @@ def test_the_shortcut_starts_after_a_norm_that_hands_the_lstm_numbers_of_deviati
 
 
 def test_a_new_model_expects_every_class_alike() -> None:
-    loss, _, _ = make(awake=False).loss(segment(2, 4))
+    loss, *_ = make(awake=False).loss(segment(2, 4))
     assert loss.item() == pytest.approx(math.log(3) + math.log(2))
 
 
@@ -136,7 +136,7 @@ def test_the_label_of_a_transition_is_what_its_action_brought() -> None:
     batch = batch._replace(truncated=~batch.terminated)  # which is no end: the game would have gone on
     right = torch.tensor([[0, 1, 2, 2], [1, 0, 2, 1]])  # the sign of the reward, plus one; the last has no next frame
     model = answering(right, batch.terminated[:, :-1].long())
-    loss, _, _ = model.loss(batch)
+    loss, *_ = model.loss(batch)
     assert loss == 0
     for shown, there in zip(model.shown, (batch.obs[:, :-1], batch.action[:, :-1], batch.obs[:, 1:]), strict=True):
         assert torch.equal(shown, there)
@@ -156,7 +156,7 @@ MASK = [[1, 1, 1, 1], [1, 1, 0, 0], [0, 1, 1, 1], [0, 0, 0, 0]]
 def test_the_loss_is_the_mean_over_real_transitions() -> None:
     batch = segment(4, 4, MASK)
     reward, end = torch.zeros(4, 3, dtype=torch.int64), torch.zeros(4, 3, dtype=torch.int64)
-    loss, _, _ = answering(reward, end).loss(batch)
+    loss, *_ = answering(reward, end).loss(batch)
     costs = 50.0 * (batch.reward != -1) + 50.0 * batch.terminated
     real = [(0, 0), (0, 1), (0, 2), (1, 0), (2, 1), (2, 2)]  # both frames exist
     assert loss.item() == pytest.approx(sum(costs[i].item() for i in real) / len(real))
@@ -176,11 +176,11 @@ def test_what_padding_holds_does_not_change_the_loss() -> None:
 
 def test_a_batch_of_padding_has_loss_0_and_gradient_0() -> None:
     model = make()
-    loss, rewards, ends = model.loss(segment(2, 3, [[0, 0, 0], [0, 0, 1]]))
+    loss, rewards, ends, astray = model.loss(segment(2, 3, [[0, 0, 0], [0, 0, 1]]))
     loss.backward()
     assert loss == 0
     assert all((p.grad == 0).all() for p in model.parameters())
-    assert all(count == 0 for count in (*rewards, *ends))
+    assert all(count == 0 for count in (*rewards, *ends, *astray))
 
 
 def test_counts_of_a_case_made_by_hand() -> None:
@@ -190,7 +190,7 @@ def test_counts_of_a_case_made_by_hand() -> None:
     )
     reward = torch.tensor([[2, 2, 0, 1], [2, 0, 2, 2]])  # right, wrong sign, false alarm, missed; right, then padding
     end = torch.tensor([[0, 1, 0, 1], [0, 1, 1, 1]])  # right, false alarm, right, right; missed, then padding
-    _, rewards, ends = answering(reward, end).loss(batch)
+    _, rewards, ends, _ = answering(reward, end).loss(batch)
     assert [5 * x for x in rewards] == pytest.approx([4, 4, 2])  # actual, predicted, both, of 5 steps
     assert [5 * x for x in ends] == pytest.approx([2, 2, 1])
 
@@ -202,9 +202,10 @@ def test_a_step_that_leads_astray_is_a_class_of_its_own_and_its_reward_says_noth
         truncated=torch.tensor([[0, 0, 1, 1, 1, 0]]).bool(),
     )
     reward, end = torch.tensor([[2, 1, 0, 1, 1]]), torch.tensor([[0, 1, 2, 2, 0]])  # astray: found twice, then missed
-    loss, rewards, ends = answering(reward, end, astray=True).loss(batch)
+    loss, rewards, ends, astray = answering(reward, end, astray=True).loss(batch)
     assert loss.item() == pytest.approx(50.0 / 5)
     assert [5 * x for x in (*rewards, *ends)] == pytest.approx([1] * 6)
+    assert [5 * x for x in astray] == pytest.approx([3, 2, 2])
     loss, *_ = answering(reward, end.clamp(max=1)).loss(batch)  # not learned: these steps are as any other
     assert loss.item() == pytest.approx(3 * 50.0 / 5)
 
@@ -214,7 +215,7 @@ def test_it_learns_a_handful_of_segments() -> None:
     model, batch = make(awake=False, lstm_dim=32), segment(3, 6)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(80):
-        loss, rewards, ends = model.loss(batch)
+        loss, rewards, ends, _ = model.loss(batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -238,7 +239,7 @@ def test_the_shortcut_leads_from_a_transition_to_its_own_reward_and_end() -> Non
 def test_every_input_of_every_layer_gets_a_gradient(shortcut: bool) -> None:
     model, batch = make(attention=True, shortcut=shortcut), segment(3, 5)
     assert batch.action[:, :-1].unique().numel() == ACTIONS
-    loss, _, _ = model.loss(batch)
+    loss, *_ = model.loss(batch)
     loss.backward()
     for name, p in model.named_parameters():
         others = [d for d in range(p.ndim) if d != min(1, p.ndim - 1)]

@@ -63,7 +63,9 @@ class Optimization:
     updates: int = knob(400, "updates in each later epoch", least=0)
     batch_size: int = knob(32, "segments an update", least=1)
     micro_batch: int = knob(
-        0, "segments whose gradients are computed at a time: less memory, the same update; 0: all", least=0
+        0,
+        "rows (of each process) whose gradients are computed at a time: less memory, but for the denoiser's noise the same update; 0: all",
+        least=0,
     )
     learning_rate: float = knob(1e-4, "AdamW's step size", above=0)
     weight_decay: float = knob(1e-2, "AdamW's decoupled decay", least=0)

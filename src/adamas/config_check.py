@@ -64,6 +64,11 @@ def check(config: Config) -> Config:
         not config.reward_end.astray or config.reward_end.dreamed_share > 0,
         "reward_end.astray=true needs dreams to learn from: set reward_end.dreamed_share above 0",
     )
+    frames, context = config.reward_end.segment_frames, config.denoiser.context
+    _require(
+        config.reward_end.dreamed_share == 0 or frames > context,
+        f"reward_end.segment_frames={frames} leaves nothing to dream after denoiser.context={context} frames: raise the first or set reward_end.dreamed_share=0",
+    )
     rollouts = config.actor_critic.optimization.micro_batch
     _require(
         rollouts == 0 or not config.actor_critic.normalize_advantages,

@@ -29,11 +29,15 @@ def group_norm(channels: int, affine: bool = True) -> nn.GroupNorm:
 
 
 def patches(x: Tensor, size: int) -> Tensor:
-    """(B, C, H, W) -> (B, C*size^2, H/size, W/size) in channels_last memory: F.pixel_unshuffle in a single copy."""
+    """(B, C, H, W) -> (B, C*size^2, H/size, W/size) in channels_last memory: F.pixel_unshuffle.
+
+    A row of patches is brought together first, by copies of whole lines; what is then arranged anew is in the cache.
+    """
+    if size == 1:
+        return x.contiguous(memory_format=torch.channels_last)
     b, c, h, w = x.shape
-    x = x.reshape(b, c, h // size, size, w // size, size).permute(0, 2, 4, 1, 3, 5)
-    x = x.reshape(b, h // size, w // size, c * size**2).permute(0, 3, 1, 2)
-    return x.contiguous(memory_format=torch.channels_last)  # a copy for size 1 only
+    rows = x.reshape(b, c, h // size, size, w // size, size).transpose(1, 2).contiguous()
+    return rows.permute(0, 1, 4, 2, 3, 5).reshape(b, h // size, w // size, c * size**2).permute(0, 3, 1, 2)
 
 
 class FourierFeatures(nn.Module):

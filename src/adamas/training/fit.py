@@ -5,6 +5,7 @@ Of several processes each computes on its own rows; a minibatch of rollouts is m
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,9 +75,10 @@ def update_reward_end(models: Models, replay: Replay, random: Generators, logger
     segment, updates, prefix = own_rows(segment), models.optimizers["reward_end"].updates, ""
     if int((updates + 1) * c.dreamed_share) > int(updates * c.dreamed_share):
         segment, prefix = dream_segment(models, segment, random), "dreamed_"
-    _, rewards, ends = _descend(models, "reward_end", segment, random, logger)
+    _, rewards, ends, astray = _descend(models, "reward_end", segment, random, logger)
     _log_counts(logger, f"{prefix}reward", rewards)
     _log_counts(logger, f"{prefix}end", ends)
+    _log_counts(logger, f"{prefix}astray", astray)
 
 
 def dream_segment(models: Models, segment: Segment, random: Generators) -> Segment:
@@ -155,15 +157,13 @@ def _descend(models: Models, name: str, batch: Columns, random: Generators, logg
     return found
 
 
-def _micro_batches(models: Models, name: str, batch: Columns) -> list[tuple[Columns, Tensor]]:
+def _micro_batches(models: Models, name: str, batch: Columns) -> Iterator[tuple[Columns, Tensor]]:
     """Some rows of the batch at a time, and their share of the steps that the loss is a mean over, float ()."""
-    size, steps = (
-        getattr(models.config, name).optimization.micro_batch or len(batch.obs),
-        getattr(models, name).steps(batch),
-    )
-    parts, row = range(0, len(batch.obs), size), torch.arange(len(batch.obs), device=steps.device)[:, None]
-    shares = [masked_mean((row // size == number).float(), steps) for number in range(len(parts))]
-    return [(batch.rows(slice(first, first + size)), share) for first, share in zip(parts, shares, strict=True)]
+    steps = getattr(models, name).steps(batch)
+    size = getattr(models.config, name).optimization.micro_batch or len(steps)
+    part = torch.arange(len(steps), device=steps.device)[:, None] // size  # of each row
+    for number, first in enumerate(range(0, len(steps), size)):
+        yield batch.rows(slice(first, first + size)), masked_mean((part == number).float(), steps)
 
 
 def _backward(models: Models, name: str, part: Columns, share: Tensor, *draws: Random) -> Any:

@@ -90,7 +90,7 @@ def systems(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
     """
     groups: dict[str, dict[str, list[Outcome]]] = {}
     for outcome in outcomes:
-        groups.setdefault(name_of(outcome.config), {}).setdefault(_settings(outcome.config), []).append(outcome)
+        groups.setdefault(name_of(outcome.config), {}).setdefault(settings_of(outcome.config), []).append(outcome)
     return {
         name if len(group) == 1 else f"{name} #{i}": runs
         for name, group in groups.items()
@@ -142,6 +142,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         raise UserError(f"{path} is damaged: {error}") from error
 
 
-def _settings(config: Config) -> str:
+def settings_of(config: Config) -> str:
+    """The same text for runs that differ in game and seed alone."""
     knobs = {name: value for name, value in dataclasses.asdict(config).items() if name not in NEUTRAL}
     return json.dumps(knobs, sort_keys=True)

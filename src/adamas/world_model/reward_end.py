@@ -22,7 +22,7 @@ TERMINATED, ASTRAY = 1, 2  # classes of the end, beside 0: the episode goes on, 
 
 
 class Counts(NamedTuple):
-    """How often something rare was there, was predicted, and both; each float (), a step."""
+    """How often a step something rare was there, was predicted, and both; each float ()."""
 
     actual: Tensor
     predicted: Tensor
@@ -69,8 +69,8 @@ class RewardEnd(nn.Module):
         """bool (B, T-1): which steps the loss is a mean over."""
         return segment.known
 
-    def loss(self, segment: Segment) -> tuple[Tensor, Counts, Counts]:
-        """Mean cross-entropy of reward and end over real transitions; and counts of rewards and of ends.
+    def loss(self, segment: Segment) -> tuple[Tensor, Counts, Counts, Counts]:
+        """Mean cross-entropy of reward and end over real transitions; and counts of rewards, ends and steps that lead astray.
 
         A step that is truncated leads astray, and its reward says nothing.
         """
@@ -82,12 +82,14 @@ class RewardEnd(nn.Module):
         entropies = F.cross_entropy(reward_logits.flatten(0, 1), reward.flatten(), reduction="none") * ~astray.flatten()
         entropies = entropies + F.cross_entropy(end_logits.flatten(0, 1), end.flatten(), reduction="none")
         loss, told = masked_mean(entropies, known.flatten()), known & ~astray
-        counts = _count(reward_logits, reward, 1, told), _count(end_logits[..., :ASTRAY], end, 0, told)
-        steps = known.sum().clamp_min(1)
-        return loss, *(Counts(*(x / steps for x in count)) for count in counts)
+        return (
+            loss,
+            _count(reward_logits.argmax(-1), reward, 1, told, known),
+            _count(end_logits[..., :ASTRAY].argmax(-1), end, 0, told, known),
+            _count(end_logits.argmax(-1) == ASTRAY, astray, False, known, known),
+        )
 
 
-def _count(logits: Tensor, label: Tensor, common: int, known: Tensor) -> Counts:
-    guess = logits.detach().argmax(-1)
-    actual, predicted = (label != common) & known, (guess != common) & known
-    return Counts(*(x.sum() for x in (actual, predicted, predicted & actual & (guess == label))))
+def _count(guess: Tensor, label: Tensor, common: int, told: Tensor, known: Tensor) -> Counts:
+    actual, predicted = (label != common) & told, (guess != common) & told
+    return Counts(*(masked_mean(x.float(), known) for x in (actual, predicted, predicted & actual & (guess == label))))

@@ -27,7 +27,7 @@ class Prediction(NamedTuple):
     """What an action brings."""
 
     obs: Tensor  # uint8 (B, H, W)
-    reward: Tensor  # float32 (B,): -1, 0 or +1
+    reward: Tensor  # float32 (B,): -1, 0 or +1; 0 where the dream has gone astray
     terminated: Tensor  # bool (B,)
     truncated: Tensor  # bool (B,): the dream has gone astray with this frame
 
@@ -62,6 +62,6 @@ class WorldModel(nn.Module):
         obs = self.denoiser.sample(state.obs, actions, self.sampler, generator, trace)
         rewards, ends, hidden = self.reward_end(now, action[:, None], obs[:, None], state.hidden)
         reward, end = draw(rewards[:, 0], generator), draw(ends[:, 0], generator)
-        prediction = Prediction(obs, reward.float() - 1, end == TERMINATED, end == ASTRAY)
+        prediction = Prediction(obs, (reward.float() - 1) * (end != ASTRAY), end == TERMINATED, end == ASTRAY)
         frames = torch.cat([state.obs[:, 1:], obs[:, None]], dim=1)
         return WorldState(frames, actions[:, 1:], hidden), prediction

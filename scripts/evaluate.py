@@ -2,7 +2,8 @@
 
 Dreams the same held-out real play with each checkpoint that the run folder keeps. Prints the table of the newest one and
 saves to RUN/evaluation: detail.md and detail.json (every figure at every step), detail.png (detail against horizon),
-contact_sheet.png (does detail grow or fade from checkpoint to checkpoint?), dreams.gif, dreams.png and trajectory.png.
+growth.png and contact_sheet.png (does detail grow or fade from checkpoint to checkpoint?), dreams.gif, dreams.png and
+trajectory.png.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from adamas.device import describe, keep_freed_memory, pick_device
 from adamas.evaluation.distances import frechet_ticks, measure_frechet
 from adamas.evaluation.dreams import dream, ticks
 from adamas.evaluation.evaluate import FIXED_SEED, Evaluation, evaluate_world, fixed_clip, measure_dreams
-from adamas.evaluation.figures import Column, contact_sheet, detail_curves
+from adamas.evaluation.figures import Column, contact_sheet, detail_curves, growth_curves
 from adamas.evaluation.frechet import Frechet
 from adamas.evaluation.tables import at_all_steps, markdown, plain
 from adamas.frames import gif, png
@@ -118,6 +119,7 @@ def readable(run: SavedRun, paths: list[Path], device: torch.device) -> Iterator
 def save_pictures(newest: Evaluation, columns: list[Column], title: str, out: Path) -> None:
     detail_curves(newest.detail, title, out / "detail.png")
     if len(columns) > 1:
+        growth_curves({column.updates: column.detail for column in columns}, title, out / "growth.png")
         contact_sheet(columns, title, out / "contact_sheet.png")
     (out / "dreams.gif").write_bytes(gif(newest.film))
     (out / "dreams.png").write_bytes(png(newest.grid))

@@ -275,7 +275,7 @@ def test_evaluate_measures_every_kept_checkpoint(tiny_run: Path, tmp_path: Path)
     (distance,) = record["frechet"]
     assert distance["count"] == 20
     assert f"{distance['ratio']:.2f} x that of real frames" in done.stdout
-    for name in ("detail.png", "contact_sheet.png", "dreams.gif", "dreams.png", "trajectory.png"):
+    for name in ("detail.png", "growth.png", "contact_sheet.png", "dreams.gif", "dreams.png", "trajectory.png"):
         assert min(open_picture(tmp_path / name).size) > 84
     printed = done.stdout.partition("\n")[2].partition("\nsaved")[0]
     assert printed in (tmp_path / "detail.md").read_text()

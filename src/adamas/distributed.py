@@ -29,7 +29,7 @@ from adamas.randomness import Rows
 
 PATIENCE = timedelta(days=1)  # that processes wait for one that plays or evaluates; a dead one is noticed at once
 CPU = torch.device("cpu")
-Columns = TypeVar("Columns", bound=tuple)
+Columns = TypeVar("Columns")  # a batch that has `rows`
 
 
 def place() -> tuple[int, int]:

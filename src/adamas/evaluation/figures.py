@@ -1,4 +1,4 @@
-"""Figures with words on them: curves of detail, and a contact sheet of checkpoints."""
+"""Figures with words on them: detail over a dream and over checkpoints, and a contact sheet of checkpoints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import torch
 from torch import Tensor
 
 from adamas.evaluation.detail import Detail, background, small_objects
@@ -26,13 +25,13 @@ FIGURES = {  # what is drawn, and whether 1 is right
     "small_object_precision": "small objects, precision",
     "change_frequency_ratio": "energy of fine change\n(1 right, below blur)",
 }
-SHEET = ("small_object_recall", "moving_recall", "change_recall", "change_frequency_ratio", "psnr")
+GROWTH = ("small_object_recall", "moving_recall", "change_recall", "change_frequency_ratio", "psnr")
 MOST_PICTURES = 10  # columns of a contact sheet
 STYLES = {"copy": {"color": "grey", "linestyle": ":"}, "real": {"color": "black", "linestyle": "--", "linewidth": 0.8}}
 
 
 class Column(NamedTuple):
-    """One checkpoint of a contact sheet."""
+    """One checkpoint."""
 
     checkpoint: str  # the name of its file
     updates: int  # of the denoiser
@@ -63,27 +62,33 @@ def detail_curves(rows: Mapping[str, Detail], title: str, path: Path) -> None:
 
 
 def contact_sheet(checkpoints: Sequence[Column], title: str, path: Path) -> None:
-    """The liveliest dream by each checkpoint beside reality, a row a horizon; below it, detail over the updates.
-
-    Of many checkpoints MOST_PICTURES are pictured, as evenly as can be; the curves have all of them.
-    """
+    """The liveliest dream by each checkpoint beside reality, a row a horizon; of many checkpoints MOST_PICTURES, as evenly as
+    can be."""
     horizons = [t for t in HORIZONS if t <= checkpoints[0].dreams.real.shape[1]]
     films = {
         "real": checkpoints[0].dreams.real,
         **{f"{c.updates:,} updates": c.dreams.imagined for c in _spread(checkpoints)},
     }
     clip = _liveliest(checkpoints[0].dreams)
-    high, width = 1.55 * len(horizons), max(1.5 * len(films) + 0.6, 10)
-    figure = plt.figure(figsize=(width, high + 3.2), layout="constrained")
-    pictures, curves = figure.subfigures(2, 1, height_ratios=(high, 3.2))
-    for row, t in zip(pictures.subplots(len(horizons), len(films), squeeze=False), horizons, strict=True):
+    size = 1.5 * len(films) + 0.6, 1.55 * len(horizons) + 0.4
+    figure, axes = plt.subplots(len(horizons), len(films), squeeze=False, figsize=size, layout="constrained")
+    for row, t in zip(axes, horizons, strict=True):
         for axis, (name, film) in zip(row, films.items(), strict=True):
             _show(axis, film[clip, t - 1], name if t == horizons[0] else "")
         row[0].set_ylabel(f"step {t}", fontsize=8)
-    for axis, name in zip(curves.subplots(1, len(SHEET)), SHEET, strict=True):
-        for t in horizons:
-            values = torch.stack([getattr(c.detail, name)[t - 1] for c in checkpoints])
-            axis.plot([c.updates for c in checkpoints], values, marker=".", label=f"step {t}")
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def growth_curves(checkpoints: Mapping[int, Detail], title: str, path: Path) -> None:
+    """The figures of `GROWTH` over the denoiser's updates, a line a horizon."""
+    steps = min(len(detail.psnr) for detail in checkpoints.values())
+    figure, axes = plt.subplots(1, len(GROWTH), figsize=(3.2 * len(GROWTH), 3.4), layout="constrained")
+    for axis, name in zip(axes, GROWTH, strict=True):
+        for t in (t for t in HORIZONS if t <= steps):
+            values = [float(getattr(detail, name)[t - 1]) for detail in checkpoints.values()]
+            axis.plot(list(checkpoints), values, marker=".", label=f"step {t}")
         _dress(axis, FIGURES[name], "denoiser updates", ratio=name != "psnr")
     axis.legend(fontsize=7)
     figure.suptitle(title, fontsize=10)

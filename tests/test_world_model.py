@@ -164,7 +164,7 @@ def test_a_sure_reward_end_model_is_believed(reward: int, end: int, astray: bool
     world = make_world(astray=astray)
     expect(world, reward, end)
     _, prediction = world.step(start(world), torch.zeros(B, dtype=torch.int64), generator())
-    assert prediction.reward.tolist() == [reward] * B
+    assert prediction.reward.tolist() == [reward * (end != 2)] * B  # astray it says nothing
     assert prediction.terminated.tolist() == [end == 1] * B
     assert prediction.truncated.tolist() == [end == 2] * B
 

@@ -216,7 +216,7 @@ STEPPING = (
     fault("the reward model sees the oldest frame as now", WORLD, "now, actions = state.obs[:, -1:],", "now, actions = state.obs[:, :1],"),
     fault("the reward model sees the frame before as the next one", WORLD, "self.reward_end(now, action[:, None], obs[:, None], state.hidden)", "self.reward_end(now, action[:, None], now, state.hidden)"),
     fault("the reward model forgets", WORLD, "obs[:, None], state.hidden)", "obs[:, None], None)"),
-    fault("the reward off by one class", WORLD, "Prediction(obs, reward.float() - 1,", "Prediction(obs, reward.float(),"),
+    fault("the reward off by one class", WORLD, "(reward.float() - 1) * (end", "reward.float() * (end"),
     fault("the likeliest reward instead of a draw", WORLD, "draw(rewards[:, 0], generator)", "rewards[:, 0].argmax(-1)"),
     fault("the end inverted", WORLD, "end == TERMINATED, end == ASTRAY", "end != TERMINATED, end == ASTRAY"),
     fault("the burn-in shifted by one frame", WORLD, "self.reward_end(obs[:, :-1], action, obs[:, 1:])", "self.reward_end(obs[:, 1:], action, obs[:, :-1])"),

@@ -15,12 +15,11 @@ from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 from adamas.agent.actor_critic import Rollout
-from adamas.distributed import masked_mean, own_draws, own_rows
+from adamas.distributed import Columns, masked_mean, own_draws, own_rows
 from adamas.logger import Logger
 from adamas.randomness import Random
 from adamas.replay import Replay, Segment
 from adamas.small import lost
-from adamas.training.graphs import Columns
 from adamas.training.models import Models
 from adamas.training.rollouts import imagine
 from adamas.world_model.reward_end import Counts

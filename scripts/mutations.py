@@ -50,7 +50,7 @@ SMALL, TURNS = "small.py", "turns.py"
 DENOISER, WORLD, REWARD_END = "world_model/denoiser.py", "world_model/world_model.py", "world_model/reward_end.py"
 UNET, BLOCKS, ENCODERS = "networks/unet.py", "networks/blocks.py", "networks/encoders.py"
 RECURRENT = "networks/recurrent.py"
-REPLAY, CHUNKS, ATARI = "replay.py", "chunks.py", "envs/atari.py"
+REPLAY, SEGMENTS, DRAWS, CHUNKS, ATARI = "replay.py", "segments.py", "draws.py", "chunks.py", "envs/atari.py"
 FIT, MODELS, ROLLOUTS, OPTIMIZATION = (f"training/{name}.py" for name in ("fit", "models", "rollouts", "optimization"))
 GRAPHS = "training/graphs.py"
 COLLECTOR, TRAINER, RANDOM = "training/collector.py", "training/trainer.py", "randomness.py"
@@ -65,7 +65,7 @@ FIRST = {
     COLLECTOR: "test_data_path.py",
     RANDOM: "test_evaluation.py",
     REWARD_END: "test_reward_end.py",
-    **dict.fromkeys((REPLAY, CHUNKS, TURNS), "test_replay.py"),
+    **dict.fromkeys((REPLAY, SEGMENTS, DRAWS, CHUNKS, TURNS), "test_replay.py"),
     **dict.fromkeys((FIT, MODELS, TRAINER), "test_fit.py"),
     OPTIMIZATION: "test_optimization.py",
     GRAPHS: "test_graphs.py",
@@ -248,14 +248,14 @@ STEPPING = (
 )
 
 MEMORY = (
-    fault("actions shifted by one in the replay", REPLAY, "column(\"action\").long() * mask", "column(\"action\").roll(1, 1).long() * mask"),
-    fault("rewards shifted by one in the replay", REPLAY, "column(\"reward\") * mask", "column(\"reward\").roll(1, 1) * mask"),
-    fault("frames of a segment in reversed order", REPLAY, "            column(\"obs\"),\n", "            column(\"obs\").flip(1),\n"),
-    fault("segments run into the next episode", REPLAY, "index = wanted.clamp(first, last)", "index = wanted.clamp(0, self.num_rows - 1)"),
-    fault("padding counted as known", REPLAY, "mask=index == wanted)", "mask=torch.ones_like(index, dtype=torch.bool))"),
-    fault("actions of padding kept", REPLAY, "column(\"action\").long() * mask", "column(\"action\").long()"),
-    fault("the last row of an episode never seen", REPLAY, "bounds[episode] - 1]", "bounds[episode] - 2]"),
-    fault("the first row of an episode never drawn from the left", REPLAY, "bounds[episode - 1], bounds[episode]", "bounds[episode - 1] + 1, bounds[episode]"),
+    fault("actions shifted by one in the replay", SEGMENTS, "column(\"action\").long() * mask", "column(\"action\").roll(1, 1).long() * mask"),
+    fault("rewards shifted by one in the replay", SEGMENTS, "column(\"reward\") * mask", "column(\"reward\").roll(1, 1) * mask"),
+    fault("frames of a segment in reversed order", SEGMENTS, "        column(\"obs\"),\n", "        column(\"obs\").flip(1),\n"),
+    fault("segments run into the next episode", SEGMENTS, "index = wanted.clamp(first, last)", "index = wanted.clamp(0, int(bounds[-1]) - 1)"),
+    fault("padding counted as known", SEGMENTS, "mask=index == wanted)", "mask=torch.ones_like(index, dtype=torch.bool))"),
+    fault("actions of padding kept", SEGMENTS, "column(\"action\").long() * mask", "column(\"action\").long()"),
+    fault("the last row of an episode never seen", SEGMENTS, "bounds[episode] - 1]", "bounds[episode] - 2]"),
+    fault("the first row of an episode never drawn from the left", SEGMENTS, "bounds[episode - 1], bounds[episode]", "bounds[episode - 1] + 1, bounds[episode]"),
     fault("targets drawn among the context too", REPLAY, "torch.randint(first_target, length,", "torch.randint(0, length,"),
     fault("targets never at the last place", REPLAY, "torch.randint(first_target, length,", "torch.randint(first_target, max(first_target + 1, length - 1),"),
     fault("the frame before an event drawn as its target", REPLAY, "torch.cat([led_to - 1, place])", "torch.cat([led_to, place])"),
@@ -272,10 +272,10 @@ MEMORY = (
     fault("a new episode taken for a turn", TURNS, "turns[_age(turns[:, 0], starts) >= LOOK_BACK]", "turns"),
     fault("the frames of the next episode follow a turn", TURNS, "rows[_age(rows, starts) >= LOOK_BACK]", "rows"),
     fault("turns counted twice at the seam", TURNS, "rows[(rows >= first) & (rows < last)]", "rows[rows < last]"),
-    fault("rows drawn from the first half alone", REPLAY, "(uniform * size[group]).long()", "(uniform * size[group] / 2).long()"),
+    fault("rows drawn from the first half alone", DRAWS, "(fraction * size[group]).long()", "(fraction * size[group] / 2).long()"),
     fault("contexts that end at a final frame", REPLAY, "        row = row - self._columns[\"final\"][row].long()\n", ""),
     fault("final frames not stored", REPLAY, "        if terminated or truncated:\n", "        if False:\n"),
-    fault("age weights reversed", REPLAY, "weights = self._age_weights * (size > 0)", "weights = self._age_weights.flip(0) * (size > 0)"),
+    fault("age weights reversed", DRAWS, "weights = age_weights * (size > 0)", "weights = age_weights.flip(0) * (size > 0)"),
     fault("frames darker in each chunk that is saved", CHUNKS, "    with open(temporary, \"wb\") as file:", "    columns = {**columns, \"obs\": columns[\"obs\"] // 2 * 2}\n    with open(temporary, \"wb\") as file:"),
     fault("frames stored by way of floats, truncated", REPLAY, "    return {\"obs\": obs[None], **small}", "    return {\"obs\": ((obs[None].float() / 127.5 - 1 + 1) * 127.5).to(torch.uint8), **small}"),
 )
@@ -434,7 +434,7 @@ DENOISING = (
     fault("the frame fed back is the target, not decoded", DENOISER, "to_uint8(self.decode(denoised.detach(), previous))[:, 0]", "to_uint8(denoised.detach())[:, 0]"),
     fault("the frame fed back is the truth", DENOISER, "to_uint8(self.decode(denoised.detach(), previous))[:, 0]", "obs"),
     fault("the mask one frame late", DENOISER, "masked_mean(torch.stack(losses), self.steps(segment).T)", "masked_mean(torch.stack(losses), known[:, n - 2 : -1].T)"),
-    fault("a target known although nothing came before it", REPLAY, "self.mask[:, :-1] & self.mask[:, 1:]", "self.mask[:, 1:]"),
+    fault("a target known although nothing came before it", SEGMENTS, "self.mask[:, :-1] & self.mask[:, 1:]", "self.mask[:, 1:]"),
     fault("padding counted in the loss", DENOISER, "masked_mean(torch.stack(losses), self.steps(segment).T)", "torch.stack(losses).sum() / known[:, n - 1 :].sum()"),
     fault("the loss divided by all frames, known or not", DENOISER, "masked_mean(torch.stack(losses), self.steps(segment).T)", "masked_mean(torch.stack(losses), self.steps(segment).T) * known[:, n - 1 :].float().mean()"),
     fault("the loss divided by the known frames of the context too", DENOISER, "masked_mean(torch.stack(losses), self.steps(segment).T)", "masked_mean(torch.stack(losses), self.steps(segment).T) * known[:, n - 1 :].sum() / known.sum()"),

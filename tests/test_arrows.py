@@ -18,6 +18,8 @@ FLOORS = [
         "small",
         "turns",
         "replay",
+        "segments",
+        "draws",
         "chunks",
         "files",
         "checkpoint",

@@ -23,7 +23,7 @@ from adamas.networks.blocks import (
     patches,
 )
 from adamas.networks.unet import UNet
-from adamas.replay import Segment
+from adamas.segments import Segment
 from adamas.small import near_small_movers
 from adamas.world_model import edm
 from adamas.world_model.denoiser import Denoiser, draw

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from adamas import config, config_check
+from adamas import config, config_check, segments
 from adamas.config import Config
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation import detail
@@ -111,7 +111,7 @@ class Window(NamedTuple):
 
 def windows(replay: Replay) -> Window:
     row = torch.arange(CONTEXT, replay.num_rows)
-    segment = replay._segments(row, torch.full_like(row, CONTEXT), CONTEXT + 1)
+    segment = segments.cut(replay._columns, replay._bounds(), row, torch.full_like(row, CONTEXT), CONTEXT + 1)
     whole = segment.mask.all(dim=1)
     return Window(segment.obs[whole, :CONTEXT], segment.action[whole, :CONTEXT], segment.obs[whole, CONTEXT])
 

@@ -14,7 +14,8 @@ from adamas import config, small
 from adamas.config import Config
 from adamas.config_check import check
 from adamas.logger import Logger
-from adamas.replay import Replay, Segment
+from adamas.replay import Replay
+from adamas.segments import Segment
 from adamas.training import fit
 from adamas.training.fit import Generators, update_actor_critic, update_denoiser, update_reward_end
 from adamas.training.models import Models

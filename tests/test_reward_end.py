@@ -11,7 +11,7 @@ from torch import Tensor
 
 from adamas.config import RewardEnd as Config
 from adamas.networks.encoders import ConditionedEncoder, FrameEncoder
-from adamas.replay import Segment
+from adamas.segments import Segment
 from adamas.world_model.reward_end import RewardEnd
 
 ACTIONS = 3

@@ -8,38 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from adamas import chunks
+from adamas import chunks, draws, segments
+from adamas.segments import Segment
 from adamas.turns import Turns
 
 HEADROOM = 1.05  # rows a step of `capacity`, for final frames
 GROWTH = 1.125  # of the number of rows, when the headroom was not enough
-
-
-class Segment(NamedTuple):
-    """B segments of T consecutive rows, all on the replay's device. The transition t -> t+1 is real
-    iff `mask[t] & mask[t+1]`."""
-
-    obs: Tensor  # uint8 (B, T, H, W)
-    action: Tensor  # int64 (B, T)      what was done after seeing obs; 0 where there was none
-    reward: Tensor  # float32 (B, T)    what action brought, unclipped
-    terminated: Tensor  # bool (B, T)
-    truncated: Tensor  # bool (B, T)
-    mask: Tensor  # bool (B, T)       True where the frame exists; padding otherwise
-
-    @property
-    def known(self) -> Tensor:
-        """bool (B, T-1): at t, whether the transition t -> t+1 is real."""
-        return self.mask[:, :-1] & self.mask[:, 1:]
-
-    def rows(self, index: Tensor | slice) -> Segment:
-        """Some of the B segments."""
-        return Segment(*(column[index] for column in self))
 
 
 class Replay:
@@ -121,20 +101,23 @@ class Replay:
         `turn_share` from the frames in which something small turned and the two after it, as far as there are some. The
         frame that such a step led to, or such a frame, is what then stands at an index from `first_target` on.
         """
+        bounds = self._bounds()
         if turn_share:
             self._turns.search(self._columns["obs"][: self.num_rows], self._starts)
-        steps = _draw(self._events, int(batch_size * event_share), generator)
-        turns = _draw(self._turns.rows, int(batch_size * turn_share), generator)
-        others = self._draw_rows(batch_size - len(steps) - len(turns), generator)
+        steps = draws.uniform(self._events, int(batch_size * event_share), generator)
+        turns = draws.uniform(self._turns.rows, int(batch_size * turn_share), generator)
+        others = draws.by_age(bounds, self._age_weights, batch_size - len(steps) - len(turns), generator)
         led_to = torch.randint(min(max(first_target, 1), length - 1), length, (len(steps),), generator=generator)
         place = torch.randint(first_target, length, (len(turns) + len(others),), generator=generator)
-        return self._segments(torch.cat([steps, turns, others]), torch.cat([led_to - 1, place]), length)
+        row, place = torch.cat([steps, turns, others]), torch.cat([led_to - 1, place])
+        return segments.cut(self._columns, bounds, row, place, length)
 
     def sample_contexts(self, batch_size: int, length: int, generator: torch.Generator) -> Segment:
         """Segments that end at a frame from which one can act. Only their left may be padding."""
-        row = self._draw_rows(batch_size, generator)
+        bounds = self._bounds()
+        row = draws.by_age(bounds, self._age_weights, batch_size, generator)
         row = row - self._columns["final"][row].long()
-        return self._segments(row, torch.full_like(row, length - 1), length)
+        return segments.cut(self._columns, bounds, row, torch.full_like(row, length - 1), length)
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Writes the rows since the last save as one new chunk.
@@ -217,51 +200,11 @@ class Replay:
             bigger[: self.num_rows] = column[: self.num_rows]
             self._columns[name] = bigger
 
-    def _draw_rows(self, count: int, generator: torch.Generator) -> Tensor:
-        """int64 (count,), on the CPU. A group of episodes is a range of rows, as rows are in the order of play."""
+    def _bounds(self) -> Tensor:
+        """int64 (episodes + 1,): the rows at which episodes start, and the number of rows. ValueError when there are none."""
         if not self.num_rows:
             raise ValueError("cannot sample from an empty replay")
-        bounds = self._group_bounds()
-        first, size = bounds[:-1], bounds.diff()
-        weights = self._age_weights * (size > 0)
-        if not weights.any():  # as yet only groups of weight 0 have episodes
-            weights = (size > 0).double()
-        group = torch.multinomial(weights, count, replacement=True, generator=generator)
-        uniform = torch.rand(count, dtype=torch.float64, generator=generator)
-        return first[group] + (uniform * size[group]).long()
-
-    def _group_bounds(self) -> Tensor:
-        """int64 (groups + 1,): rows between which the age groups lie. As even as can be, counted in episodes; the
-        older groups take what is left over."""
-        groups = torch.arange(len(self._age_weights) + 1)
-        each, left = divmod(self.num_episodes, len(self._age_weights))
-        return self._episode_bounds()[groups * each + groups.clamp(max=left)]
-
-    def _episode_bounds(self) -> Tensor:
-        return torch.cat([self._starts, torch.tensor([self.num_rows])])  # int64 (episodes + 1,)
-
-    def _segments(self, row: Tensor, place: Tensor, length: int) -> Segment:
-        """Segments of `length` rows in which `row` (B,) stands at the index `place` (B,)."""
-        episode = torch.searchsorted(self._starts, row, right=True)
-        bounds = self._episode_bounds()
-        plan = torch.stack([row - place, bounds[episode - 1], bounds[episode] - 1]).to(self.device)
-        start, first, last = plan[..., None]  # (B, 1) each
-        wanted = start + torch.arange(length, device=self.device)  # (B, T)
-        index = wanted.clamp(first, last)
-        return self._gather(index, mask=index == wanted)
-
-    def _gather(self, index: Tensor, mask: Tensor) -> Segment:
-        def column(name: str) -> Tensor:  # index_select copies whole frames: 20 times as fast as obs[index]
-            return self._columns[name].index_select(0, index.flatten()).unflatten(0, index.shape)
-
-        return Segment(
-            column("obs"),
-            column("action").long() * mask,
-            column("reward") * mask,
-            column("terminated") & mask,
-            column("truncated") & mask,
-            mask,
-        )
+        return torch.cat([self._starts, torch.tensor([self.num_rows])])
 
 
 def read_dataset(path: Path, age_weights: Sequence[float], device: torch.device | str = "cpu") -> Replay:
@@ -277,11 +220,6 @@ def read_dataset(path: Path, age_weights: Sequence[float], device: torch.device 
             replay._cut()
         replay._append_file(file)
     return replay
-
-
-def _draw(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """int64 (count,) of `rows` with repetition, uniformly; none where there are none."""
-    return rows[torch.randint(len(rows), (count,), generator=generator)] if count and len(rows) else rows[:0]
 
 
 def _row(obs: Any, action: int, reward: float, terminated: bool, truncated: bool, final: bool) -> dict[str, Tensor]:

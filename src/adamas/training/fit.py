@@ -18,7 +18,8 @@ from adamas.agent.actor_critic import Rollout
 from adamas.distributed import Columns, masked_mean, own_draws, own_rows
 from adamas.logger import Logger
 from adamas.randomness import Random
-from adamas.replay import Replay, Segment
+from adamas.replay import Replay
+from adamas.segments import Segment
 from adamas.small import lost
 from adamas.training.models import Models
 from adamas.training.rollouts import imagine

@@ -13,7 +13,7 @@ from adamas.agent.actor_critic import ActorCritic, Hidden, Rollout
 from adamas.envs.atari import AtariEnv
 from adamas.networks.categorical import draw
 from adamas.randomness import Random
-from adamas.replay import Segment
+from adamas.segments import Segment
 from adamas.world_model.world_model import WorldModel
 
 

@@ -12,7 +12,7 @@ from adamas.frames import to_float, to_uint8, with_changes
 from adamas.networks.blocks import FourierFeatures, patches
 from adamas.networks.unet import UNet
 from adamas.randomness import Random, normal
-from adamas.replay import Segment
+from adamas.segments import Segment
 from adamas.small import near_small_movers
 from adamas.world_model import edm, sampler
 

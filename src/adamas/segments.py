@@ -1,0 +1,61 @@
+"""Consecutive rows of a replay, a batch of them: what every part of the world model learns from."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Segment(NamedTuple):
+    """B segments of T consecutive rows, all on the replay's device. The transition t -> t+1 is real
+    iff `mask[t] & mask[t+1]`."""
+
+    obs: Tensor  # uint8 (B, T, H, W)
+    action: Tensor  # int64 (B, T)      what was done after seeing obs; 0 where there was none
+    reward: Tensor  # float32 (B, T)    what action brought, unclipped
+    terminated: Tensor  # bool (B, T)
+    truncated: Tensor  # bool (B, T)
+    mask: Tensor  # bool (B, T)       True where the frame exists; padding otherwise
+
+    @property
+    def known(self) -> Tensor:
+        """bool (B, T-1): at t, whether the transition t -> t+1 is real."""
+        return self.mask[:, :-1] & self.mask[:, 1:]
+
+    def rows(self, index: Tensor | slice) -> Segment:
+        """Some of the B segments."""
+        return Segment(*(column[index] for column in self))
+
+
+def cut(columns: dict[str, Tensor], bounds: Tensor, row: Tensor, place: Tensor, length: int) -> Segment:
+    """Segments of `length` rows in which `row` stands at the index `place`. Beyond its episode a segment repeats the
+    nearest frame.
+
+    Args:
+        columns: those of `adamas.chunks`, one entry a row.
+        bounds: int64 (episodes + 1,), on the CPU: the rows at which episodes start, and the number of rows.
+        row, place: int64 (B,), on the CPU.
+    """
+    device = columns["obs"].device
+    episode = torch.searchsorted(bounds, row, right=True)
+    plan = torch.stack([row - place, bounds[episode - 1], bounds[episode] - 1]).to(device)
+    start, first, last = plan[..., None]  # (B, 1) each
+    wanted = start + torch.arange(length, device=device)  # (B, T)
+    index = wanted.clamp(first, last)
+    return _gather(columns, index, mask=index == wanted)
+
+
+def _gather(columns: dict[str, Tensor], index: Tensor, mask: Tensor) -> Segment:
+    def column(name: str) -> Tensor:  # index_select copies whole frames: 20 times as fast as obs[index]
+        return columns[name].index_select(0, index.flatten()).unflatten(0, index.shape)
+
+    return Segment(
+        column("obs"),
+        column("action").long() * mask,
+        column("reward") * mask,
+        column("terminated") & mask,
+        column("truncated") & mask,
+        mask,
+    )

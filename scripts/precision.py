@@ -83,7 +83,7 @@ def held_out_loss(models: Models, replay: Replay, device: torch.device) -> float
     noise, total = torch.Generator(device).manual_seed(0), 0.0
     for _ in range(BATCHES):
         segment = replay.sample(c.optimization.batch_size, c.context + 1, draw, c.context)
-        total += float(models.world.denoiser.loss(segment, noise))
+        total += float(sum(models.world.denoiser.losses(segment, noise)))
     return total / BATCHES
 
 

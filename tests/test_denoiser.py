@@ -70,6 +70,10 @@ def segment(batch: int, length: int, mask: list[list[int]] | None = None, seed: 
     return Segment(frames(batch, length, seed=seed), action, torch.zeros(batch, length), no, no, known.bool())
 
 
+def mean_loss(denoiser: Denoiser, batch: Segment, random: torch.Generator) -> Tensor:
+    return torch.stack(list(denoiser.losses(batch, random))).sum()
+
+
 class Seen(NamedTuple):
     """The arguments of one call of the network."""
 
@@ -114,7 +118,7 @@ def record_both_paths(sigma: float, **changes: object) -> tuple[Segment, Denoise
     denoiser.net = Recorder()
     denoiser.sigma_data.fill_(0.13)  # as it was measured
     batch = segment(2, N + 1)
-    denoiser.loss(batch, generator(5))
+    mean_loss(denoiser, batch, generator(5))
     denoiser.sample(batch.obs[:, :N], batch.action[:, :N], Sampler(steps=1, sigma_max=sigma), generator(5))
     return batch, denoiser, *denoiser.net.seen
 
@@ -231,7 +235,7 @@ def test_a_sample_is_a_whole_frame_of_bytes() -> None:
 @TARGETS
 def test_the_same_generator_gives_the_same_loss_and_the_same_sample(target: str) -> None:
     denoiser, batch = make(target=target), segment(2, N + 2)
-    losses = [denoiser.loss(batch, generator(seed)) for seed in (1, 1, 2)]
+    losses = [mean_loss(denoiser, batch, generator(seed)) for seed in (1, 1, 2)]
     assert losses[0] == losses[1] != losses[2]
     one, again, other = (
         denoiser.sample(batch.obs[:, :N], batch.action[:, :N], Sampler(), generator(seed)) for seed in (1, 1, 2)
@@ -306,10 +310,10 @@ KNOWN = torch.tensor([[1, 1], [1, 1], [0, 1], [1, 0], [0, 0], [0, 0]]).bool()  #
 def loss_by_hand(denoiser: Denoiser, batch: Segment) -> Tensor:
     """The mean over known frames, the second of which are predicted from what was generated of the first."""
     random, obs = generator(), batch.obs
-    first, generated = denoiser.loss_of_frame(obs[:, :N], batch.action[:, :N], obs[:, N], random)
+    first, generated = denoiser.loss(obs[:, :N], batch.action[:, :N], obs[:, N], random)
     shown = obs[:, 1 : N + 1].clone()
     shown[KNOWN[:, 0], -1] = generated[KNOWN[:, 0]]
-    second, _ = denoiser.loss_of_frame(shown, batch.action[:, 1 : N + 1], obs[:, N + 1], random)
+    second, _ = denoiser.loss(shown, batch.action[:, 1 : N + 1], obs[:, N + 1], random)
     return torch.stack([first, second], dim=1)[KNOWN].mean()
 
 
@@ -318,7 +322,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_frames_one_by_one(target: st
     """So no gradient flows through the frame that is fed back: by hand it is plain data."""
     batch, denoiser = segment(len(MASK), N + 2, MASK), make(target=target)
     twin = copy.deepcopy(denoiser)
-    ours, theirs = denoiser.loss(batch, generator()), loss_by_hand(twin, batch)
+    ours, theirs = mean_loss(denoiser, batch, generator()), loss_by_hand(twin, batch)
     torch.testing.assert_close(ours, theirs)
     ours.backward()
     theirs.backward()
@@ -329,10 +333,10 @@ def test_the_loss_and_its_gradient_are_those_of_the_frames_one_by_one(target: st
 def test_the_models_own_frame_is_shown_next_where_its_target_is_known_and_nowhere_else() -> None:
     batch, denoiser = segment(len(MASK), N + 2, MASK), make()
     denoiser.net = Recorder()
-    denoiser.loss(batch, generator())
+    mean_loss(denoiser, batch, generator())
     first, second = denoiser.net.seen
     denoiser.net = Recorder()
-    _, generated = denoiser.loss_of_frame(batch.obs[:, :N], batch.action[:, :N], batch.obs[:, N], generator())
+    _, generated = denoiser.loss(batch.obs[:, :N], batch.action[:, :N], batch.obs[:, N], generator())
     assert not torch.equal(generated, batch.obs[:, N])
     shown = torch.where(KNOWN[:, 0, None, None], generated, batch.obs[:, N])
     assert torch.equal(second.context[:, -1], to_float(shown))
@@ -347,7 +351,7 @@ def test_the_models_own_frame_is_what_it_denoised(target: str) -> None:
     batch = segment(2, N + 1)
     truth = denoiser.encode(to_float(batch.obs[:, N:]), to_float(batch.obs[:, N - 1 : N]))
     denoiser.net = Oracle(denoiser, lambda context: truth)
-    loss, generated = denoiser.loss_of_frame(batch.obs[:, :N], batch.action[:, :N], batch.obs[:, N], generator())
+    loss, generated = denoiser.loss(batch.obs[:, :N], batch.action[:, :N], batch.obs[:, N], generator())
     assert loss.max() < 1e-6
     assert torch.equal(generated, batch.obs[:, N])
 
@@ -363,7 +367,7 @@ def test_an_error_counts_small_weight_times_near_what_is_small_and_has_moved() -
     made, errors = {}, {}
     for weight in (1.0, 5.0):
         denoiser = made[weight] = make(awake=False, small_weight=weight, target="change")
-        errors[weight], _ = denoiser.loss_of_frame(context, action, obs, generator())
+        errors[weight], _ = denoiser.loss(context, action, obs, generator())
     torch.testing.assert_close(made[5.0].pixel_weight(context), 1 + 4.0 * near)
     assert made[1.0].pixel_weight(context) == 1.0
     random, c = generator(), made[1.0].config
@@ -382,14 +386,14 @@ def test_what_padding_holds_does_not_change_the_loss() -> None:
     batch, denoiser = segment(4, N + 2, mask), make()
     noise = torch.where(batch.mask[..., None, None], batch.obs, frames(4, N + 2, seed=9))
     action = torch.where(batch.mask, batch.action, ACTIONS - 1)
-    ours, theirs = (denoiser.loss(b, generator()) for b in (batch, batch._replace(obs=noise, action=action)))
+    ours, theirs = (mean_loss(denoiser, b, generator()) for b in (batch, batch._replace(obs=noise, action=action)))
     assert ours == theirs
     assert ours > 0
 
 
 def test_a_batch_of_padding_has_loss_0_and_gradient_0() -> None:
     denoiser = make()
-    loss = denoiser.loss(segment(2, N + 2, [[0] * 5] * 2), generator())
+    loss = mean_loss(denoiser, segment(2, N + 2, [[0] * 5] * 2), generator())
     loss.backward()
     assert loss == 0
     assert all((p.grad == 0).all() for p in denoiser.parameters())
@@ -399,7 +403,7 @@ def test_every_input_of_every_layer_gets_a_gradient() -> None:
     denoiser = make(attention=True, depths=[2, 1])
     batch = segment(4, N + 2)
     assert batch.action[:, :-1].unique().numel() == ACTIONS
-    denoiser.loss(batch, generator()).backward()
+    mean_loss(denoiser, batch, generator()).backward()
     for name, p in denoiser.named_parameters():
         others = [d for d in range(p.ndim) if d != min(1, p.ndim - 1)]
         assert p.grad.abs().sum(others).min() > 0, name
@@ -407,7 +411,7 @@ def test_every_input_of_every_layer_gets_a_gradient() -> None:
 
 def test_the_first_update_of_a_new_denoiser_moves_its_last_layer() -> None:
     denoiser = make(awake=False)
-    denoiser.loss(segment(2, N + 1), generator()).backward()
+    mean_loss(denoiser, segment(2, N + 1), generator()).backward()
     assert denoiser.net.unet.conv_out.weight.grad.any()
 
 

@@ -26,6 +26,7 @@ from adamas.world_model import edm
 CPU = torch.device("cpu")
 MEANINGS = ("NOOP", "FIRE", "RIGHT", "LEFT")
 DECAY = 0.26
+LOSS = {part: "loss" for part in config.PARTS} | {"denoiser": "losses"}  # what is given a batch
 
 
 def small_config(
@@ -88,13 +89,13 @@ def assert_same(ours: list[Tensor], theirs: list[Tensor], **tolerance: float) ->
 def segments_of(models: Models, part: str) -> list[Segment]:
     """From now on, the segments that the part computes a loss of."""
     seen, module = [], getattr(models, part)
-    original = module.loss
+    original = getattr(module, LOSS[part])
 
     def remember(segment: Segment, *others: object) -> object:
         seen.append(segment)
         return original(segment, *others)
 
-    module.loss = remember
+    setattr(module, LOSS[part], remember)
     return seen
 
 
@@ -373,8 +374,10 @@ def test_micro_batches_make_the_update_of_the_whole_batch(
         torch.nn.init.normal_(models.actor_critic.critic.weight)
         module = getattr(models, part)
         getattr(models.config, part).optimization.micro_batch = micro_batch
-        loss = module.loss
-        monkeypatch.setattr(module, "loss", lambda rows, *draws: steps.append(module.steps(rows)) or loss(rows, *draws))
+        loss = getattr(module, LOSS[part])
+        monkeypatch.setattr(
+            module, LOSS[part], lambda rows, *draws: steps.append(module.steps(rows)) or loss(rows, *draws)
+        )
         fit.UPDATES[part](models, replay, Generators.seeded(0, CPU), logger)
         return steps, [p.grad for p in module.parameters()], logger.flush(0)
 
@@ -385,6 +388,21 @@ def test_micro_batches_make_the_update_of_the_whole_batch(
     assert len({rows.float().mean().item() for rows in parts}) > 1, "no padding"
     torch.testing.assert_close(same_gradients, gradients)
     assert same_means == pytest.approx(means, rel=1e-4)
+
+
+def test_the_denoiser_goes_backward_through_a_frame_before_it_predicts_the_next(replay: Replay, logger: Logger) -> None:
+    """So that the activations of one frame are kept at a time. What is logged is the loss of all."""
+    models, went = make(fed_back_frames=2), []
+    net = models.denoiser.net
+    net.register_forward_hook(lambda *_: went.append("forward"))
+    net.unet.conv_in.weight.register_hook(lambda _: went.append("backward"))
+    segment = replay.sample(8, 6, Generators.seeded(0, CPU).data, 3)
+    losses = [loss.detach() for loss in copy.deepcopy(models.denoiser).losses(segment, Generators.seeded(0, CPU).noise)]
+    went.clear()
+    update_denoiser(models, replay, Generators.seeded(0, CPU), logger)
+    assert went == ["forward", "backward"] * 3
+    total, count = logger._sums["denoiser/loss"]
+    torch.testing.assert_close(torch.as_tensor(total / count), torch.stack(losses).sum())
 
 
 def test_the_rate_of_the_policy_falls_from_rollout_to_rollout(replay: Replay, logger: Logger) -> None:
@@ -424,13 +442,13 @@ def test_under_autocast_convolutions_run_in_bfloat16_and_all_around_them_in_floa
     inside, shown, losses = [], [], []
     models.denoiser.net.unet.conv_in.register_forward_hook(lambda module, args, output: inside.append(output.dtype))
     models.denoiser.net.register_forward_hook(lambda module, args, output: shown.append([x.dtype for x in args[:3]]))
-    original = models.denoiser.loss_of_frame
+    original = models.denoiser.loss
 
     def remember(*args: object) -> object:
         losses.append(original(*args))
         return losses[-1]
 
-    models.denoiser.loss_of_frame = remember
+    models.denoiser.loss = remember
     update_denoiser(models, replay, Generators.seeded(0, CPU), logger)
     update_actor_critic(models, replay, Generators.seeded(0, CPU), logger)
     assert set(inside) == {torch.bfloat16}
@@ -450,8 +468,10 @@ def test_losses_and_gradients_in_bfloat16_are_those_of_float32(part: str, replay
             parameter.data += 0.03 * torch.randn(parameter.shape, generator=random)
         segment = replay.sample(8, 4, torch.Generator().manual_seed(3), 3)
         with models.autocast():
-            found = models.losses[part](segment, *[Generators.seeded(0, CPU).noise] * (part == "denoiser"))
-        loss = found if part == "denoiser" else found[0]
+            if part == "denoiser":
+                loss = sum(module.losses(segment, Generators.seeded(0, CPU).noise))
+            else:
+                loss, *_ = module.loss(segment)
         loss.backward()
         losses.append(loss.item())
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in module.parameters()]))

@@ -34,7 +34,7 @@ def noisy_target_in_training(sigma: float, **changes: object) -> tuple[Tensor, T
     denoiser = make(sigma_least=sigma, sigma_most=sigma, **{**BRIDGE, **changes})
     denoiser.net = Recorder()
     context, action, obs = batch_of(2)
-    denoiser.loss_of_frame(context, action, obs, generator(5))
+    denoiser.loss(context, action, obs, generator(5))
     c_in = (sigma**2 + denoiser.config.sigma_data**2) ** -0.5
     replay = generator(5)
     level = edm.draw_sigma(2, -0.4, 1.2, sigma, sigma, replay)

@@ -145,7 +145,8 @@ def _descend(models: Models, name: str, batch: Columns, random: Generators, logg
 
     def work(batch: Columns) -> Any:
         optimizer.zero_grad()
-        found = [_backward(models, name, part, share, *draws) for part, share in _micro_batches(models, name, batch)]
+        backward = _backward_by_frames if name == "denoiser" else _backward
+        found = [backward(models, name, part, share, *draws) for part, share in _micro_batches(models, name, batch)]
         return pytree.tree_map(lambda *x: torch.stack(x).sum(0), *found)
 
     found = models.graphs.run(name, work, batch, random.noise, optimizer.parameters)
@@ -172,6 +173,19 @@ def _backward(models: Models, name: str, part: Columns, share: Tensor, *draws: R
         found = pytree.tree_map(lambda x: x * share, models.losses[name](part, *draws))
     _first(found).backward()
     return pytree.tree_map(Tensor.detach, found)
+
+
+def _backward_by_frames(models: Models, name: str, part: Segment, share: Tensor, noise: Random) -> Tensor:
+    """The same where the loss comes frame by frame, of which one at a time is kept."""
+    losses, total = models.denoiser.losses(part, noise, models.losses[name]), torch.zeros((), device=models.device)
+    while True:
+        with models.autocast():
+            loss = next(losses, None)
+        if loss is None:
+            return total
+        loss = loss * share
+        loss.backward()
+        total += loss.detach()
 
 
 def _first(found: Any) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,6 +19,7 @@ from adamas.small import near_small_movers
 from adamas.world_model import edm, sampler
 
 Trace = list[tuple[Tensor, Tensor]]
+Loss = Callable[[Tensor, Tensor, Tensor, Random], tuple[Tensor, Tensor]]  # as `Denoiser.loss`
 FRAME_STD = 0.5  # of frames in [-1, 1]: context frames are divided by it
 
 
@@ -81,22 +84,28 @@ class Denoiser(nn.Module):
         return share * (self.encode(previous, previous) - y)
 
     def steps(self, segment: Segment) -> Tensor:
-        """bool (B, T-n): which steps the loss is a mean over."""
+        """bool (B, T-n): which steps the mean loss is over."""
         return segment.known[:, self.config.context - 1 :]
 
-    def loss(self, segment: Segment, generator: Random) -> Tensor:
-        """Mean loss over the frames behind the first `context` ones of a segment, padding left out.
+    def losses(self, segment: Segment, generator: Random, loss: Loss | None = None) -> Iterator[Tensor]:
+        """Of the frames behind the first `context` ones of a segment, one after the other: the share of their mean loss,
+        padding left out. Who goes backward through one before asking for the next keeps one frame's activations at a time.
 
         The model's own frame replaces a frame before the next one is predicted from it, so that the model learns
         to go on from what it draws. A frame that is padding, or that nothing came before, is never replaced, and no
         gradient flows from frame to frame.
+
+        Args:
+            loss: in place of `self.loss`, the same for several processes.
         """
-        n, obs, known, losses = self.config.context, segment.obs, segment.known, []
+        n, obs, known, steps = self.config.context, segment.obs, segment.known, self.steps(segment)
         for t in range(n, obs.shape[1]):
-            loss, generated = self.loss_of_frame(obs[:, t - n : t], segment.action[:, t - n : t], obs[:, t], generator)
-            losses.append(loss)
+            found, generated = (loss or self.loss)(
+                obs[:, t - n : t], segment.action[:, t - n : t], obs[:, t], generator
+            )
+            this = torch.arange(n, obs.shape[1], device=obs.device) == t
+            yield masked_mean(torch.where(this, found[:, None], 0.0), steps)
             obs = _shown(obs, t, generated, known)
-        return masked_mean(torch.stack(losses), self.steps(segment).T)
 
     @torch.no_grad()
     def dream(self, segment: Segment, s: config.Sampler, generator: Random) -> Segment:
@@ -107,7 +116,7 @@ class Denoiser(nn.Module):
             obs = _shown(obs, t, self.sample(obs[:, t - n : t], segment.action[:, t - n : t], s, generator), known)
         return segment._replace(obs=obs)
 
-    def loss_of_frame(self, context: Tensor, action: Tensor, obs: Tensor, generator: Random) -> tuple[Tensor, Tensor]:
+    def loss(self, context: Tensor, action: Tensor, obs: Tensor, generator: Random) -> tuple[Tensor, Tensor]:
         """context uint8 (B, n, H, W), action (B, n), obs uint8 (B, H, W) -> loss (B,), the model's frame uint8 (B, H, W)."""
         c, frames = self.config, to_float(context)
         previous = frames[:, -1:]

@@ -5,7 +5,7 @@ Of several processes each computes on its own rows; a minibatch of rollouts is m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,8 +145,11 @@ def _descend(models: Models, name: str, batch: Columns, random: Generators, logg
 
     def work(batch: Columns) -> Any:
         optimizer.zero_grad()
-        backward = _backward_by_frames if name == "denoiser" else _backward
-        found = [backward(models, name, part, share, *draws) for part, share in _micro_batches(models, name, batch)]
+        found = [
+            _backward(found, share)
+            for part, share in _micro_batches(models, name, batch)
+            for found in _losses(models, name, part, *draws)
+        ]
         return pytree.tree_map(lambda *x: torch.stack(x).sum(0), *found)
 
     found = models.graphs.run(name, work, batch, random.noise, optimizer.parameters)
@@ -167,25 +170,21 @@ def _micro_batches(models: Models, name: str, batch: Columns) -> Iterator[tuple[
         yield batch.rows(slice(first, first + size)), masked_mean((part == number).float(), steps)
 
 
-def _backward(models: Models, name: str, part: Columns, share: Tensor, *draws: Random) -> Any:
-    """Adds the gradients of a part's share of the loss. Returns its share of all that its loss's function returned."""
-    with models.autocast():
-        found = pytree.tree_map(lambda x: x * share, models.losses[name](part, *draws))
+def _losses(models: Models, name: str, part: Columns, *draws: Random) -> Iterable[Any]:
+    """What the function of the loss returns; the denoiser's frame by frame, of which one at a time is kept."""
+
+    def loss(*arguments: Any) -> Any:
+        with models.autocast():
+            return models.losses[name](*arguments)
+
+    return models.denoiser.losses(part, *draws, loss) if name == "denoiser" else [loss(part, *draws)]
+
+
+def _backward(found: Any, share: Tensor) -> Any:
+    """Adds the gradients of a share of a loss. Returns the share of all that came with it."""
+    found = pytree.tree_map(lambda x: x * share, found)
     _first(found).backward()
     return pytree.tree_map(Tensor.detach, found)
-
-
-def _backward_by_frames(models: Models, name: str, part: Segment, share: Tensor, noise: Random) -> Tensor:
-    """The same where the loss comes frame by frame, of which one at a time is kept."""
-    losses, total = models.denoiser.losses(part, noise, models.losses[name]), torch.zeros((), device=models.device)
-    while True:
-        with models.autocast():
-            loss = next(losses, None)
-        if loss is None:
-            return total
-        loss = loss * share
-        loss.backward()
-        total += loss.detach()
 
 
 def _first(found: Any) -> Tensor:

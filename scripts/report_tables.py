@@ -10,7 +10,7 @@ from markdown_table import markdown_table
 from adamas.evaluation import atari100k
 from adamas.evaluation.atari100k import Estimate, Published
 from adamas.training.estimate import in_words
-from adamas.training.outcomes import GAMES, STEPS, Outcome
+from adamas.training.outcomes import GAMES, STEPS, Outcome, differences
 
 if TYPE_CHECKING:
     from report import Report, System
@@ -133,7 +133,11 @@ def _runs(report: Report) -> str:
         ]
         cells = [MISSING if cell is None else cell for cell in cells]
         rows.append([*cells, taken, gpu or "none known", ", ".join(memory) or "not known", path])
-    return markdown_table(head, rows, "llrlrrrrrlll")
+    groups: dict[str, list[Outcome]] = {}
+    for system, run in report.runs:
+        groups.setdefault(system, []).append(run)
+    notes = [f"{system} differs from #1 in `{knobs}`." for system, knobs in differences(groups).items()]
+    return "\n\n".join([markdown_table(head, rows, "llrlrrrrrlll"), *notes])
 
 
 def in_gib(count: float) -> str:

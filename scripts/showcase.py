@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from adamas.evaluation.atari100k_figures import Curve, draw_curves
 from adamas.frames import gif
 from adamas.networks.categorical import draw
 from adamas.training.estimate import in_words
-from adamas.training.outcomes import Outcome, read_outcome, read_scalars, systems
+from adamas.training.outcomes import Outcome, differences, read_outcome, read_scalars, systems
 from adamas.training.run_folder import RunFolder
 from adamas.training.saved import SavedRun
 
@@ -68,6 +69,8 @@ def show(runs: Sequence[Outcome], out: Path, seed: int) -> None:
         raise UserError(f"these runs are of {', '.join(sorted(games))}: give those of one game at a time")
     (game,) = games
     groups = systems(runs)
+    told = differences(groups)
+    groups = {f"{system}: {told[system]}" if system in told else system: group for system, group in groups.items()}
     for system, group in groups.items():
         twice = [seed for seed, count in Counter(run.config.seed for run in group).items() if count > 1]
         if twice:
@@ -125,9 +128,14 @@ def table(groups: Mapping[str, Sequence[Outcome]], game: str, published: Publish
         lines += [f"Random play {published.random[game]:g}, a human {published.human[game]:g} (published).", ""]
     lines += [markdown_table(head, body, "lrrrrrr"), ""]
     lines += ["With 95% intervals: a bootstrap over games, and over seeds where there are several.", ""]
-    commands = [run.origin["command"] for group in groups.values() for run in group if run.origin]
-    lines += [f"- `python {command}`" for command in dict.fromkeys(map(shlex.join, commands))]
+    origins = [run.origin for group in groups.values() for run in group if run.origin]
+    lines += dict.fromkeys(f"- `python {shlex.join(origin['command'])}`{commit_of(origin)}" for origin in origins)
     return "\n".join(lines) + "\n"
+
+
+def commit_of(origin: Mapping[str, Any]) -> str:
+    commit = origin.get("commit")
+    return f", commit {commit[:7]}{'+' * commit.endswith('+')}" if commit else ""
 
 
 def row_of(run: Outcome, system: str) -> list[str | int]:

@@ -186,6 +186,17 @@ def test_runs_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
     }
 
 
+def test_what_tells_systems_of_one_name_apart_is_said_and_how_rows_are_cut_is_not(tmp_path: Path) -> None:
+    cut = Denoiser(optimization=replace(Config().denoiser.optimization, micro_batch=8))
+    changed = replace(cut, context=2, target="change")
+    configs = [Config(), Config(denoiser=cut, seed=1), Config(denoiser=changed), Config(preset="cpu")]
+    for i, config in enumerate(configs):
+        make_run(tmp_path, config, float(i), f"2026-01-0{i + 1}")
+    groups = outcomes.systems(outcomes.find_outcomes([tmp_path], pytest.fail))
+    assert list(groups) == ["adamas diamond #1", "adamas diamond #2", "adamas cpu"]
+    assert outcomes.differences(groups) == {"adamas diamond #2": "denoiser.context=2 denoiser.target=change"}
+
+
 def test_the_newest_finished_run_of_a_seed_counts(tmp_path: Path) -> None:
     for day, score in [(1, 1.0), (3, None), (2, 2.0)]:
         make_run(tmp_path, Config(), score, f"2026-01-0{day}")

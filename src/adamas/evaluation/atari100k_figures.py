@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -22,6 +23,7 @@ COOL = ("#00798c", "#30638e", "#6a994e", "#7b6d8d")  # of others that are single
 REST = "#b8bfc6"
 INK = "#30363c"
 PROFILE = np.geomspace(0.02, 10, 200)  # thresholds
+LEGEND = 120  # characters in a line of it
 RUNNING = 10  # collected games in a running mean
 STYLE = {"font.size": 9, "axes.edgecolor": REST, "axes.spines.top": False, "axes.spines.right": False}
 STYLE |= {"text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.titlesize": 10}
@@ -187,7 +189,7 @@ def draw_curves(curves: Sequence[Curve], levels: Mapping[str, float], title: str
                 axis.plot(steps, means, color=colour, linewidth=1.2, alpha=0.8)
             axis.plot(*zip(*curve.evaluated, strict=True), ".", color=colour, markersize=9)
         for name, colour in colours.items():
-            axis.plot([], [], ".-", color=colour, label=name)
+            axis.plot([], [], ".-", color=colour, label=textwrap.fill(name, LEGEND))
         most = max(score for curve in curves for _, score in (*curve.collected, *curve.evaluated))
         _levels(axis, levels, most)
         axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))

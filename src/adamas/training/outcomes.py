@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +11,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from adamas.config import Config, UserError
 from adamas.config_file import config_of_run, load_config
+from adamas.knobs import knobs, shown
 from adamas.training.run_folder import RunFolder
 
 STEPS, GAMES = 100_000, 100  # of the benchmark: agent steps of experience, and full games at the end
-NEUTRAL = {"env", "seed", "runs", "resume", "device", "precision", "checkpoint", "preset"}  # what makes no other system
+NEUTRAL = {"env", "seed", "runs", "resume", "device", "precision", "checkpoint", "preset", "micro_batch"}  # same system
 
 
 class Outcome(NamedTuple):
@@ -88,14 +88,26 @@ def systems(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
 
     Where one name stands for several settings they are numbered.
     """
-    groups: dict[str, dict[str, list[Outcome]]] = {}
+    groups: dict[str, dict[tuple[tuple[str, str], ...], list[Outcome]]] = {}
     for outcome in outcomes:
-        groups.setdefault(name_of(outcome.config), {}).setdefault(settings_of(outcome.config), []).append(outcome)
+        settings = tuple(settings_of(outcome.config).items())
+        groups.setdefault(name_of(outcome.config), {}).setdefault(settings, []).append(outcome)
     return {
         name if len(group) == 1 else f"{name} #{i}": runs
         for name, group in groups.items()
         for i, runs in enumerate(group.values(), start=1)
     }
+
+
+def differences(groups: Mapping[str, Sequence[Outcome]]) -> dict[str, str]:
+    """{"adamas cpu #2": "sampler.sigma_max=1.5 ..."}: the knobs in which a system of `systems` differs from #1 of its name."""
+    told, of_first = {}, {}
+    for system, (run, *_) in groups.items():
+        settings = settings_of(run.config)
+        first = of_first.setdefault(name_of(run.config), settings)
+        if apart := settings.items() - first.items():
+            told[system] = " ".join(f"{knob}={value}" for knob, value in sorted(apart))
+    return told
 
 
 def name_of(config: Config) -> str:
@@ -142,7 +154,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         raise UserError(f"{path} is damaged: {error}") from error
 
 
-def settings_of(config: Config) -> str:
-    """The same text for runs that differ in game and seed alone."""
-    knobs = {name: value for name, value in dataclasses.asdict(config).items() if name not in NEUTRAL}
-    return json.dumps(knobs, sort_keys=True)
+def settings_of(config: Config) -> dict[str, str]:
+    """{knob: its value as one would type it}: the same for runs that differ in game and seed alone."""
+    told = (knob for knob in knobs(config) if knob.kind is not None and not NEUTRAL & set(knob.name.split(".")))
+    return {knob.name: shown(knob.default) for knob in told}

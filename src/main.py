@@ -33,13 +33,21 @@ def check_here(config: Config) -> None:
 
 def run(config: Config) -> bool:
     """Trains, or follows the process that does. Returns False if it was asked to stop before its end."""
+    import torch
+
     from adamas import device, distributed
     from adamas.training.followers import follow
 
     device.keep_freed_memory()
     device.keep_to_granted_cores()
     chip = distributed.own_device(device.pick_device(config.device))
-    return lead(config, chip) if launched()[0] == 0 else follow(config, chip)
+    if chip.type == "cuda":
+        torch.cuda.set_device(chip)  # where graphs are recorded, and what processes say to each other
+    try:
+        return lead(config, chip) if launched()[0] == 0 else follow(config, chip)
+    except torch.OutOfMemoryError as error:
+        parts = " and ".join(f"{part}.optimization.micro_batch" for part in ("denoiser", "reward_end"))
+        raise UserError(f"the memory of {chip} is full: set {parts}, say to 8, or smaller batch sizes") from error
 
 
 def lead(config: Config, chip: torch.device) -> bool:
@@ -49,11 +57,12 @@ def lead(config: Config, chip: torch.device) -> bool:
     from adamas.training.estimate import measure_costs
     from adamas.training.run_folder import RunFolder
 
-    print("measuring how fast this machine is", flush=True)
-    costs = measure_costs(config, action_meanings(config.env), chip)
     folder = RunFolder(Path(config.resume)) if config.resume else RunFolder.create(config.runs, config.env)
-    with joined(chip, str(folder.path)):
-        finished = train(config, folder, chip, costs)
+    with folder.held():
+        print("measuring how fast this machine is", flush=True)
+        costs = measure_costs(config, action_meanings(config.env), chip)
+        with joined(chip, str(folder.path)):
+            finished = train(config, folder, chip, costs)
     again = f"{python()} src/main.py resume={folder.path}"
     print("done" if finished else f"stopped and saved: go on with {again}", flush=True)
     return finished
@@ -67,15 +76,11 @@ def train(config: Config, folder: RunFolder, chip: torch.device, costs: dict[str
     from adamas.training.session import Session
     from adamas.training.trainer import Trainer
 
-    try:
-        trainer = Trainer(config, folder, chip)
-        if config.resume:
-            trainer.resume()
-        elif config.initialize["from"]:
-            trainer.initialize(config.initialize["from"], config.initialize["parts"])
-    except UserError:
-        folder.discard()
-        raise
+    trainer = Trainer(config, folder, chip)
+    if config.resume:
+        trainer.resume()
+    elif config.initialize["from"]:
+        trainer.initialize(config.initialize["from"], config.initialize["parts"])
     save_config(replace(config, resume=None), folder.config)
     folder.add_origin()
     print(announce(config, folder.path, device.describe(chip), trainer.progress, costs), flush=True)

@@ -423,6 +423,13 @@ def test_returns_of_real_games_are_unclipped_sums_over_whole_games(played: tuple
     assert max(finished) > 25  # what one reward is
 
 
+def test_runs_of_two_seeds_play_no_game_in_common() -> None:
+    envs = [[CountingEnv(35) for _ in range(GAMES)] for _ in range(3)]
+    for seed, games in enumerate(envs):
+        RealRollouts(games, make_policy(), seed)
+    assert len({env.np_random_seed for games in envs for env in games}) == 3 * GAMES
+
+
 def test_saved_real_rollouts_go_on_bit_for_bit() -> None:
     policy = make_policy()
     envs = [CountingEnv(35) for _ in range(GAMES)]

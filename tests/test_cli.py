@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from adamas import config_file, knobs
-from adamas.config import Config, UserError
+from adamas.config import MEANING, Config, UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -160,6 +160,14 @@ WRONG = [
     (["preset=cpu", "env=${nowhere}"], "env: Interpolation key 'nowhere' not found"),
     (["preset=cpu", "seed=-1"], "seed=-1 is too small: the least is 0"),
     (["preset=cpu", "policy=dreamt"], "policy=dreamt is not one of imagined, model_free"),
+    (
+        ["preset=cpu", "policy=model_free", "actor_critic.minibatches=9"],
+        "actor_critic.minibatches=9 is more than there are rollouts, 8: lower it",
+    ),
+    (
+        ["preset=cpu", "actor_critic.minibatches=3", "actor_critic.optimization.batch_size=2"],
+        "actor_critic.minibatches=3 is more than there are rollouts, 2: lower it",
+    ),
     (["preset=cpu", "initialize.parts=[actor]"], "initialize.parts=['actor'] must be a list of some of denoiser"),
     (
         ["preset=cpu", "denoiser={event_share: 0.6, turn_share: 0.4}"],
@@ -267,7 +275,16 @@ def test_resume_takes_the_saved_config_and_overrides_on_top(terminal: Terminal, 
 def test_resume_mistakes(terminal: Terminal, saved: Path) -> None:
     resume = f"resume='{saved}'"
     assert terminal.error(resume, "final_epochs=x") == "final_epochs=x: a whole number is needed"
-    for key in ("preset=cpu", "env=Pong", "seed=2", "dataset=x", "initialize.from=x", "denoiser.target=change"):
+    meanings = [f"{knob}=1" for knob in MEANING]
+    for key in (
+        "preset=cpu",
+        "env=Pong",
+        "seed=2",
+        "dataset=x",
+        "initialize.from=x",
+        "denoiser.target=change",
+        *meanings,
+    ):
         assert terminal.error(resume, key).startswith(f"{key.split('=')[0]}= cannot be used with resume=")
     assert terminal.error("-m", resume).startswith("-m cannot be used with resume=")
     for nowhere in ("nowhere", ""):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from adamas import config
 from adamas.config import Config
@@ -67,3 +69,18 @@ def test_kinds_of_updates_are_mixed_as_the_run_mixes_them(monkeypatch: pytest.Mo
     assert seconds(monkeypatch, "denoiser", c, cost)[0] == pytest.approx(0.75 * 0.01 + 0.25 * 0.05)
     c = Config(denoiser=config.Denoiser(fed_back_frames=0), reward_end=config.RewardEnd(dreamed_share=0.25))
     assert seconds(monkeypatch, "reward_end", c, cost)[0] == pytest.approx(0.75 * 0.01 + 0.25 * 0.04)
+
+
+def test_a_rehearsal_leaves_no_networks_behind() -> None:
+    def alive() -> int:
+        return sum(type(thing) is AveragedModel for thing in gc.get_objects())
+
+    small = {"optimization": config.Optimization(batch_size=2)}
+    denoiser = config.Denoiser(channels=[8], depths=[1], condition_channels=8, ema_decay=0.9, **small)
+    before = alive()
+    gc.disable()
+    try:
+        estimate._update_seconds("denoiser", Config(denoiser=denoiser), ("NOOP",), CPU)
+        assert alive() == before
+    finally:
+        gc.enable()

@@ -360,6 +360,16 @@ def test_each_epoch_makes_a_step_for_each_minibatch_of_a_new_partition(
         assert order != orders[0]
 
 
+def test_there_are_as_many_minibatches_as_were_asked_for(
+    replay: Replay, logger: Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, sizes = make(actor_critic={"minibatches": 5}), []
+    loss = models.actor_critic.loss
+    monkeypatch.setattr(models.actor_critic, "loss", lambda part: sizes.append(len(part.obs)) or loss(part))
+    update_actor_critic(models, replay, Generators.seeded(0, CPU), logger)
+    assert sizes == [2, 2, 2, 1, 1]
+
+
 @pytest.mark.parametrize("part", config.PARTS)
 def test_micro_batches_make_the_update_of_the_whole_batch(
     part: str, replay: Replay, logger: Logger, monkeypatch: pytest.MonkeyPatch

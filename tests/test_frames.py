@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
-from adamas.frames import gif, png, tile, to_float, to_uint8, with_changes
+from adamas.frames import difference, gif, png, tile, to_float, to_uint8, with_changes
 
 LEVELS = torch.arange(256, dtype=torch.uint8)
 
@@ -54,6 +54,12 @@ def test_what_is_out_of_range_is_clipped(x: float, level: int) -> None:
 def test_half_precision_is_rounded_as_a_float_is() -> None:
     half = torch.linspace(-1, 1, 999).bfloat16()
     assert torch.equal(to_uint8(half), to_uint8(half.float()))
+
+
+def test_a_difference_is_grey_where_frames_agree_and_half_as_large_elsewhere() -> None:
+    mine = torch.tensor([0, 7, 255, 0, 100], dtype=torch.uint8)
+    theirs = torch.tensor([0, 7, 0, 255, 91], dtype=torch.uint8)
+    assert difference(mine, theirs).tolist() == [128, 128, 255, 0, 132]
 
 
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 4), st.integers(0, 3), st.integers(1, 3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import os
 import random
@@ -22,6 +23,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_atari import ROMS
 
 from adamas import checkpoint
+from adamas.config import Config, UserError
+from adamas.locks import take_lock
+from adamas.training import estimate
 from adamas.training.estimate import in_words
 from adamas.training.outcomes import read_scalars
 from adamas.training.saved import SavedRun
@@ -494,6 +498,14 @@ def test_model_free_learns_from_the_real_game_alone(tmp_path: Path) -> None:
     assert parts["models"]["optimizers"]["denoiser"]["updates"] == 0
 
 
+def test_a_rollout_beyond_an_epoch_of_model_free_is_made_up_for_in_the_next(tmp_path: Path) -> None:
+    """A rollout of 8 games and 4 steps is three epochs long: there are about as many as planned all the same."""
+    knobs = ["policy=model_free", "collection.steps=300", "collection.steps_per_epoch=10", "evaluation.every_epochs=99"]
+    parts, _ = checkpoint.load_newest(train("env=Breakout", *TINY, *knobs, cwd=tmp_path) / "checkpoints", pytest.fail)
+    assert 1 + (300 - 60) // 10 - 3 <= parts["progress"]["epoch"] <= 1 + (300 - 60) // 10
+    assert 300 <= parts["progress"]["total"]["play"] < 300 + 32
+
+
 def test_model_free_goes_on_bit_for_bit(tmp_path: Path) -> None:
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     whole.mkdir(), parted.mkdir()
@@ -565,11 +577,66 @@ def test_a_resume_that_changes_sizes_is_refused(tiny_run: Path, tmp_path: Path) 
     assert err.rstrip().endswith("does not fit the sizes that this command asks for: drop such knobs")
 
 
-def test_weights_that_diffuse_something_else_are_refused(tiny_run: Path, tmp_path: Path) -> None:
-    code, _, err = main("env=Breakout", *TINY, "denoiser.target=frame", f"initialize.from={tiny_run}", cwd=tmp_path)
-    assert code == 2
-    assert "its denoiser.target is change; set denoiser.target=change" in err
+@pytest.mark.parametrize(
+    ("knob", "value", "other"),
+    [
+        ("denoiser.target", "change", "frame"),
+        ("denoiser.change_scale", "4.0", "8"),
+        ("reward_end.input", "changes", "frames"),
+    ],
+)
+def test_weights_that_mean_something_else_are_refused(
+    knob: str, value: str, other: str, tiny_run: Path, tmp_path: Path
+) -> None:
+    code, _, err = main("env=Breakout", *TINY, f"{knob}={other}", f"initialize.from={tiny_run}", cwd=tmp_path)
+    assert (code, err) == (2, f"error: initialize.from={tiny_run}: its {knob} is {value}; set {knob}={value}\n")
     assert not list(tmp_path.glob("runs/*/*"))
+
+
+def test_of_older_weights_it_is_known_what_they_diffuse(tmp_path: Path) -> None:
+    old = ROOT / "results/breakout-cpu/agent"
+    code, _, err = main("env=Breakout", *TINY, "denoiser.target=frame", f"initialize.from={old}", cwd=tmp_path)
+    assert (code, err.endswith("its denoiser.target is change; set denoiser.target=change\n")) == (2, True)
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(tiny_run: Path, tmp_path: Path) -> None:
+    lock = take_lock(tiny_run / "lock")
+    code, _, err = main(f"resume={tiny_run}", cwd=tmp_path)
+    os.close(lock)
+    assert (code, err) == (2, f"error: {tiny_run} is being trained by another process: stop that one first\n")
+    assert main(f"resume={tiny_run}", cwd=tmp_path)[0] == 0
+
+
+def test_a_disk_that_is_full_costs_one_line_and_nothing_that_was_saved(tiny_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    before = sorted(path.name for path in (run / "checkpoints").iterdir())
+    room = min(path.stat().st_size for path in (run / "checkpoints").iterdir()) // 2048  # half of one, in blocks
+    script = f"ulimit -f {room} && exec {sys.executable} {ROOT / 'src/main.py'} resume={run} final_epochs=2"
+    done = subprocess.run(["bash", "-c", script], text=True, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert re.search(
+        r"^error: .*File too large; what was saved last is good: make room, then resume$", done.stderr, re.M
+    )
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == before
+    assert main(f"resume={run}", "final_epochs=2", cwd=tmp_path)[0] == 0
+
+
+def test_a_chip_without_room_costs_one_line_and_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "src")
+    program = importlib.import_module("main")
+
+    def measure_costs(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(estimate, "measure_costs", measure_costs)
+    with pytest.raises(UserError, match=r"^the memory of cpu is full: set denoiser\.optimization\.micro_batch and"):
+        program.run(Config(device="cpu", runs=str(tmp_path)))
+    assert list(tmp_path.iterdir()) == [tmp_path / "Breakout"]
+    assert not list((tmp_path / "Breakout").iterdir())
 
 
 def test_a_run_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -25,17 +25,28 @@ def save(folder: Path, step: int, parts: dict[str, Any], keep: int) -> Path:
     """Writes `parts` (tensors, numbers, strings, and lists and dicts of them) as the checkpoint of `step`.
 
     Of the older ones the newest are kept, `keep` in all. Others of this step or of later ones go: whoever saves now
-    has gone back to an earlier checkpoint because they were damaged.
+    has gone back to an earlier checkpoint because they were damaged. OSError when there is no room for it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f"{step:08d}.tmp"
-    torch.save({"format": FORMAT, **parts}, temporary)
+    _write({"format": FORMAT, **parts}, temporary)
     torch.load(temporary, weights_only=True, map_location="meta")  # what cannot be loaded must not replace what can
     path = folder / f"{step:08d}-{sha256(temporary)[:DIGITS]}.pt"
     publish(temporary, path)
     older = [other for other in newest_first(folder) if other != path and step_of(other) < step]
     _remove_all_but(folder, [path, *older[: keep - 1]])
     return path
+
+
+def _write(parts: dict[str, Any], path: Path) -> None:
+    try:
+        with open(path, "wb") as file:
+            torch.save(parts, file)
+    except (OSError, RuntimeError) as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error.__context__, OSError):  # of which torch makes a RuntimeError
+            raise error.__context__ from error
+        raise
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import re
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ DTYPES = {
     "truncated": "bool",
     "final": "bool",
 }
+Rows = TypeVar("Rows")  # a column, as an array or a tensor
 UNREADABLE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
@@ -84,6 +85,16 @@ def continues(path: Path, previous: Path | None) -> bool:
     if before[1] != span[0]:
         raise UserError(f"{path} does not go on where {previous.name} stops: a chunk is missing or is there twice")
     return True
+
+
+def after_end(ended: Rows, final: Rows) -> Rows:
+    """Which rows but the first start an episode, bool (N - 1,): those after its end, which usually is a final frame.
+
+    Args:
+        ended, final: bool (N,), arrays or tensors; `ended` is terminated or truncated. An episode of a dataset may lack
+            its final frame.
+    """
+    return final[:-1] | (ended[:-1] & ~final[1:])
 
 
 def count_rows(path: Path) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import os
 import sys
 import tempfile
@@ -27,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from adamas.config import Config, LostProcess, UserError
+from adamas.config import MEANING, Config, LostProcess, UserError
 from adamas.config_check import check
 from adamas.config_file import config_of_run, load_config
 from adamas.knobs import help_text, kinds, preset_names, shown
@@ -35,7 +36,8 @@ from adamas.launched import launched
 from adamas.wording import in_words, malformed, unknown_key
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "config"
-FIXED = ("preset", "env", "seed", "policy", "dataset", "runs", "initialize", "denoiser.target", "denoiser.sigma_data")
+FIXED = ("preset", "env", "seed", "policy", "dataset", "runs", "initialize", "denoiser.sigma_data", *MEANING)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 RESUMED = "resumed"  # the name under which a saved run takes the place of a preset
 
 
@@ -55,6 +57,12 @@ def launch(
     except UserError as error:
         if _speaks() or isinstance(error, LostProcess):
             print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror}; what was saved last is good: make room, then resume", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -11,6 +11,15 @@ from typing import Any, Optional  # OmegaConf 2.3 does not read `X | None`
 
 SIZE = 84  # pixels a side of a frame
 PARTS = ("denoiser", "reward_end", "actor_critic")
+MEANING = (  # knobs without which weights mean something else, though they would fit
+    "denoiser.target",
+    "denoiser.objective",
+    "denoiser.sigma_previous",
+    "denoiser.change_scale",
+    "denoiser.input",
+    "denoiser.offset_noise",
+    "reward_end.input",
+)
 
 
 class UserError(Exception):
@@ -266,7 +275,7 @@ class Config:
     dataset: Optional[str] = knob(None, "a folder of stored episodes to train on, without collecting")
     initialize: dict[str, Any] = field(
         default_factory=lambda: {"from": None, "parts": list(PARTS)},
-        metadata={"help": {"from": "a run folder whose weights to start with", "parts": "which of them to take"}},
+        metadata={"help": {"from": "a run folder, or a checkpoint, to take weights from", "parts": "which to take"}},
     )
     final_epochs: int = knob(50, "epochs after the last collection", least=0)
     age_weights: list[float] = knob(

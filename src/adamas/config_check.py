@@ -74,8 +74,18 @@ def check(config: Config) -> Config:
         rollouts == 0 or not config.actor_critic.normalize_advantages,
         f"actor_critic.optimization.micro_batch={rollouts} would normalize the advantages of each {rollouts} rollouts by themselves: set it to 0 or actor_critic.normalize_advantages=false",
     )
+    rollouts, parts = _rollouts(config), config.actor_critic.minibatches
+    _require(
+        parts <= rollouts, f"actor_critic.minibatches={parts} is more than there are rollouts, {rollouts}: lower it"
+    )
     _check_initialize(config.initialize)
     return config
+
+
+def _rollouts(config: Config) -> int:
+    """Of which an update of the policy learns."""
+    c = config.actor_critic
+    return c.model_free_envs if config.policy == "model_free" else c.optimization.batch_size
 
 
 def _check_start(config: Config) -> None:
@@ -114,10 +124,11 @@ def _check_fields(node: Any, prefix: str) -> None:
             _require(value in choices, f"{name}={value} is not one of {', '.join(map(str, choices))}")
         _require(value != [], f"{name} is empty: give at least one number")
         for number in value if isinstance(value, list) else [value]:
-            _check_bounds(name, number, item.metadata)
+            check_bounds(name, number, item.metadata)
 
 
-def _check_bounds(name: str, number: Any, bounds: Any) -> None:
+def check_bounds(name: str, number: Any, bounds: Any) -> None:
+    """Raises UserError for a number beyond the `least`, `most` or `above` of a knob."""
     if "least" in bounds:
         _require(number >= bounds["least"], f"{name}={number} is too small: the least is {bounds['least']}")
     if "most" in bounds:

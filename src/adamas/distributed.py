@@ -47,6 +47,9 @@ def check_processes(config: Config) -> None:
             raise UserError(
                 f"{part}.optimization.batch_size={batch} does not divide among {size} processes: change one"
             )
+    rows, parts = config.actor_critic.optimization.batch_size // size, config.actor_critic.minibatches
+    if parts > rows:
+        raise UserError(f"actor_critic.minibatches={parts} is more than each process has rollouts, {rows}: lower it")
     if size > 1 and config.policy == "model_free":
         raise UserError("policy=model_free learns in one process: start it without torchrun")
     if size > 1 and config.cuda_graphs:
@@ -76,8 +79,6 @@ def joined(device: torch.device, run: str = "") -> Iterator[None]:
     if size == 1:
         yield
         return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         run = tell(run) if rank == 0 else hear()

@@ -29,6 +29,11 @@ def with_changes(frames: Tensor, n: int) -> Tensor:
     return torch.cat([frames[:, n - 1 :, None], changes.unfold(1, n - 1, 1).movedim(-1, 2)], dim=2)
 
 
+def difference(mine: Tensor, theirs: Tensor) -> Tensor:
+    """uint8 (...) twice -> a picture of how far the first departs from the second, uint8 (...): grey where they agree."""
+    return ((mine.short() - theirs.short()) / 2 + 127.5).round().to(torch.uint8)
+
+
 def tile(rows: list[Tensor], gap: int = 2, scale: int = 1) -> Tensor:
     """Films side by side, rows of films above each other.
 

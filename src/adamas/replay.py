@@ -171,14 +171,12 @@ class Replay:
         self._reward_counts += torch.bincount(signs + 1, minlength=3)
 
     def _find_starts(self, first: int, last: int) -> Tensor:
-        """The rows of `first .. last - 1` that start an episode: those after its end. Usually a final frame is the
-        end; an episode of a dataset may lack it."""
+        """The rows of `first .. last - 1` that start an episode."""
         rows = slice(max(first - 1, 0), last)
         terminated, truncated, final = (
             self._columns[name][rows].cpu() for name in ("terminated", "truncated", "final")
         )
-        after_end = final[:-1] | ((terminated | truncated)[:-1] & ~final[1:])
-        starts = after_end.nonzero().flatten() + rows.start + 1
+        starts = chunks.after_end(terminated | truncated, final).nonzero().flatten() + rows.start + 1
         return starts if first else torch.cat([torch.zeros(1, dtype=torch.int64), starts])
 
     def _cut(self) -> None:

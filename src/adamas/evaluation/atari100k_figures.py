@@ -24,6 +24,7 @@ REST = "#b8bfc6"
 INK = "#30363c"
 PROFILE = np.geomspace(0.02, 10, 200)  # thresholds
 LEGEND = 120  # characters in a line of it
+PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}  # under words that lines may cross
 RUNNING = 10  # collected games in a running mean
 STYLE = {"font.size": 9, "axes.edgecolor": REST, "axes.spines.top": False, "axes.spines.right": False}
 STYLE |= {"text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.titlesize": 10}
@@ -207,7 +208,7 @@ def _levels(axis: plt.Axes, levels: Mapping[str, float], most: float) -> None:
     for name, level in levels.items():
         if level <= top:
             axis.axhline(level, color=INK, linewidth=0.9, linestyle="--")
-            place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right"}
+            place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right", "bbox": PAPER}
             axis.annotate(f"{name} {level:g}", (1, level), xytext=(-3, 3), **place)
     if beyond:
         axis.annotate("above: " + ", ".join(beyond), (1, 1), xycoords="axes fraction", ha="right", va="bottom")

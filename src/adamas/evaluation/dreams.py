@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from adamas.evaluation.clips import Clip
-from adamas.frames import tile, to_float
+from adamas.frames import difference, tile
 from adamas.randomness import seeded
 from adamas.world_model.denoiser import Trace
 from adamas.world_model.world_model import WorldModel
@@ -106,5 +106,4 @@ def grid(sets: list[Dreams], shown: int, scale: int = 2) -> Tensor:
 
 
 def _rows(dreams: Dreams) -> tuple[Tensor, Tensor, Tensor]:
-    difference = ((to_float(dreams.imagined) - to_float(dreams.real)) * 63.75 + 127.5).round().to(torch.uint8)
-    return dreams.real, dreams.imagined, difference
+    return dreams.real, dreams.imagined, difference(dreams.imagined, dreams.real)

@@ -72,8 +72,7 @@ class Table:
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         self.action, self.reward, self.final = columns["action"], columns["reward"], columns["final"]
         self.terminated, self.truncated = columns["terminated"], columns["truncated"]
-        ended = self.terminated | self.truncated
-        after_end = self.final[:-1] | (ended[:-1] & ~self.final[1:])
+        after_end = chunks.after_end(self.terminated | self.truncated, self.final)
         files = [first for first, goes_on in zip(self._firsts, joined, strict=False) if not goes_on]
         self.starts = sorted({*map(int, files), *map(int, np.flatnonzero(after_end) + 1)})
 

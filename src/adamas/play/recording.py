@@ -14,7 +14,7 @@ from torch import Tensor
 from adamas import chunks
 from adamas.config import SIZE, UserError
 from adamas.files import publish
-from adamas.frames import gif, tile
+from adamas.frames import difference, gif, tile
 from adamas.play.moment import Moment
 
 FPS = 15  # of films: the speed of the game
@@ -136,8 +136,7 @@ def film(path: Path) -> Tensor:
         real = torch.from_numpy(file["reality"])[:MOST_FILMED] if "reality" in file else None
     if real is None:
         return tile([dream[:, None]], scale=SCALE)
-    difference = ((dream.short() - real.short()) / 2 + 127.5).round().to(torch.uint8)
-    return tile([torch.stack([real, dream, difference], dim=1)], scale=SCALE)
+    return tile([torch.stack([real, dream, difference(dream, real)], dim=1)], scale=SCALE)
 
 
 def _write_mp4(frames: Tensor, path: Path) -> None:

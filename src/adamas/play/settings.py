@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Optional, TypeVar
 
 from adamas.config import UserError, knob
+from adamas.config_check import check_bounds
 from adamas.wording import KINDS
 
 T = TypeVar("T")
@@ -107,10 +108,7 @@ def _of_kind(name: str, value: Any, kind: Any) -> Any:
 def _check(name: str, value: Any, bounds: Any) -> None:
     if "choices" in bounds and value not in bounds["choices"]:
         raise UserError(f"{name}={value[:40]} is not one of {', '.join(bounds['choices'])}")
-    if "least" in bounds and value < bounds["least"]:
-        raise UserError(f"{name}={value} is too small: the least is {bounds['least']}")
-    if "most" in bounds and value > bounds["most"]:
-        raise UserError(f"{name}={value} is too large: the most is {bounds['most']}")
+    check_bounds(name, value, bounds)
 
 
 def _hint(name: str, known: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -113,11 +114,14 @@ def _update_seconds(name: str, config: Config, action_meanings: tuple[str, ...],
     full = getattr(config, name).optimization.batch_size // launched()[1]
     batch = max(1, full // FRACTION)
     set_up = WARM_UP + 1 if config.cuda_graphs else 1
-    if device.type == "cpu" and batch < full:
-        seconds = _seconds(_rehearsal(name, batch, config, action_meanings, device), device)
-        if seconds > ENOUGH:
-            return seconds * full / batch
-    return _seconds(_rehearsal(name, full, config, action_meanings, device), device, set_up)
+    try:
+        if device.type == "cpu" and batch < full:
+            seconds = _seconds(_rehearsal(name, batch, config, action_meanings, device), device)
+            if seconds > ENOUGH:
+                return seconds * full / batch
+        return _seconds(_rehearsal(name, full, config, action_meanings, device), device, set_up)
+    finally:
+        gc.collect()  # networks and their averages refer to themselves
 
 
 def _rehearsal(
@@ -126,6 +130,7 @@ def _rehearsal(
     """One update of the part `name` with `batch` segments of random frames."""
     config = copy.deepcopy(config)
     getattr(config, name).optimization.batch_size = batch
+    config.actor_critic.minibatches = min(config.actor_critic.minibatches, batch)
     models, generators = Models(config, action_meanings, device), Generators.seeded(0, device)
     replay, frames = Replay(64, device=device), np.random.default_rng(0)
     for _ in range(64):

@@ -61,7 +61,7 @@ def without_training(parts: dict[str, Any]) -> dict[str, Any]:
         name: {"n_averaged": average["n_averaged"], **{f"module.{k}": v for k, v in weights[name].items()}}
         for name, average in models["averages"].items()
     }  # the same tensors, which a file holds once
-    rest = {key: models[key] for key in ("action_meanings", "target")}
+    rest = {key: models[key] for key in ("action_meanings", "target", "meaning") if key in models}
     kept = {key: parts[key] for key in ("game", "progress")}
     return {**kept, "models": {**weights, "averages": averages, **rest}, "replay": None}
 

@@ -136,7 +136,7 @@ def _minibatches(rollout: Rollout, count: int, generator: torch.Generator) -> li
     if count == 1:
         return [rollout]
     order = torch.randperm(len(rollout.obs), generator=generator).to(rollout.obs.device)
-    return [rollout.rows(index) for index in order.chunk(count)]
+    return [rollout.rows(index) for index in order.tensor_split(count)]
 
 
 def _descend(models: Models, name: str, batch: Columns, random: Generators, logger: Logger, *draws: Random) -> Any:

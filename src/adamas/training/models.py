@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from adamas.agent.actor_critic import ActorCritic
-from adamas.config import PARTS, Config, UserError
+from adamas.config import MEANING, PARTS, Config, UserError
 from adamas.device import use_bfloat16
 from adamas.distributed import data_parallel
 from adamas.training.graphs import CudaCapture, Graphs
@@ -74,7 +75,7 @@ class Models:
         state: dict[str, Any] = {name: getattr(self, name).state_dict() for name in PARTS}
         state["averages"] = {name: average.state_dict() for name, average in self.averages.items()}
         state["optimizers"] = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
-        return {**state, "action_meanings": list(self.action_meanings), "target": self.config.denoiser.target}
+        return {**state, "action_meanings": list(self.action_meanings), "meaning": _meaning(self.config)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.load_weights(state)
@@ -93,10 +94,10 @@ class Models:
 
         What belongs to an action goes to the action of the same meaning; actions that are new here start afresh.
         """
-        if "denoiser" in parts and state["target"] != self.config.denoiser.target:
-            raise UserError(
-                f"initialize.from={source}: its denoiser.target is {state['target']}; set denoiser.target={state['target']}"
-            )
+        theirs = state.get("meaning") or {"denoiser.target": state["target"]}  # all that checkpoints told at first
+        for knob, value in theirs.items():
+            if knob.partition(".")[0] in parts and value != _meaning(self.config)[knob]:
+                raise UserError(f"initialize.from={source}: its {knob} is {value}; set {knob}={value}")
         for name in parts:
             weights = best_weights(state, name)
             module = getattr(self, name)
@@ -121,6 +122,10 @@ class Models:
         return mine
 
 
+def _meaning(config: Config) -> dict[str, str | float]:
+    return {knob: attrgetter(knob)(config) for knob in MEANING}
+
+
 def _average(module: nn.Module, decay: float) -> AveragedModel:
     """The exponential moving average of the weights.
 
@@ -132,6 +137,9 @@ def _average(module: nn.Module, decay: float) -> AveragedModel:
         get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averages, weights, average.n_averaged)
 
     average = AveragedModel(module, multi_avg_fn=update, use_buffers=True)
+    for lstm in average.modules():
+        if isinstance(lstm, nn.LSTM):
+            lstm.flatten_parameters()  # a copy on a GPU is in pieces, which each step would join
     return average.requires_grad_(False)
 
 

@@ -11,7 +11,7 @@ from adamas import config
 from adamas.config import UserError
 
 LOOK_EVERY = 10  # updates between two looks at the counter that lives on the device
-PATIENCE = 10  # skipped updates in a row that end the run
+PATIENCE = 10  # skipped updates in a row, at a look, that end the run
 
 
 class Optimizer:
@@ -49,7 +49,8 @@ class Optimizer:
         """Clips the gradients of this loss and steps. Returns their l2 norm before clipping, float ().
 
         Raises:
-            UserError: PATIENCE updates in a row were not finite. The weights are still those before them.
+            UserError: a look found that the last PATIENCE updates, or more, were not finite. The weights are still those
+                before them.
         """
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
         bad = ~(norm.isfinite() & loss.detach().isfinite())

@@ -66,7 +66,7 @@ class RealRollouts:
 
     def __init__(self, envs: list[AtariEnv], policy: ActorCritic, seed: int) -> None:
         self.envs = envs
-        obs = [env.reset(seed=seed + i)[0] for i, env in enumerate(envs)]
+        obs = [env.reset(seed=seed * len(envs) + i)[0] for i, env in enumerate(envs)]
         self.obs = torch.from_numpy(np.stack(obs))  # uint8 (B, H, W)
         self.hidden: Hidden = policy.initial_hidden(len(envs))
         self.returns = [0.0] * len(envs)

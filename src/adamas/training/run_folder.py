@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +19,7 @@ import torch
 from adamas.config import UserError
 from adamas.device import peak_usage
 from adamas.files import publish_text
+from adamas.locks import take_lock
 
 
 class RunFolder:
@@ -32,6 +36,7 @@ class RunFolder:
         self.frechet = path / "frechet"
         self.evaluations = path / "evaluations.jsonl"
         self.progress = path / "progress.json"
+        self.lock = path / "lock"
 
     @classmethod
     def create(cls, runs: str, game: str) -> RunFolder:
@@ -52,10 +57,23 @@ class RunFolder:
         """A line of origin.jsonl for the start and each resume: what a person needs to know to repeat the run."""
         _append_line(self.origin, origin())
 
-    def discard(self) -> None:
-        """Removes the folder of a run that could not start; one that holds something stays."""
-        if not any(self.path.iterdir()):
-            self.path.rmdir()
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside, no other process may train here: UserError where one does. A folder that holds nothing in the end goes."""
+        try:
+            lock = take_lock(self.lock)
+        except BlockingIOError as error:
+            raise UserError(f"{self.path} is being trained by another process: stop that one first") from error
+        except (ImportError, OSError):  # Windows, or a file system that has no locks
+            yield
+            return
+        try:
+            yield
+        finally:
+            os.close(lock)
+            if [*self.path.iterdir()] == [self.lock]:
+                self.lock.unlink()
+                self.path.rmdir()
 
     def write_progress(self, record: dict[str, Any]) -> None:
         """How far the run was at its last save, for a table of many."""
@@ -77,8 +95,13 @@ class RunFolder:
 
 
 def _append_line(path: Path, record: dict[str, Any]) -> None:
-    with open(path, "a") as file:
-        file.write(json.dumps(record) + "\n")
+    """On the disk when it returns. What a kill left of a line goes first."""
+    with open(path, "ab+") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(json.dumps(record).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def origin() -> dict[str, Any]:

@@ -46,7 +46,11 @@ class Session:
 
     def __enter__(self) -> Session:
         self.stop.__enter__()
-        self.save()
+        try:
+            self.save()
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:

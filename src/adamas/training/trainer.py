@@ -46,7 +46,8 @@ class Trainer:
         if config.dataset:
             self.replay = read_experience(config.dataset, config, device)
         else:
-            self.replay = Replay(config.collection.steps, config.age_weights, device=device)
+            kept = config.collection.steps if config.policy == "imagined" else 0
+            self.replay = Replay(kept, config.age_weights, device=device)
         if config.policy == "model_free":
             self.player = RealRollouts(envs, self.models.actor_critic, config.seed)
         else:
@@ -100,7 +101,7 @@ class Trainer:
         session.loop(part, lambda: updates, lambda: self._update(part))
 
     def learn_in_the_game(self, session: Session) -> None:
-        session.loop("play", self._steps_this_epoch, self._learn_from_real_rollouts)
+        session.loop("play", self._steps_to_play, self._learn_from_real_rollouts)
 
     def evaluate_if_due(self, session: Session) -> None:
         if self.progress.epoch % self.config.evaluation.every_epochs == 0:
@@ -113,19 +114,20 @@ class Trainer:
 
     def _steps_this_epoch(self) -> int:
         """Agent steps of this epoch: in the first one as many as it takes to see some rewards, within bounds."""
-        c, phase = self.config.collection, "play" if self.config.policy == "model_free" else "collect"
-        done = self.progress.done[phase]
+        c, done = self.config.collection, self.progress.done["collect"]
         if self.progress.epoch > 0:
             wanted = c.steps_per_epoch
-        elif (
-            phase == "play"
-            or done < c.first_steps
-            or sum(sorted(self.replay.reward_counts.values())[:-1]) >= c.rare_rewards
-        ):
+        elif done < c.first_steps or sum(sorted(self.replay.reward_counts.values())[:-1]) >= c.rare_rewards:
             wanted = c.first_steps
         else:
             wanted = c.first_steps_most
         return min(wanted, done + self.steps_left())
+
+    def _steps_to_play(self) -> int:
+        """Agent steps of this epoch in the game itself. A rollout too long in one epoch is made up for in the next."""
+        c, done = self.config.collection, self.progress.done["play"]
+        end = min(c.steps, c.first_steps + self.progress.epoch * c.steps_per_epoch)
+        return end - (self.progress.steps - done)
 
     def _collect_step(self) -> None:
         with self.models.autocast():

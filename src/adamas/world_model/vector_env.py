@@ -53,9 +53,8 @@ class WorldModelVectorEnv(VectorEnv):
                 f"actions {actions} are not {self.num_envs} numbers in 0..{self.single_action_space.n - 1}"
             )
         prediction, cut = self._dreaming.step(torch.from_numpy(actions))
-        reward, terminated, truncated = (
-            x.cpu().numpy() for x in (prediction.reward.double(), prediction.terminated, cut)
-        )
+        reward = prediction.reward.cpu().double().numpy()
+        terminated, truncated = prediction.terminated.cpu().numpy(), cut.cpu().numpy()
         infos: dict[str, Any] = {}
         if (ended := np.flatnonzero(terminated | truncated)).size:
             last = frames(self._dreaming)

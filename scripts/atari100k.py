@@ -28,6 +28,7 @@ from adamas.config import Config, UserError
 from adamas.config_file import load_config
 from adamas.envs.atari import check_game
 from adamas.evaluation.atari100k import read_published
+from adamas.mistakes import exit_code
 from adamas.training.attempts import Job, work_off
 from adamas.training.estimate import in_words
 from adamas.training.outcomes import departures
@@ -42,7 +43,7 @@ ENDLESS = 10_000  # times that a job may run out of its time and go on in a new 
 COLUMNS = ("game", "seed", "step", "return", "time left", "state")
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", nargs="*", metavar="NAME=VALUE", help="games=, seeds=, preset=, runs= and knobs")
     parser.add_argument("--status", action="store_true", help="print where each run stands")
@@ -54,13 +55,7 @@ def main() -> None:
         "this machine (needs pip install 'adamas[slurm]')",
     )
     arguments = parser.parse_intermixed_args()
-    try:
-        sys.exit(start(named(arguments.settings), arguments.status, arguments.slurm))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:  # before any run was begun, or the second one: runs have been asked to save, and do
-        sys.exit(130)
+    return start(named(arguments.settings), arguments.status, arguments.slurm)
 
 
 def start(settings: dict[str, str], status: bool, slurm: list[str] | None) -> int:
@@ -201,4 +196,4 @@ def named(settings: Sequence[str]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

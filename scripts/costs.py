@@ -18,6 +18,7 @@ from typing import NamedTuple
 from markdown_table import markdown_table
 
 from adamas.config import SIZE, Config, UserError
+from adamas.mistakes import exit_code
 from adamas.replay import HEADROOM
 from adamas.training.progress import plan
 
@@ -60,11 +61,7 @@ def main() -> None:
     parser.add_argument("--speed", type=Path, default=RESULTS / "speed", help="folder of measured step times")
     parser.add_argument("--out", type=Path, help="also write to this file")
     arguments = parser.parse_args()
-    try:
-        text = to_markdown({"RTX 4090": PUBLISHED, **read_speeds(arguments.speed)}, read_prices(arguments.price))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    text = to_markdown({"RTX 4090": PUBLISHED, **read_speeds(arguments.speed)}, read_prices(arguments.price))
     print(text, end="")
     if arguments.out:
         arguments.out.write_text(text)
@@ -85,6 +82,8 @@ def read_prices(given: list[str]) -> dict[str, float]:
 
 def read_speeds(folder: Path) -> dict[str, Speed]:
     """{GPU: what was measured of it} for the preset diamond; the last file by name counts."""
+    if not folder.is_dir():
+        raise UserError(f"--speed {folder} is not a folder")
     found = {}
     for path in sorted(folder.glob("*.json")):
         try:
@@ -150,4 +149,4 @@ def phases(speeds: dict[str, Speed]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -10,6 +11,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from adamas.mistakes import exit_code
 from adamas.training.outcomes import read_scalars
 
 COLUMNS = 4
@@ -27,7 +29,7 @@ def main() -> None:
 
 
 def draw(run: Path, picture: Path) -> None:
-    """One panel a scalar, and one a figure of detail: that of the fixed set, with a line a horizon."""
+    """One panel a scalar, and one a figure of detail: that of random play, with a line a horizon."""
     scalars = read_scalars(run / "tensorboard")
     shown = panels(list(scalars))
     rows = -(-len(shown) // COLUMNS)
@@ -60,13 +62,13 @@ def panels(tags: list[str]) -> dict[str, list[str]]:
     """The title of each panel and the tags that it shows, their horizons in order."""
     grouped: dict[str, list[str]] = {}
     for tag in sorted(tags, key=lambda tag: (tag.partition("_at_")[0], len(tag), tag)):
-        title, fixed, _ = tag.partition("/fixed_at_")
-        if fixed:
-            grouped.setdefault(f"{title} (fixed set)", []).append(tag)
+        title, found, _ = tag.partition("/random_play_at_")
+        if found:
+            grouped.setdefault(f"{title} (random play)", []).append(tag)
         elif not tag.startswith(("speed/", "detail_")):
             grouped[tag] = [tag]
     return grouped
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -27,6 +27,7 @@ from adamas.evaluation.figures import Column, contact_sheet, detail_curves, grow
 from adamas.evaluation.frechet import Frechet
 from adamas.evaluation.tables import at_all_steps, markdown, plain
 from adamas.frames import gif, png
+from adamas.mistakes import exit_code
 from adamas.training.models import Models
 from adamas.training.run_folder import origin
 from adamas.training.saved import SavedRun
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--dreams", type=int, default=64, help="dreams of each set")
     parser.add_argument("--steps", type=int, default=50, help="steps of a dream")
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the agent's own play and of its dreams (the fixed set has its own)"
+        "--seed", type=int, default=0, help="of the agent's own play and of its dreams (random play has its own)"
     )
     parser.add_argument("--newest", action="store_true", help="the newest checkpoint alone, without a contact sheet")
     parser.add_argument("--frechet", type=int, default=0, metavar="FRAMES", help="Fréchet distance over so many frames")
@@ -46,10 +47,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, help="where to save (RUN/evaluation)")
     arguments = parser.parse_args()
-    try:
-        evaluate(arguments)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    evaluate(arguments)
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -69,7 +67,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
                 dreams = dream(models.world, clip, context, FIXED_SEED, bar.update)
             columns.append(Column(path.name, updates, dreams, measure_dreams(dreams)))
         with models.autocast():
-            newest = evaluate_world(models.world, models.actor_critic, run.config, arguments.seed, bar.update)
+            newest = evaluate_world(models.world, models.agent, run.config, arguments.seed, bar.update)
             if arguments.frechet:
                 distances = measure_frechet(models.world, run.config, run.folder.frechet, bar.update)
     title = f"{run.config.env}, {run.path.name}, {columns[-1].updates:,} updates, {arguments.dreams} dreams"
@@ -132,4 +130,4 @@ def in_words(d: Frechet) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

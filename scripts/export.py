@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from adamas.config import UserError
+from adamas.mistakes import exit_code
 from adamas.training.export import export
 
 
@@ -22,13 +22,10 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="a folder that is not there yet")
     parser.add_argument("--records", action="store_true", help="without weights")
     arguments = parser.parse_args()
-    try:
-        export(arguments.run, arguments.out, weights=not arguments.records)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    export(arguments.run, arguments.out, weights=not arguments.records)
     size = sum(path.stat().st_size for path in arguments.out.rglob("*") if path.is_file())
     print(f"{arguments.out}: {size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

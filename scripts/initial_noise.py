@@ -28,6 +28,7 @@ from adamas.evaluation.clips import Clip
 from adamas.evaluation.dreams import HORIZONS, dream, ticks
 from adamas.evaluation.evaluate import FIXED_SEED, fixed_clip, measure_dreams
 from adamas.evaluation.tables import at_all_steps
+from adamas.mistakes import exit_code
 from adamas.training.models import Models
 from adamas.training.saved import SavedRun
 
@@ -66,10 +67,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50, help="of a dream")
     parser.add_argument("--out", type=Path, default=Path("results/initial-noise"))
     arguments = parser.parse_args()
-    try:
-        study(arguments)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    study(arguments)
 
 
 def study(arguments: argparse.Namespace) -> None:
@@ -109,7 +107,8 @@ def trained(game: str, model: str, arguments: argparse.Namespace) -> SavedRun:
             *MODELS[model],
         ]
         overrides = [f"resume={folders[-1]}"] if folders else fresh
-        subprocess.run([sys.executable, str(ROOT / "src" / "main.py"), *overrides], check=True)
+        if subprocess.run([sys.executable, str(ROOT / "src" / "main.py"), *overrides], check=False).returncode:
+            raise UserError(f"{game}, {model}: its training ended as told above")
     return SavedRun(sorted((runs / game).glob("*/"))[-1])
 
 
@@ -203,4 +202,4 @@ def _numbers(values: list) -> list[float]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -6,6 +6,7 @@ Needs the test extra and Chromium.
 
 from __future__ import annotations
 
+import argparse
 import io
 import shutil
 import subprocess
@@ -30,7 +31,10 @@ STILL = 12  # the one that is shown alone
 PAUSE = 60  # milliseconds between two pictures of the film
 
 
-def main(run: str) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", help="a run folder")
+    run = parser.parse_args().run
     command = [sys.executable, str(ROOT / "src" / "play.py"), f"run={run}", "port=0", "fps=10"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
@@ -83,4 +87,4 @@ def look(page: Page) -> Image.Image:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

@@ -27,6 +27,7 @@ from playwright.sync_api import Page, sync_playwright
 from adamas import checkpoint
 from adamas.config_file import save_config, schema
 from adamas.envs.atari import action_meanings
+from adamas.mistakes import exit_code
 from adamas.training.models import Models
 from adamas.training.progress import Progress
 
@@ -118,4 +119,4 @@ def processor_seconds(process: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -24,6 +24,7 @@ from adamas.config import UserError
 from adamas.evaluation import atari100k, atari100k_figures
 from adamas.evaluation.atari100k import AGGREGATES, Array, Estimate, Published
 from adamas.evaluation.atari100k_figures import Line
+from adamas.mistakes import exit_code
 from adamas.training.outcomes import Outcome, find_outcomes, name_of, newest_of_each_seed, settings_of, systems
 from adamas.training.run_folder import origin
 
@@ -59,16 +60,15 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=atari100k.DRAWS, help="of the bootstrap")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where to write (results/)")
     arguments = parser.parse_args()
-    try:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        published = atari100k.read_published(RESULTS / "published" / "atari100k_scores.json")
-        if arguments.reference:
-            draw_reference(arguments.runs, arguments.reference, published, arguments.out)
-        else:
-            write(make_report(find_outcomes(arguments.runs, warn), published, arguments.draws), arguments.out)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    published = atari100k.read_published(RESULTS / "published" / "atari100k_scores.json")
+    if arguments.reference:
+        draw_reference(arguments.runs, arguments.reference, published, arguments.out)
+        return
+    runs = find_outcomes(arguments.runs, warn)
+    if arguments.runs and not runs:
+        raise UserError(f"there is no run that can be read in {', '.join(map(str, arguments.runs))}")
+    write(make_report(runs, published, arguments.draws), arguments.out)
 
 
 def warn(line: str) -> None:
@@ -187,4 +187,4 @@ def draw_reference(folders: Sequence[Path], game: str, published: Published, out
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -27,8 +27,9 @@ try:
 except ImportError:
     sys.exit("error: this script needs Stable-Baselines3: pip install -e '.[sb3]'")
 
-from adamas.config import SIZE, UserError
+from adamas.config import SIZE
 from adamas.envs.atari import AtariEnv
+from adamas.mistakes import exit_code
 from adamas.training.saved import SavedRun
 
 FRAMES = 4  # that the policy sees, as it has no memory
@@ -97,11 +98,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="of the world model")
     parser.add_argument("--out", type=Path, help="a .zip to save the agent to")
     arguments = parser.parse_args()
-    try:
-        train(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    train(arguments)
 
 
 def train(a: argparse.Namespace) -> None:
@@ -137,4 +134,4 @@ def real_games(run: Path) -> VecEnv:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

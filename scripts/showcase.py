@@ -1,7 +1,8 @@
 """What trained agents have to show: `python scripts/showcase.py RUN [RUN ...] --out DIR`, finished runs of one game.
 
 Writes to DIR:
-  runs.md    each run with its command, wall-clock, memory and returns; and the mean over the seeds with its interval
+  runs.md    each run with its command, wall-clock, memory and returns; the mean over the seeds with its interval; and
+             what uniformly random play gets in the same emulator
   curve.csv  the returns of games against agent steps: each evaluated one, and the mean of those collected within 50 steps
   curve.png  the same as a picture
   agent.gif  the first minute of a real game, played by the first agent that has its weights; --seed picks another game
@@ -25,10 +26,12 @@ from markdown_table import markdown_table
 from report_tables import in_gib
 
 from adamas.config import UserError
-from adamas.envs.atari import AtariEnv
+from adamas.envs.atari import AtariEnv, action_meanings
 from adamas.evaluation.atari100k import Published, read_published
 from adamas.evaluation.atari100k_figures import Curve, draw_curves
+from adamas.evaluation.games import UniformPlay, play_games
 from adamas.frames import gif
+from adamas.mistakes import exit_code
 from adamas.networks.categorical import draw
 from adamas.training.estimate import in_words
 from adamas.training.outcomes import Outcome, differences, read_outcome, read_scalars, systems
@@ -39,6 +42,7 @@ ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = ("system", "seed", "kind", "epoch", "steps", "score")  # of curve.csv; what was collected has no epoch
 UNKNOWN = "not known"
 FPS = 15
+RANDOM_GAMES = 100
 FILM = 60 * FPS  # frames, a step each
 SCALE = 2
 DRAWS = 20_000  # of the bootstrap
@@ -50,10 +54,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="where to write")
     parser.add_argument("--seed", type=int, default=0, help="of the game that is filmed")
     arguments = parser.parse_args()
-    try:
-        show([finished(path) for path in arguments.runs], arguments.out, arguments.seed)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    show([finished(path) for path in arguments.runs], arguments.out, arguments.seed)
 
 
 def finished(path: Path) -> Outcome:
@@ -75,10 +76,12 @@ def show(runs: Sequence[Outcome], out: Path, seed: int) -> None:
         twice = [seed for seed, count in Counter(run.config.seed for run in group).items() if count > 1]
         if twice:
             raise UserError(f"{system}: seed {twice[0]} is there more than once: give one run a seed")
-    shown = film(agent_of(runs), seed)
+    agent = agent_of(runs)
     out.mkdir(parents=True, exist_ok=True)
+    shown = film(agent, seed)
+    chance = play_games(UniformPlay(len(action_meanings(game))), game, RANDOM_GAMES, runs[0].config.atari, seed).returns
     published = read_published(ROOT / "results" / "published" / "atari100k_scores.json")
-    (out / "runs.md").write_text(table(groups, game, published))
+    (out / "runs.md").write_text(table(groups, game, chance, published))
     lined = [(run, curve_of(run, system)) for system, group in groups.items() for run in group]
     with open(out / "curve.csv", "w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *(row for run, curve in lined for row in rows(run, curve))])
@@ -102,8 +105,8 @@ def curve_of(run: Outcome, system: str) -> Curve:
         while collected and collected[-1][0] >= event.step:  # played again, after a resume
             collected.pop()
         collected.append((event.step, event.value))
-    evaluated = [(record["steps"], record["return"]) for record in run.curve]
-    return Curve(system, run.config.seed, collected, evaluated)
+    *evaluated, (steps, _) = [(record["steps"], record["return"]) for record in run.curve]
+    return Curve(system, run.config.seed, collected, evaluated, (steps, *interval([run.final["returns"]])))
 
 
 def rows(run: Outcome, curve: Curve) -> Iterator[tuple[str | int | float | None, ...]]:
@@ -115,14 +118,15 @@ def rows(run: Outcome, curve: Curve) -> Iterator[tuple[str | int | float | None,
             yield curve.system, curve.seed, record["kind"], record["epoch"], record["steps"], score
 
 
-def table(groups: Mapping[str, Sequence[Outcome]], game: str, published: Published) -> str:
-    """Markdown: what each run took and reached, and what its system reaches over all its seeds."""
+def table(groups: Mapping[str, Sequence[Outcome]], game: str, chance: Sequence[float], published: Published) -> str:
+    """Markdown: what each run took and reached, what its system reaches over all its seeds, and what random play does."""
     head = ["run", "seed", "steps", "wall-clock", "memory", "full games", "mean return"]
     body = [row_of(run, system) for system, group in groups.items() for run in group]
     for system, group in groups.items():
         if len(group) > 1:
             games = [run.final["returns"] for run in group]
             body.append([f"**{system}, all**", f"{len(group)} seeds", "", "", "", sum(map(len, games)), mean(games)])
+    body.append(["random play, here", "", "", "", "", len(chance), mean([chance])])
     lines = [f"# {game}", f"`python {shlex.join(sys.argv)}`", ""]
     if game in published.human:
         lines += [f"Random play {published.random[game]:g}, a human {published.human[game]:g} (published).", ""]
@@ -147,6 +151,11 @@ def row_of(run: Outcome, system: str) -> list[str | int]:
 
 
 def mean(returns: Sequence[Sequence[float]]) -> str:
+    value, low, high = interval(returns)
+    return f"{value:,.2f} [{low:,.2f}, {high:,.2f}]"
+
+
+def interval(returns: Sequence[Sequence[float]]) -> tuple[float, float, float]:
     """The mean over seeds of returns, one list a seed, and the interval of a bootstrap over seeds and their games."""
     rng = np.random.default_rng(0)
     games = [np.array(of_seed) for of_seed in returns]
@@ -155,7 +164,7 @@ def mean(returns: Sequence[Sequence[float]]) -> str:
         means = np.stack([rng.choice(of_seed, (DRAWS, len(of_seed))).mean(1) for of_seed in games])
         drawn += means[seed, np.arange(DRAWS)] / len(games)
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return f"{fmean(of_seed.mean() for of_seed in games):.2f} [{low:.2f}, {high:.2f}]"
+    return fmean(of_seed.mean() for of_seed in games), float(low), float(high)
 
 
 @torch.no_grad()
@@ -178,4 +187,4 @@ def film(run: Path, seed: int) -> bytes:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

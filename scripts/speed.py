@@ -135,6 +135,7 @@ def measure_and_tell(config: Config, arguments: argparse.Namespace) -> int:
     if arguments.published:
         check_clone(arguments.published)
         check_sizes(config)
+    arguments.out.mkdir(parents=True, exist_ok=True)  # what cannot be written is not worth measuring
     record = conditions(config, device, arguments)
     reference = read_reference(arguments.check, record) if arguments.check else None
     others = other_sides(arguments, reference)
@@ -143,7 +144,6 @@ def measure_and_tell(config: Config, arguments: argparse.Namespace) -> int:
         return tell_losses(record, reference, arguments)
     path = arguments.out / f"{slug(record['chip'])}-{short(record['preset'])}.json"
     record = with_earlier(record, path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     publish_text(path, json.dumps(record, indent=1) + "\n")
     publish_text(path.with_suffix(".md"), to_markdown(record))
     print(f"\n{to_markdown(record)}\nwritten: {path} and {path.with_suffix('.md').name}")

@@ -7,7 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adamas import cli
+try:
+    from adamas import cli
+except ModuleNotFoundError as error:
+    sys.exit(f"error: {error.name} is not installed here: pip install -e . where python is {sys.executable}")
 from adamas.config import Config, UserError
 from adamas.config_file import save_config
 from adamas.launched import launched, python
@@ -19,12 +22,19 @@ if TYPE_CHECKING:
 
 
 def check_here(config: Config) -> None:
-    """Raises UserError if the game, the device or the weights of an encoder are not to be had on this machine."""
+    """Raises UserError if something that the config names is not to be had on this machine."""
     from adamas import device, distributed  # torch takes seconds to import: not before the config is known to be right
+    from adamas.chunks import dataset_files
     from adamas.envs.atari import check_game
     from adamas.evaluation.distances import load_encoders
+    from adamas.training.saved import SavedRun
 
     check_game(config.env)
+    if config.dataset:
+        dataset_files(Path(config.dataset))
+    source = config.initialize["from"]
+    if source and not Path(source).is_file():
+        SavedRun(Path(source)).checkpoints()
     distributed.check_processes(config)
     device.check_compiling(config, distributed.own_device(device.pick_device(config.device)))
     if config.evaluation.frechet != "off":
@@ -45,7 +55,9 @@ def run(config: Config) -> bool:
         torch.cuda.set_device(chip)  # where graphs are recorded, and what processes say to each other
     try:
         return lead(config, chip) if launched()[0] == 0 else follow(config, chip)
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not device.is_out_of_memory(error):
+            raise
         parts = " and ".join(f"{part}.optimization.micro_batch" for part in ("denoiser", "reward_end"))
         raise UserError(f"the memory of {chip} is full: set {parts}, say to 8, or smaller batch sizes") from error
 
@@ -64,7 +76,8 @@ def lead(config: Config, chip: torch.device) -> bool:
         with joined(chip, str(folder.path)):
             finished = train(config, folder, chip, costs)
     again = f"{python()} src/main.py resume={folder.path}"
-    print("done" if finished else f"stopped and saved: go on with {again}", flush=True)
+    look = f": play its dream with {python()} src/play.py run={folder.path}" if config.policy == "imagined" else ""
+    print(f"done{look}" if finished else f"stopped and saved: go on with {again}", flush=True)
     return finished
 
 

@@ -6,7 +6,10 @@ import getpass
 import socket
 import sys
 
-from adamas.config import UserError
+try:
+    from adamas.mistakes import exit_code
+except ModuleNotFoundError as error:
+    sys.exit(f"error: {error.name} is not installed here: pip install -e . where python is {sys.executable}")
 from adamas.play.settings import Options, help_text, read
 
 
@@ -39,12 +42,7 @@ def main(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(help_text())
         return 0
-    try:
-        play(read(Options(), arguments))
-    except UserError as error:
-        print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(lambda: play(read(Options(), arguments)))
 
 
 if __name__ == "__main__":

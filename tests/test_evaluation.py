@@ -146,10 +146,10 @@ def test_a_dream_knows_nothing_of_what_comes_but_the_actions(world: WorldModel) 
     assert torch.equal(ours, theirs)
 
 
-def test_the_fixed_set_stays_and_the_random_set_changes(world: WorldModel) -> None:
+def test_random_play_stays_and_the_agents_play_changes(world: WorldModel) -> None:
     policy = make_policy(favourite=1)
     a, b = (evaluate.evaluate_world(world, policy, CONFIG, seed) for seed in (1, 2))
-    assert_same(a.detail["fixed"], b.detail["fixed"])
+    assert_same(a.detail["random_play"], b.detail["random_play"])
     half = a.film.shape[1] // 2
     assert torch.equal(a.film[:, :half], b.film[:, :half])  # fixed on top
     assert not torch.equal(a.film[:, half:], b.film[:, half:])
@@ -158,10 +158,10 @@ def test_the_fixed_set_stays_and_the_random_set_changes(world: WorldModel) -> No
     assert torch.equal(again.film, b.film)
 
 
-def test_the_fixed_set_does_not_depend_on_the_agent(world: WorldModel) -> None:
+def test_random_play_does_not_depend_on_the_agent(world: WorldModel) -> None:
     ours, theirs = (evaluate.evaluate_world(world, make_policy(favourite), CONFIG, 1) for favourite in (1, 2))
-    assert_same(ours.detail["fixed"], theirs.detail["fixed"])
-    assert not same(ours.detail["random"], theirs.detail["random"])
+    assert_same(ours.detail["random_play"], theirs.detail["random_play"])
+    assert not same(ours.detail["agent_play"], theirs.detail["agent_play"])
 
 
 def same(a: Detail, b: Detail) -> bool:
@@ -250,9 +250,14 @@ def test_a_distance_without_a_ratio_is_null() -> None:
 
 
 def test_a_table_has_a_line_for_each_horizon_and_film() -> None:
-    lines = tables.markdown({"fixed": detail(6), "copy": detail(5)}).splitlines()
+    lines = tables.markdown({"random_play": detail(6), "copy": detail(5)}).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert [line[:2] for line in cells[2:]] == [["1", "fixed"], ["1", "copy"], ["5", "fixed"], ["5", "copy"]]
+    assert [line[:2] for line in cells[2:]] == [
+        ["1", "random_play"],
+        ["1", "copy"],
+        ["5", "random_play"],
+        ["5", "copy"],
+    ]
     assert len({len(line) for line in cells}) == 1
     assert cells[4][2:5] == ["5.0", "105.000", "205.000"]
     assert cells[4][-1] == "-"

@@ -63,11 +63,11 @@ def test_the_averaged_policy_plays_in_the_film(made_run: Path, tmp_path: Path, m
 def test_the_interval_of_a_mean_is_that_of_theory() -> None:
     """Of one seed that of its games; of several seeds wider, since they differ."""
     coins = [0.0, 10.0] * 50
-    value, low, high = map(float, re.findall(r"[\d.]+", showcase.mean([coins])))
+    value, low, high = showcase.interval([coins])
     assert value == 5
     assert high - low == pytest.approx(2 * 1.96 * 5 / 10, rel=0.05)
     seeds = [[float(s)] * 20 for s in range(100)]
-    value, low, high = map(float, re.findall(r"[\d.]+", showcase.mean(seeds)))
+    value, low, high = showcase.interval(seeds)
     assert value == 49.5
     assert high - low == pytest.approx(2 * 1.96 * np.std(range(100)) / 10, rel=0.05)
 
@@ -90,7 +90,8 @@ def test_what_was_played_again_after_a_resume_replaces_what_was_played_before(tm
         logger.close()
     curve = showcase.curve_of(outcomes.read_outcome(run.path), "adamas")
     assert curve.collected == [(50, 1.0), (100, 1.0), (120, 2.0), (170, 2.0)]
-    assert curve.evaluated == [(0, 1.0), (100, 2.0), (100_000, 3.0)]
+    assert curve.evaluated == [(0, 1.0), (100, 2.0)]
+    assert curve.final == (100_000, 3.0, 3.0, 3.0)
 
 
 def test_the_newest_run_of_a_seed_is_the_one_that_began_last_whatever_its_folder_is_called(tmp_path: Path) -> None:
@@ -107,7 +108,7 @@ def test_a_level_below_negative_scores_is_drawn_and_not_called_above(
 ) -> None:
     told = []
     monkeypatch.setattr(plt.Axes, "annotate", lambda axis, text, *args, **options: told.append(text))
-    curve = Curve("adamas", 0, [(0, -21.0)], [(0, -20.5), (100, -20.0)])
+    curve = Curve("adamas", 0, [(0, -21.0)], [(0, -20.5)], (100, -20.0, -20.5, -19.0))
     draw_curves([curve], {"random": -20.7, "human": 14.6}, "Pong", tmp_path / "curve.png")
     assert told == ["random -20.7", "above: human 14.6"]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import errno
 import os
 import sys
 import tempfile
@@ -33,11 +32,11 @@ from adamas.config_check import check
 from adamas.config_file import config_of_run, load_config
 from adamas.knobs import help_text, kinds, preset_names, shown
 from adamas.launched import launched
+from adamas.mistakes import one_line
 from adamas.wording import in_words, malformed, unknown_key
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "config"
 FIXED = ("preset", "env", "seed", "policy", "dataset", "runs", "initialize", "denoiser.sigma_data", *MEANING)
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 RESUMED = "resumed"  # the name under which a saved run takes the place of a preset
 
 
@@ -54,15 +53,12 @@ def launch(
     """
     try:
         return _launch(run, check_here, sys.argv[1:], config_dir)
-    except UserError as error:
-        if _speaks() or isinstance(error, LostProcess):
-            print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno not in NO_ROOM:
+    except (UserError, OSError) as error:
+        line = one_line(error)
+        if line is None:
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror}; what was saved last is good: make room, then resume", file=sys.stderr)
+        if _speaks() or isinstance(error, LostProcess):
+            print("error:", line, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

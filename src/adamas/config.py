@@ -230,7 +230,7 @@ class Evaluation:
     games: int = knob(4, "full games an evaluation", least=1)
     final_games: int = knob(100, "full games at the end of the run", least=1)
     dream_steps: int = knob(50, "steps of the imagined rollouts that are compared with real ones", least=1)
-    dreams: int = knob(16, "imagined rollouts of each set, fixed and random", least=1)
+    dreams: int = knob(16, "imagined rollouts of each set, random play and the agent's", least=1)
     frechet: str = knob(
         "off",
         "Fréchet distance of dreams: never, at every n-th evaluation and the end, or at the end",

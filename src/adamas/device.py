@@ -90,6 +90,11 @@ def describe(device: torch.device) -> str:
     return f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """On a CPU only if so much was asked for that the kernel refused; else it ends the process later."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def peak_usage() -> dict[str, str | int | None]:
     """What this process has taken so far: the GPU that holds most of it (None: no GPU), and most bytes at once of the
     GPU's memory and of the machine's (None: not known here)."""

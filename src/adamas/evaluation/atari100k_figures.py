@@ -24,7 +24,6 @@ REST = "#b8bfc6"
 INK = "#30363c"
 PROFILE = np.geomspace(0.02, 10, 200)  # thresholds
 LEGEND = 120  # characters in a line of it
-PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}  # under words that lines may cross
 RUNNING = 10  # collected games in a running mean
 STYLE = {"font.size": 9, "axes.edgecolor": REST, "axes.spines.top": False, "axes.spines.right": False}
 STYLE |= {"text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.titlesize": 10}
@@ -45,7 +44,8 @@ class Curve(NamedTuple):
     system: str
     seed: int
     collected: Sequence[tuple[int, float]]  # in the order of play
-    evaluated: Sequence[tuple[int, float]]  # means over full games
+    evaluated: Sequence[tuple[int, float]]  # means over full games, on the way
+    final: tuple[int, float, float, float]  # that at the end, with the ends of its interval
 
 
 def palette(systems: Sequence[str], ours: Sequence[str]) -> dict[str, str]:
@@ -178,24 +178,31 @@ def draw_reference(lines: Sequence[Line], levels: Mapping[str, float], title: st
 
 
 def draw_curves(curves: Sequence[Curve], levels: Mapping[str, float], title: str, path: Path) -> None:
-    """Returns against agent steps: a line a seed, the running mean of collected games, and a dot an evaluation."""
+    """Returns against agent steps: a line a seed, the running mean of collected games; a dot an evaluation; a diamond that
+    at the end, with its interval."""
     colours = dict(zip(dict.fromkeys(curve.system for curve in curves), cycle((*OURS, *COOL)), strict=False))
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8, 4.8), layout="constrained")
-        for curve in curves:
+        seen: list[float] = []
+        for i, curve in enumerate(curves):
             colour = colours[curve.system]
-            if curve.collected:
-                steps, scores = zip(*curve.collected, strict=True)
-                means = [np.mean(scores[max(0, i - RUNNING + 1) : i + 1]) for i in range(len(scores))]
-                axis.plot(steps, means, color=colour, linewidth=1.2, alpha=0.8)
-            axis.plot(*zip(*curve.evaluated, strict=True), ".", color=colour, markersize=9)
+            scores = [score for _, score in curve.collected]
+            means = [np.mean(scores[max(0, i - RUNNING + 1) : i + 1]) for i in range(len(scores))]
+            axis.plot([step for step, _ in curve.collected], means, color=colour, linewidth=1.2, alpha=0.8)
+            dots = [score for _, score in curve.evaluated]
+            axis.plot([step for step, _ in curve.evaluated], dots, ".", color=colour, markersize=7, alpha=0.8)
+            steps, mean, low, high = curve.final
+            beside = steps * (1.015 + 0.015 * i)  # each other, after the curves
+            axis.errorbar(beside, mean, [[mean - low], [high - mean]], fmt="D", color=colour, markersize=5)
+            seen += [*means, *dots, mean]
         for name, colour in colours.items():
             axis.plot([], [], ".-", color=colour, label=textwrap.fill(name, LEGEND))
-        most = max(score for curve in curves for _, score in (*curve.collected, *curve.evaluated))
-        _levels(axis, levels, most)
+        _levels(axis, levels, max(seen))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
         axis.set(xlabel="agent steps in the real game", ylabel="return")
-        axis.set_title(f"{title}: games collected (running mean of {RUNNING}) and evaluated (dots)", loc="left")
+        axis.set_title(
+            f"{title}: games collected (mean of {RUNNING}) and evaluated (dots; diamonds at the end)", loc="left"
+        )
         axis.grid(alpha=0.25)
         figure.legend(loc="outside lower left", frameon=False, fontsize=8)
         _save(figure, path)
@@ -208,10 +215,10 @@ def _levels(axis: plt.Axes, levels: Mapping[str, float], most: float) -> None:
     for name, level in levels.items():
         if level <= top:
             axis.axhline(level, color=INK, linewidth=0.9, linestyle="--")
-            place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right", "bbox": PAPER}
-            axis.annotate(f"{name} {level:g}", (1, level), xytext=(-3, 3), **place)
+            place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
+            axis.annotate(f"{name} {level:g}", (1, level), xytext=(4, 0), **place)
     if beyond:
-        axis.annotate("above: " + ", ".join(beyond), (1, 1), xycoords="axes fraction", ha="right", va="bottom")
+        axis.annotate("above: " + ", ".join(beyond), (1, 1), xycoords="axes fraction", ha="right", va="top")
 
 
 def _game_bar(axis: plt.Axes, y: float, high: float, scores: Sequence[float], colour: str) -> None:

@@ -15,18 +15,18 @@ from adamas.evaluation.detail import Detail, background, measure
 from adamas.evaluation.dreams import Dreams, dream, film, grid, trajectory
 from adamas.world_model.world_model import WorldModel
 
-FIXED_SEED = 1_000_000_007  # of the fixed set; the seeds of training are far from it
+FIXED_SEED = 1_000_000_007  # of random play; the seeds of training are far from it
 SHOWN = 4  # dreams of each set in the moving picture
 SHOWN_STILL = 2  # dreams of each set in the still picture
 
 
 class Evaluation(NamedTuple):
-    """Two sets of dreams: `fixed` is the same play and the same noise each time, to compare checkpoints; `random` is the
-    agent's own play of now and new noise, for diversity."""
+    """Two sets of dreams: `random_play`, the same uniformly random play and the same noise each time, compares checkpoints;
+    `agent_play`, what the agent does now and new noise, is what imagination meets."""
 
-    detail: dict[str, Detail]  # "fixed" and "random", and the baselines "copy" and "real" on the fixed set
-    film: Tensor  # uint8 (T, height, width): see `dreams.film`, the fixed set on top
-    grid: Tensor  # uint8 (height, width): see `dreams.grid`, the fixed set on top
+    detail: dict[str, Detail]  # of both sets, and the baselines "copy" and "real" on random play
+    film: Tensor  # uint8 (T, height, width): see `dreams.film`, random play on top
+    grid: Tensor  # uint8 (height, width): see `dreams.grid`, random play on top
     trajectory: Tensor  # uint8 (height, width): see `dreams.trajectory`
 
 
@@ -36,15 +36,15 @@ def evaluate_world(
     """Evaluates on real actions of games played for the purpose: no frame of them is ever trained on.
 
     Args:
-        seed: of the random set.
+        seed: of the agent's play, and of the noise on it.
         each_step: see `dream`.
     """
     clip, context = fixed_clip(config), config.denoiser.context
     fixed = dream(world, clip, context, FIXED_SEED, each_step)
-    random = dream(world, record_clip(policy, config, seed), context, seed, each_step)
-    detail = {"fixed": measure_dreams(fixed), "random": measure_dreams(random), **baselines(fixed)}
+    own = dream(world, record_clip(policy, config, seed), context, seed, each_step)
+    detail = {"random_play": measure_dreams(fixed), "agent_play": measure_dreams(own), **baselines(fixed)}
     steps = trajectory(world, clip, context, FIXED_SEED)
-    return Evaluation(detail, film([fixed, random], SHOWN), grid([fixed, random], SHOWN_STILL), steps)
+    return Evaluation(detail, film([fixed, own], SHOWN), grid([fixed, own], SHOWN_STILL), steps)
 
 
 def fixed_clip(config: Config) -> Clip:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
+from torch import Tensor
 
 from adamas.agent.actor_critic import ActorCritic, Hidden
 from adamas.config import Atari
@@ -22,14 +23,29 @@ class Games(NamedTuple):
     lengths: list[int]  # agent steps
 
 
+class UniformPlay:
+    """All actions alike: a policy to compare with, called as an ActorCritic is."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, num_actions: int) -> None:
+        self.num_actions = num_actions
+
+    def initial_hidden(self, count: int) -> Hidden:
+        return Hidden(*[torch.empty(1, count, 0)] * 3)
+
+    def __call__(self, obs: Tensor, hidden: Hidden) -> tuple[Tensor, None, Hidden]:
+        return torch.zeros(len(obs), 1, self.num_actions), None, hidden
+
+
 @torch.no_grad()
 def play_games(
-    policy: ActorCritic,
+    policy: ActorCritic | UniformPlay,
     game: str,
     count: int,
     atari: Atari,
     seed: int,
-    each_step: Callable[[], None],
+    each_step: Callable[[], None] = lambda: None,
 ) -> Games:
     """Plays `count` full games at once: a lost life does not end one, no epsilon, at most `max_episode_steps` each.
 
@@ -44,7 +60,11 @@ def play_games(
 
 
 def _play(
-    policy: ActorCritic, env: VectorEnv, generator: torch.Generator, seed: int, each_step: Callable[[], None]
+    policy: ActorCritic | UniformPlay,
+    env: VectorEnv,
+    generator: torch.Generator,
+    seed: int,
+    each_step: Callable[[], None],
 ) -> Games:
     count = env.num_envs
     obs, _ = env.reset(seed=seed)

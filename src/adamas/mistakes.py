@@ -1,0 +1,35 @@
+"""What a person reads instead of a traceback: one line that says what is wrong."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+
+from adamas.config import UserError
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def exit_code(main: Callable[[], int | None]) -> int:
+    """Runs a program. 2 and one line for what its user can put right, 130 for Ctrl-C."""
+    try:
+        return main() or 0
+    except (UserError, OSError) as error:
+        line = one_line(error)
+        if line is None:
+            raise
+        print("error:", line, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def one_line(error: UserError | OSError) -> str | None:
+    """None for a fault of the program: an OSError that is about no file."""
+    if isinstance(error, UserError):
+        return " ".join(str(error).splitlines())
+    room = "; make room: what was saved last is good" if error.errno in NO_ROOM else ""
+    if error.filename is None and not room:
+        return None
+    return (f"{error.filename}: " if error.filename else "") + f"{error.strerror}{room}"

@@ -52,7 +52,7 @@ UNET, BLOCKS, ENCODERS = "networks/unet.py", "networks/blocks.py", "networks/enc
 RECURRENT = "networks/recurrent.py"
 REPLAY, SEGMENTS, DRAWS, CHUNKS, ATARI = "replay.py", "segments.py", "draws.py", "chunks.py", "envs/atari.py"
 FIT, MODELS, ROLLOUTS, OPTIMIZATION = (f"training/{name}.py" for name in ("fit", "models", "rollouts", "optimization"))
-GRAPHS = "training/graphs.py"
+GRAPHS, ESTIMATE, RUN_FOLDER = "training/graphs.py", "training/estimate.py", "training/run_folder.py"
 COLLECTOR, TRAINER, RANDOM = "training/collector.py", "training/trainer.py", "randomness.py"
 DISTRIBUTED, QUEUE, ATTEMPTS = "distributed.py", "training/queue.py", "training/attempts.py"
 RETURNS, ACTOR_CRITIC = "agent/returns.py", "agent/actor_critic.py"
@@ -322,7 +322,14 @@ LEARNING = (
     fault("near is one pixel less", SMALL, "_running_max(_running_max(padded, -2, 2 * REACH + 1), -1, 2 * REACH + 1)", "F.pad(_running_max(_running_max(padded, -2, 2 * REACH), -1, 2 * REACH), (0, -1, 0, -1))"),
     fault("the denoiser's share of events ignored", FIT, "\"event_share\": c.event_share", "\"event_share\": 0.0"),
     fault("the denoiser's share of turns ignored", FIT, "\"turn_share\": c.turn_share", "\"turn_share\": 0.0"),
-    fault("minibatches that leave rollouts out", FIT, "for index in order.chunk(count)]", "for index in order[: len(order) // 2].chunk(count)]"),
+    fault("minibatches that leave rollouts out", FIT, "for index in order.tensor_split(count)]", "for index in order[: len(order) // 2].tensor_split(count)]"),
+    fault("fewer minibatches than were asked for", FIT, "order.tensor_split(count)", "order.chunk(count)", "test_fit.py"),
+    fault("real games that several seeds share", ROLLOUTS, "seed=seed * len(envs) + i", "seed=seed + i", "test_actor_critic.py"),
+    fault("a model-free epoch as long as its rollouts", TRAINER, "return end - (self.progress.steps - done)", "return min(c.first_steps if self.progress.epoch == 0 else c.steps_per_epoch, done + self.steps_left())", "test_main.py"),
+    fault("weights that mean something else are taken over", MODELS, "in parts and value !=", "in () and value !=", "test_main.py"),
+    fault("rehearsed networks that stay", ESTIMATE, "gc.collect()", "pass", "test_estimate.py"),
+    fault("a line that a kill cut off stays before the next", RUN_FOLDER, "file.truncate(file.read().rfind(b\"\\n\") + 1)", "file.read()", "test_report.py"),
+    fault("two processes in one run folder", RUN_FOLDER, "lock = take_lock(self.lock)", "lock = os.open(self.lock, os.O_CREAT)", "test_main.py"),
     fault("micro-batches that each count as the whole batch", FIT, "lambda x: x * share", "lambda x: x * 1.0"),
     fault("the denoiser goes backward once, through all frames", FIT, "return models.denoiser.losses(part, *draws, loss) if", "return [sum(models.denoiser.losses(part, *draws, loss))] if"),
     fault("micro-batches that share evenly, padding or not", FIT, "masked_mean((part == number).float(), steps)", "(part == number).float().mean()"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[1] / "src"
-COMMAND_LINE = {"cli", "config_file", "knobs", "wording"}
+COMMAND_LINE = {"cli", "config_file", "knobs", "mistakes", "wording"}
 FLOORS = [
     {
         "config",

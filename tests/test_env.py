@@ -183,6 +183,11 @@ def test_what_the_caller_does_to_a_frame_does_not_reach_the_dream(world: WorldMo
 # Ends
 
 
+def test_a_dream_has_steps(world: WorldModel) -> None:
+    with pytest.raises(ValueError, match="horizon=0 and num_envs=2: at least one step"):
+        vector(world, 2, horizon=0)
+
+
 def test_the_horizon_truncates(world: WorldModel) -> None:
     env = single(world, horizon=3)
     env.reset(seed=0)

@@ -182,9 +182,8 @@ def _choose_start(overrides: list[Override], sweeping: bool) -> tuple[list[str],
 
 def _store_resumed(run: str, given: dict[str, Any], sweeping: bool) -> None:
     """Makes the config of the run folder `run` a preset, so that other overrides change it as they change any."""
-    for key in given:
-        if key.partition(".")[0] in FIXED or key in FIXED:
-            raise UserError(f"{key}= cannot be used with resume=, which goes on with the {key} of the run: drop one")
+    if fixed := [f"{key}=" for key in given if key.partition(".")[0] in FIXED or key in FIXED]:
+        raise UserError(f"{', '.join(fixed)} cannot be used with resume=, which goes on with what the run has: drop it")
     if sweeping:
         raise UserError("-m cannot be used with resume=, which goes on with one run: drop one of the two")
     config = load_config(config_of_run(run, said="resume="))

@@ -27,6 +27,9 @@ class Dreaming:
         starts: what dreams begin with, on the device of the world.
         horizon: steps after which a dream is truncated.
         precision: entered around the world's work; autocast, for instance.
+
+    Raises:
+        ValueError: there would be no dream, or no step of it.
     """
 
     def __init__(
@@ -37,6 +40,8 @@ class Dreaming:
         horizon: int,
         precision: Callable[[], AbstractContextManager] = nullcontext,
     ) -> None:
+        if horizon < 1 or count < 1:
+            raise ValueError(f"horizon={horizon} and num_envs={count}: at least one step of one dream is needed")
         self.world, self.starts, self.horizon, self.precision = world, starts, horizon, precision
         self.device = starts.obs.device
         self.generators = seeded(range(count), self.device)

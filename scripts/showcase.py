@@ -24,8 +24,9 @@ import numpy as np
 import torch
 from markdown_table import markdown_table
 from report_tables import in_gib
+from tqdm import tqdm
 
-from adamas.config import UserError
+from adamas.config import Atari, UserError
 from adamas.envs.atari import AtariEnv, action_meanings
 from adamas.evaluation.atari100k import Published, read_published
 from adamas.evaluation.atari100k_figures import Curve, draw_curves
@@ -79,7 +80,7 @@ def show(runs: Sequence[Outcome], out: Path, seed: int) -> None:
     agent = agent_of(runs)
     out.mkdir(parents=True, exist_ok=True)
     shown = film(agent, seed)
-    chance = play_games(UniformPlay(len(action_meanings(game))), game, RANDOM_GAMES, runs[0].config.atari, seed).returns
+    chance = random_returns(game, runs[0].config.atari, seed)
     published = read_published(ROOT / "results" / "published" / "atari100k_scores.json")
     (out / "runs.md").write_text(table(groups, game, chance, published))
     lined = [(run, curve_of(run, system)) for system, group in groups.items() for run in group]
@@ -89,6 +90,12 @@ def show(runs: Sequence[Outcome], out: Path, seed: int) -> None:
     (out / "agent.gif").write_bytes(shown)
     for name in ("runs.md", "curve.csv", "curve.png", "agent.gif"):
         print(out / name)
+
+
+def random_returns(game: str, atari: Atari, seed: int) -> list[float]:
+    policy = UniformPlay(len(action_meanings(game)))
+    with tqdm(desc=f"{RANDOM_GAMES} games of random play", unit="step", disable=None) as bar:
+        return play_games(policy, game, RANDOM_GAMES, atari, seed, each_step=bar.update).returns
 
 
 def agent_of(runs: Sequence[Outcome]) -> Path:

@@ -135,9 +135,10 @@ def measure_and_tell(config: Config, arguments: argparse.Namespace) -> int:
     if arguments.published:
         check_clone(arguments.published)
         check_sizes(config)
-    arguments.out.mkdir(parents=True, exist_ok=True)  # what cannot be written is not worth measuring
     record = conditions(config, device, arguments)
     reference = read_reference(arguments.check, record) if arguments.check else None
+    if not reference:
+        arguments.out.mkdir(parents=True, exist_ok=True)  # what cannot be written is not worth measuring
     others = other_sides(arguments, reference)
     record |= measure(config, device, arguments, others)
     if reference:

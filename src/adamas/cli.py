@@ -32,7 +32,7 @@ from adamas.config_check import check
 from adamas.config_file import config_of_run, load_config
 from adamas.knobs import help_text, kinds, preset_names, shown
 from adamas.launched import launched
-from adamas.mistakes import one_line
+from adamas.mistakes import exit_code
 from adamas.wording import in_words, malformed, unknown_key
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "config"
@@ -51,17 +51,10 @@ def launch(
         run: returns False to end a sweep before its next job.
         check_here: raises UserError for what this machine cannot run. All jobs of a sweep pass it before the first runs.
     """
-    try:
-        return _launch(run, check_here, sys.argv[1:], config_dir)
-    except (UserError, OSError) as error:
-        line = one_line(error)
-        if line is None:
-            raise
-        if _speaks() or isinstance(error, LostProcess):
-            print("error:", line, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return exit_code(
+        lambda: _launch(run, check_here, sys.argv[1:], config_dir),
+        speaks=lambda error: _speaks() or isinstance(error, LostProcess),
+    )
 
 
 def _launch(

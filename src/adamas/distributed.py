@@ -48,7 +48,7 @@ def check_processes(config: Config) -> None:
                 f"{part}.optimization.batch_size={batch} does not divide among {size} processes: change one"
             )
     rows, parts = config.actor_critic.optimization.batch_size // size, config.actor_critic.minibatches
-    if parts > rows:
+    if size > 1 and parts > rows:
         raise UserError(f"actor_critic.minibatches={parts} is more than each process has rollouts, {rows}: lower it")
     if size > 1 and config.policy == "model_free":
         raise UserError("policy=model_free learns in one process: start it without torchrun")

@@ -11,15 +11,17 @@ from adamas.config import UserError
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def exit_code(main: Callable[[], int | None]) -> int:
-    """Runs a program. 2 and one line for what its user can put right, 130 for Ctrl-C."""
+def exit_code(main: Callable[[], int | None], speaks: Callable[[Exception], bool] = lambda error: True) -> int:
+    """Runs a program. 2 and one line, unless it is not this process that `speaks` of the error, for what its user can put
+    right; 130 for Ctrl-C."""
     try:
         return main() or 0
     except (UserError, OSError) as error:
         line = one_line(error)
         if line is None:
             raise
-        print("error:", line, file=sys.stderr)
+        if speaks(error):
+            print("error:", line, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -60,19 +60,20 @@ class RunFolder:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Inside, no other process may train here: UserError where one does. A folder that holds nothing in the end goes."""
+        lock = None
         try:
             lock = take_lock(self.lock)
         except BlockingIOError as error:
             raise UserError(f"{self.path} is being trained by another process: stop that one first") from error
         except (ImportError, OSError):  # Windows, or a file system that has no locks
-            yield
-            return
+            pass
         try:
             yield
         finally:
-            os.close(lock)
-            if [*self.path.iterdir()] == [self.lock]:
-                self.lock.unlink()
+            if lock is not None:
+                os.close(lock)
+            if {*self.path.iterdir()} <= {self.lock}:
+                self.lock.unlink(missing_ok=True)
                 self.path.rmdir()
 
     def write_progress(self, record: dict[str, Any]) -> None:

@@ -132,7 +132,7 @@ def guess(config: Config, device: torch.device, rows: list[str]) -> float:
     small = copy.deepcopy(config)
     for part in PARTS:
         getattr(small, part).optimization.batch_size = 1
-    small.actor_critic.horizon = 1
+    small.actor_critic.horizon = small.actor_critic.minibatches = 1
     sizes = {part: getattr(config, part).optimization.batch_size for part in PARTS}
     sizes["actor_critic"] *= config.actor_critic.horizon
     sizes["imagine"] = sizes["actor_critic"]

@@ -30,6 +30,7 @@ from adamas.training.fit import UPDATES, Generators
 from adamas.training.models import Models
 
 UPDATES_EACH = 2
+EVEN = "actor_critic.optimization.batch_size=4"  # two minibatches in each of two processes
 
 
 def short_episodes() -> Replay:
@@ -188,7 +189,7 @@ def process_of_rank(rank: int, parent: int) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 def test_a_run_of_two_processes_stops_resumes_and_outlives_a_dead_one(tmp_path: Path) -> None:
-    process = torchrun("env=Breakout", *TINY, "checkpoint.every_minutes=1e-9", cwd=tmp_path)
+    process = torchrun("env=Breakout", *TINY, EVEN, "checkpoint.every_minutes=1e-9", cwd=tmp_path)
     wait_for_saves(process, tmp_path, 3)
     process.send_signal(signal.SIGTERM)  # as SLURM does
     out, err = process.communicate()

@@ -15,6 +15,7 @@ from test_main import ROOT, TINY
 
 from adamas.config import UserError
 from adamas.locks import is_locked, take_lock
+from adamas.mistakes import exit_code
 from adamas.training import attempts
 from adamas.training.attempts import Attempt, work_off
 from adamas.training.queue import Queue, Standing, Task
@@ -202,8 +203,7 @@ def test_the_settings(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
         (["status"], "'status' cannot be read: write name=value"),
     ):
         monkeypatch.setattr(sys, "argv", ["atari100k.py", *arguments])
-        with pytest.raises(SystemExit, match="2"):
-            atari100k.main()
+        assert exit_code(atari100k.main) == 2
         err = capsys.readouterr().err
         assert err.startswith(f"error: {line}")
         assert err.count("\n") == 1

@@ -86,7 +86,8 @@ def show(runs: Sequence[Outcome], out: Path, seed: int) -> None:
     lined = [(run, curve_of(run, system)) for system, group in groups.items() for run in group]
     with open(out / "curve.csv", "w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *(row for run, curve in lined for row in rows(run, curve))])
-    draw_curves([curve for _, curve in lined], published.levels(game), game, out / "curve.png")
+    levels = {**published.levels(game), "random": fmean(chance)}
+    draw_curves([curve for _, curve in lined], levels, game, out / "curve.png")
     (out / "agent.gif").write_bytes(shown)
     for name in ("runs.md", "curve.csv", "curve.png", "agent.gif"):
         print(out / name)

@@ -97,10 +97,19 @@ def test_what_was_played_again_after_a_resume_replaces_what_was_played_before(tm
 def test_the_newest_run_of_a_seed_is_the_one_that_began_last_whatever_its_folder_is_called(tmp_path: Path) -> None:
     for name, day in (("agent", 2), ("2026-01-03_00-00-00", 3), ("z", 1)):
         run = make_run(tmp_path, Config(), float(day), name)
-        (run / "origin.jsonl").write_text(json.dumps({"started": f"2026-01-0{day}T00:00:00+00:00"}) + "\n")
+        (run / "origin.jsonl").write_text(
+            json.dumps({"command": [], "started": f"2026-01-0{day}T00:00:00+00:00"}) + "\n"
+        )
     found = outcomes.find_outcomes([tmp_path], pytest.fail)
     assert [run.score for run in found] == [1.0, 2.0, 3.0]
     assert outcomes.newest_of_each_seed(found[::-1])["Breakout"][0].score == 3.0
+
+
+def test_the_command_of_a_run_has_the_knobs_that_a_resume_changed(tmp_path: Path) -> None:
+    run = make_run(tmp_path, Config(), 1.0)
+    starts = ["main.py", "env=Pong"], ["main.py", "resume=a"], ["main.py", "evaluation.final_games=9", "resume=a"]
+    (run / "origin.jsonl").write_text("".join(json.dumps({"command": command}) + "\n" for command in starts))
+    assert outcomes.read_outcome(run).origin["command"] == ["main.py", "env=Pong", "evaluation.final_games=9"]
 
 
 def test_a_level_below_negative_scores_is_drawn_and_not_called_above(

@@ -25,7 +25,7 @@ class Outcome(NamedTuple):
     config: Config
     curve: list[dict[str, Any]]  # its evaluations of full games, one an epoch, the final one last
     final: dict[str, Any] | None  # the evaluation at its end; None as long as it is not finished
-    origin: dict[str, Any]  # of its start: command, version, commit, machine; empty where it is not known
+    origin: dict[str, Any]  # of its start: version, commit, machine, and a command for all of it; empty where not known
 
     @property
     def score(self) -> float | None:
@@ -59,7 +59,14 @@ def read_outcome(path: Path) -> Outcome:
     """UserError when the path is no run folder or a file of the run cannot be read."""
     config, folder = load_config(config_of_run(path)), RunFolder(path)
     curve, starts = read_curve(folder), _lines(folder.origin)
-    return Outcome(path, config, curve, final_of(curve), starts[0] if starts else {})
+    return Outcome(path, config, curve, final_of(curve), _whole(starts) if starts else {})
+
+
+def _whole(starts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The origin of the start, its command with the knobs that a resume changed: what a person types to have such a run."""
+    first, *resumes = starts
+    changed = [word for start in resumes for word in start["command"][1:] if not word.startswith("resume=")]
+    return {**first, "command": [*first["command"], *changed]}
 
 
 def read_curve(folder: RunFolder) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@ its own, so that its allocator and its peak of memory are its own too."""
 
 from __future__ import annotations
 
-import copy
 import math
 import signal
 import time
@@ -26,6 +25,7 @@ from adamas.logger import Logger
 from adamas.networks import encoders
 from adamas.replay import Replay
 from adamas.training.collector import Collector
+from adamas.training.estimate import with_batch
 from adamas.training.fit import UPDATES, Generators, dream
 from adamas.training.graphs import WARM_UP
 from adamas.training.models import Models
@@ -129,10 +129,10 @@ class Bench:
 
 def guess(config: Config, device: torch.device, rows: list[str]) -> float:
     """About how long one run of each of the rows takes, in seconds, from batches of one row and rollouts of one step."""
-    small = copy.deepcopy(config)
+    small = config
     for part in PARTS:
-        getattr(small, part).optimization.batch_size = 1
-    small.actor_critic.horizon = small.actor_critic.minibatches = 1
+        small = with_batch(small, part, 1)
+    small.actor_critic.horizon = 1
     sizes = {part: getattr(config, part).optimization.batch_size for part in PARTS}
     sizes["actor_critic"] *= config.actor_critic.horizon
     sizes["imagine"] = sizes["actor_critic"]

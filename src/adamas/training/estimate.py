@@ -128,9 +128,7 @@ def _rehearsal(
     name: str, batch: int, config: Config, action_meanings: tuple[str, ...], device: torch.device
 ) -> Callable[[], None]:
     """One update of the part `name` with `batch` segments of random frames."""
-    config = copy.deepcopy(config)
-    getattr(config, name).optimization.batch_size = batch
-    config.actor_critic.minibatches = min(config.actor_critic.minibatches, batch)
+    config = with_batch(config, name, batch)
     models, generators = Models(config, action_meanings, device), Generators.seeded(0, device)
     replay, frames = Replay(64, device=device), np.random.default_rng(0)
     for _ in range(64):
@@ -138,6 +136,15 @@ def _rehearsal(
         replay.add(frame, 0, 0.0, False, False, frame)
     logger = Logger(Path())  # never written
     return lambda: UPDATES[name](models, replay, generators, logger)
+
+
+def with_batch(config: Config, name: str, batch: int) -> Config:
+    """A copy whose part `name` learns from so many segments or rollouts at once, in no more minibatches than it has rollouts."""
+    config = copy.deepcopy(config)
+    getattr(config, name).optimization.batch_size = batch
+    if name == "actor_critic":
+        config.actor_critic.minibatches = min(config.actor_critic.minibatches, batch)
+    return config
 
 
 def _policy_seconds(models: Models, batch: int) -> float:

@@ -36,7 +36,7 @@ def check_here(config: Config) -> None:
     if source and not Path(source).is_file():
         SavedRun(Path(source)).checkpoints()
     distributed.check_processes(config)
-    device.check_compiling(config, distributed.own_device(device.pick_device(config.device)))
+    device.check_compiling(config, device.pick_device(config.device))
     if config.evaluation.frechet != "off":
         load_encoders(config)
 
@@ -45,12 +45,12 @@ def run(config: Config) -> bool:
     """Trains, or follows the process that does. Returns False if it was asked to stop before its end."""
     import torch
 
-    from adamas import device, distributed
+    from adamas import device
     from adamas.training.followers import follow
 
     device.keep_freed_memory()
     device.keep_to_granted_cores()
-    chip = distributed.own_device(device.pick_device(config.device))
+    chip = device.pick_device(config.device)
     if chip.type == "cuda":
         torch.cuda.set_device(chip)  # where graphs are recorded, and what processes say to each other
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adamas.device import leave_a_core
+from adamas.device import leave_a_core, pick_device
 
 ROOT = Path(__file__).resolve().parents[1]
 FAULTS = """
@@ -67,3 +67,25 @@ def test_a_run_takes_no_more_cores_than_slurm_gave_it(environment: dict[str, str
     plain = {k: v for k, v in os.environ.items() if k not in ("SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS")}
     plain |= {"PYTHONPATH": str(ROOT / "src"), **environment}
     assert subprocess.check_output([sys.executable, "-c", program], env=plain, text=True) == f"{threads}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "environment", "index"),
+    [
+        ("auto", {}, 0),
+        ("cuda", {}, 0),
+        ("cuda:1", {}, 1),
+        ("auto", {"WORLD_SIZE": "2", "LOCAL_RANK": "1"}, 1),
+        ("cuda", {"WORLD_SIZE": "2", "LOCAL_RANK": "0"}, 0),
+    ],
+    ids=str,
+)
+def test_a_gpu_is_named_by_its_index(
+    name: str, environment: dict[str, str], index: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch.cuda.set_device refuses a GPU without one, and tensors never say that they are on such a one."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    assert pick_device(name) == torch.device("cuda", index)

@@ -22,6 +22,7 @@ from test_main import ROOT, TINY, final_parts, main, only_run
 from adamas import checkpoint, distributed
 from adamas.config import Config, Optimization, UserError
 from adamas.config_check import check
+from adamas.device import pick_device
 from adamas.distributed import masked_mean
 from adamas.logger import Logger
 from adamas.randomness import Rows, exponential, normal
@@ -150,7 +151,7 @@ def test_what_several_processes_cannot_share(monkeypatch: pytest.MonkeyPatch, tm
     with pytest.raises(UserError, match="policy=model_free learns in one process"):
         distributed.check_processes(check(fitting))
     with pytest.raises(UserError, match="device=cuda:1 is one chip for several processes"):
-        distributed.own_device(torch.device("cuda:1"))
+        pick_device("cuda:1")
     code, _, err = main("-m", "env=Breakout,Pong", "preset=smoke", cwd=tmp_path)
     assert (code, err) == (2, "error: -m cannot be used with torchrun, which starts one run: drop one of the two\n")
 

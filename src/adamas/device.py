@@ -12,6 +12,7 @@ import sys
 import torch
 
 from adamas.config import Config, UserError
+from adamas.launched import launched
 
 KINDS = ("auto", "cpu", "cuda", "mps")
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4  # glibc's names for mallopt
@@ -19,21 +20,35 @@ GROW_BY = 2**28  # bytes
 
 
 def pick_device(name: str) -> torch.device:
-    """The device called `name` (auto: a CUDA GPU where there is one, else the CPU), or UserError if it is not here."""
+    """The device called `name` (auto: a CUDA GPU where there is one, else the CPU), or UserError if it is not here. A GPU
+    has its index: the one in the name, else 0, and of several processes each has its own."""
     kind, _, index = name.partition(":")
     if kind not in KINDS or (index and not index.isdecimal()):
         near = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(KINDS)} or cuda:0"
         raise UserError(f"unknown device '{name}': {hint}")
     if kind == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if launched()[1] > 1 and kind != "cpu":
+        return _own_gpu(kind, index)
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise UserError(
             f"device={name}: this machine shows {torch.cuda.device_count()} CUDA GPUs; use device=cpu or another index"
         )
     if kind == "mps" and not torch.backends.mps.is_available():
         raise UserError("device=mps: this machine has no Apple GPU that torch can use; use device=cpu")
-    return torch.device(name)
+    return torch.device(kind, int(index or 0)) if kind == "cuda" else torch.device(kind)
+
+
+def _own_gpu(kind: str, index: str) -> torch.device:
+    """That of this process, of several that torchrun started."""
+    local, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if kind != "cuda" or index:
+        chip = f"{kind}:{index}" if index else kind
+        raise UserError(f"device={chip} is one chip for several processes: use device=cuda or device=cpu")
+    if local >= there:
+        raise UserError(f"torchrun started more processes than this machine has GPUs: --nproc-per-node={there}")
+    return torch.device("cuda", local)
 
 
 def use_bfloat16(precision: str, device: torch.device) -> bool:

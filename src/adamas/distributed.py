@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import signal
 import traceback
 from collections.abc import Iterator
@@ -54,18 +53,6 @@ def check_processes(config: Config) -> None:
         raise UserError("policy=model_free learns in one process: start it without torchrun")
     if size > 1 and config.cuda_graphs:
         raise UserError("cuda_graphs=true records the updates of one process: start it without torchrun")
-
-
-def own_device(device: torch.device) -> torch.device:
-    """The GPU of this process where there are several; else `device`."""
-    if launched()[1] == 1 or device.type == "cpu":
-        return device
-    local, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
-    if device.type != "cuda" or device.index is not None:
-        raise UserError(f"device={device} is one chip for several processes: use device=cuda or device=cpu")
-    if local >= there:
-        raise UserError(f"torchrun started more processes than this machine has GPUs: --nproc-per-node={there}")
-    return torch.device("cuda", local)
 
 
 @contextlib.contextmanager

@@ -24,16 +24,16 @@ from statistics import fmean
 
 import torch
 
-from adamas.config import Config, UserError
+from adamas.config import Config
 from adamas.config_file import load_config
 from adamas.envs.atari import check_game
 from adamas.evaluation.atari100k import read_published
-from adamas.mistakes import exit_code
 from adamas.training.attempts import Job, work_off
 from adamas.training.estimate import in_words
 from adamas.training.outcomes import departures
 from adamas.training.queue import FAILED, FINISHED, QUEUED, RUNNING, Queue, Standing, Task
 from adamas.training.stopping import StopRequest
+from adamas.utils.errors import UserError, exit_code
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 PROTOCOL = ("evaluation.final_games=100", "atari.max_episode_steps=27000", "atari.repeat_action_probability=0")

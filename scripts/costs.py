@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 from markdown_table import markdown_table
 
-from adamas.config import SIZE, Config, UserError
-from adamas.mistakes import exit_code
+from adamas.config import SIZE, Config
 from adamas.replay import HEADROOM
 from adamas.training.progress import plan
+from adamas.utils.errors import UserError, exit_code
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 GAMES, SEEDS = 26, 5

@@ -11,8 +11,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from adamas.mistakes import exit_code
 from adamas.training.outcomes import read_scalars
+from adamas.utils.errors import exit_code
 
 COLUMNS = 4
 X_AXIS = {"collect": "agent steps", "evaluation": "epoch", "final_evaluation": "epoch", "frechet": "epoch"}

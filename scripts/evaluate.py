@@ -17,9 +17,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from adamas.config import UserError
 from adamas.config_check import check
-from adamas.device import describe, keep_freed_memory, pick_device
 from adamas.evaluation.distances import frechet_ticks, measure_frechet
 from adamas.evaluation.dreams import dream, ticks
 from adamas.evaluation.evaluate import FIXED_SEED, Evaluation, evaluate_world, fixed_clip, measure_dreams
@@ -27,10 +25,11 @@ from adamas.evaluation.figures import Column, contact_sheet, detail_curves, grow
 from adamas.evaluation.frechet import Frechet
 from adamas.evaluation.tables import at_all_steps, markdown, plain
 from adamas.frames import gif, png
-from adamas.mistakes import exit_code
 from adamas.training.models import Models
 from adamas.training.run_folder import origin
 from adamas.training.saved import SavedRun
+from adamas.utils.device import describe, keep_freed_memory, pick_device
+from adamas.utils.errors import UserError, exit_code
 
 
 def main() -> None:

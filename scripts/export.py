@@ -12,8 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from adamas.mistakes import exit_code
 from adamas.training.export import export
+from adamas.utils.errors import exit_code
 
 
 def main() -> None:

@@ -23,14 +23,13 @@ import torch
 from markdown_table import markdown_table
 from tqdm import tqdm
 
-from adamas.config import UserError
 from adamas.evaluation.clips import Clip
 from adamas.evaluation.dreams import HORIZONS, dream, ticks
 from adamas.evaluation.evaluate import FIXED_SEED, fixed_clip, measure_dreams
 from adamas.evaluation.tables import at_all_steps
-from adamas.mistakes import exit_code
 from adamas.training.models import Models
 from adamas.training.saved import SavedRun
+from adamas.utils.errors import UserError, exit_code
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAME = [  # the published objective

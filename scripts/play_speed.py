@@ -27,9 +27,9 @@ from playwright.sync_api import Page, sync_playwright
 from adamas import checkpoint
 from adamas.config_file import save_config, schema
 from adamas.envs.atari import action_meanings
-from adamas.mistakes import exit_code
 from adamas.training.models import Models
 from adamas.training.progress import Progress
+from adamas.utils.errors import exit_code
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -19,14 +19,15 @@ from markdown_table import markdown_table
 from tqdm import tqdm
 
 from adamas import cli
-from adamas.config import Config, UserError
-from adamas.device import describe, pick_device
+from adamas.config import Config
 from adamas.envs.atari import action_meanings
-from adamas.logger import Logger
 from adamas.replay import Replay
 from adamas.training.experience import read_experience
 from adamas.training.fit import Generators, measure_changes, update_denoiser
 from adamas.training.models import Models
+from adamas.utils.device import describe, pick_device
+from adamas.utils.errors import UserError
+from adamas.utils.logger import Logger
 
 PRECISIONS = ("float32", "bfloat16")
 BATCHES = 64  # of held-out segments

@@ -29,8 +29,8 @@ except ImportError:
 
 from adamas.config import SIZE
 from adamas.envs.atari import AtariEnv
-from adamas.mistakes import exit_code
 from adamas.training.saved import SavedRun
+from adamas.utils.errors import exit_code
 
 FRAMES = 4  # that the policy sees, as it has no memory
 SHAPE = (SIZE, SIZE, 1)  # of a frame, as Stable-Baselines3 wants it

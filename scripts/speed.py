@@ -32,11 +32,12 @@ from speed_record import duration, read_reference, tell_losses, to_markdown, wit
 from speed_sides import CLOCKS, ROWS, serve
 
 from adamas import cli
-from adamas.config import PARTS, Config, UserError
-from adamas.device import describe, pick_device
+from adamas.config import PARTS, Config
 from adamas.envs.atari import check_game
-from adamas.files import publish_text
 from adamas.training.estimate import in_words
+from adamas.utils.device import describe, pick_device
+from adamas.utils.errors import UserError
+from adamas.utils.files import publish_text
 
 ROOT = Path(__file__).resolve().parents[1]
 SLOWER = 4  # how much longer other code takes, for the first guess of the time

@@ -14,8 +14,9 @@ from speed_sides import EPISODE_STEPS, EPISODES
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from adamas.config import SIZE, Config, UserError
+from adamas.config import SIZE, Config
 from adamas.envs.atari import action_meanings
+from adamas.utils.errors import UserError
 
 FILES = ("agent.py", "envs/world_model_env.py", "models/diffusion/denoiser.py")
 ABSENT = ("wandb", "torcheval", "torcheval.metrics", "torcheval.metrics.functional")  # it only logs with these

@@ -9,7 +9,8 @@ from typing import Any
 
 from markdown_table import markdown_table
 
-from adamas.config import PARTS, UserError
+from adamas.config import PARTS
+from adamas.utils.errors import UserError
 
 WORDS = {
     "denoiser": "denoiser update",

@@ -18,10 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from adamas import device as chips
 from adamas.config import PARTS, SIZE, Config
 from adamas.envs.atari import AtariEnv, action_meanings
-from adamas.logger import Logger
 from adamas.networks import encoders
 from adamas.replay import Replay
 from adamas.training.collector import Collector
@@ -29,6 +27,8 @@ from adamas.training.estimate import with_batch
 from adamas.training.fit import UPDATES, Generators, dream
 from adamas.training.graphs import WARM_UP
 from adamas.training.models import Models
+from adamas.utils import device as chips
+from adamas.utils.logger import Logger
 from adamas.world_model import denoiser
 
 ROWS = ("denoiser", "reward_end", "actor_critic", "frame", "imagine", "replay", "collect")

@@ -11,9 +11,10 @@ try:
     from adamas import cli
 except ModuleNotFoundError as error:
     sys.exit(f"error: {error.name} is not installed here: pip install -e . where python is {sys.executable}")
-from adamas.config import Config, UserError
+from adamas.config import Config
 from adamas.config_file import save_config
-from adamas.launched import launched, python
+from adamas.utils.errors import UserError
+from adamas.utils.torchrun import launched, python
 
 if TYPE_CHECKING:
     import torch
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
 
 def check_here(config: Config) -> None:
     """Raises UserError if something that the config names is not to be had on this machine."""
-    from adamas import device, distributed  # torch takes seconds to import: not before the config is known to be right
+    from adamas import distributed
     from adamas.chunks import dataset_files
     from adamas.envs.atari import check_game
     from adamas.evaluation.distances import load_encoders
     from adamas.training.saved import SavedRun
+    from adamas.utils import device  # torch takes seconds to import: not before the config is known to be right
 
     check_game(config.env)
     if config.dataset:
@@ -45,8 +47,8 @@ def run(config: Config) -> bool:
     """Trains, or follows the process that does. Returns False if it was asked to stop before its end."""
     import torch
 
-    from adamas import device
     from adamas.training.followers import follow
+    from adamas.utils import device
 
     device.keep_freed_memory()
     device.keep_to_granted_cores()
@@ -83,11 +85,11 @@ def lead(config: Config, chip: torch.device) -> bool:
 
 def train(config: Config, folder: RunFolder, chip: torch.device, costs: dict[str, float]) -> bool:
     """Composes the parts of a run and sets it going."""
-    from adamas import device
     from adamas.training.estimate import announce, total_seconds
     from adamas.training.progress import plan
     from adamas.training.session import Session
     from adamas.training.trainer import Trainer
+    from adamas.utils import device
 
     trainer = Trainer(config, folder, chip)
     if config.resume:

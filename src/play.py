@@ -7,7 +7,7 @@ import socket
 import sys
 
 try:
-    from adamas.mistakes import exit_code
+    from adamas.utils.errors import exit_code
 except ModuleNotFoundError as error:
     sys.exit(f"error: {error.name} is not installed here: pip install -e . where python is {sys.executable}")
 from adamas.play.settings import Options, help_text, read
@@ -16,11 +16,11 @@ from adamas.play.settings import Options, help_text, read
 def play(options: Options) -> None:
     """Opens a run, prints the page's address and serves it until Ctrl-C."""
     # torch takes seconds to import: not before the options are known to be right
-    from adamas.device import describe, keep_freed_memory, leave_a_core
     from adamas.play.doors import Doors, check_address
     from adamas.play.opening import open_agent
     from adamas.play.server import serve
     from adamas.play.session import Session, first_settings
+    from adamas.utils.device import describe, keep_freed_memory, leave_a_core
 
     check_address(options.host, options.public_origin)
     keep_freed_memory()

@@ -21,8 +21,9 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.error import InvalidAction, ResetNeeded
 from gymnasium.utils.env_checker import check_env
 
-from adamas.config import Atari, UserError
+from adamas.config import Atari
 from adamas.envs.atari import AtariEnv, Emulator, check_game, game_names, make_vector_env
+from adamas.utils.errors import UserError
 
 ROMS = {  # the Atari 100k games
     "Alien": "alien",

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from adamas import checkpoint
-from adamas.config import UserError
+from adamas.utils.errors import UserError
 
 LOOP = """
 import sys, torch

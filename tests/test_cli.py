@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from adamas import config_file, knobs
-from adamas.config import MEANING, Config, UserError
+from adamas.config import MEANING, Config
+from adamas.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,7 +23,7 @@ SCRIPT = """
 import dataclasses, json, os, signal, sys, tempfile
 from pathlib import Path
 from adamas import cli
-from adamas.config import UserError
+from adamas.utils.errors import UserError
 
 def run(config):
     print(json.dumps({**dataclasses.asdict(config), "torch": "torch" in sys.modules}), flush=True)

@@ -16,12 +16,12 @@ from adamas.agent.actor_critic import ActorCritic, Hidden
 from adamas.config import Config
 from adamas.config_check import check
 from adamas.envs.atari import AtariEnv
-from adamas.logger import Logger
 from adamas.replay import Replay
 from adamas.training.collector import Collector
 from adamas.training.fit import Generators, update_denoiser
 from adamas.training.models import Models
 from adamas.training.rollouts import imagine
+from adamas.utils.logger import Logger
 from adamas.world_model.denoiser import Denoiser
 
 N, ACTIONS, ROWS, SIGMA = 3, 4, 12, 20.0  # context frames, actions, rows of the replay, the one noise level

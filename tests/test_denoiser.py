@@ -14,14 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from adamas.config import Denoiser as Config
 from adamas.config import Sampler
 from adamas.frames import to_float, to_uint8
-from adamas.networks.blocks import (
-    AdaGroupNorm,
-    ConditionedResBlock,
-    FourierFeatures,
-    ResBlock,
-    SelfAttention,
-    patches,
-)
+from adamas.networks.blocks import AdaGroupNorm, ConditionedResBlock, FourierFeatures, ResBlock, SelfAttention, patches
 from adamas.networks.unet import UNet
 from adamas.segments import Segment
 from adamas.small import near_small_movers

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from adamas.device import leave_a_core, pick_device
+from adamas.utils.device import leave_a_core, pick_device
 
 ROOT = Path(__file__).resolve().parents[1]
 FAULTS = """
 import resource, sys, torch
-from adamas.device import keep_freed_memory
+from adamas.utils.device import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 def faults():

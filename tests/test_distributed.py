@@ -20,15 +20,16 @@ from test_fit import CPU, MEANINGS, small_config
 from test_main import ROOT, TINY, final_parts, main, only_run
 
 from adamas import checkpoint, distributed
-from adamas.config import Config, Optimization, UserError
+from adamas.config import Config, Optimization
 from adamas.config_check import check
-from adamas.device import pick_device
 from adamas.distributed import masked_mean
-from adamas.logger import Logger
-from adamas.randomness import Rows, exponential, normal
 from adamas.replay import Replay
 from adamas.training.fit import UPDATES, Generators
 from adamas.training.models import Models
+from adamas.utils.device import pick_device
+from adamas.utils.errors import UserError
+from adamas.utils.logger import Logger
+from adamas.utils.random import Rows, exponential, normal
 
 UPDATES_EACH = 2
 EVEN = "actor_critic.optimization.batch_size=4"  # two minibatches in each of two processes

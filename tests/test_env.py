@@ -23,9 +23,9 @@ from test_play_session import set_on_2
 from test_world_model import wake
 
 from adamas import config
-from adamas.config import UserError
-from adamas.randomness import seeded
 from adamas.training import saved_env
+from adamas.utils.errors import UserError
+from adamas.utils.random import seeded
 from adamas.world_model.denoiser import Denoiser
 from adamas.world_model.dreaming import Contexts, Dreaming
 from adamas.world_model.env import WorldModelEnv

@@ -13,7 +13,7 @@ import torch
 from test_world_model import wake
 from torch import Tensor
 
-from adamas import config, randomness
+from adamas import config
 from adamas.agent.actor_critic import ActorCritic
 from adamas.config import Config
 from adamas.envs.atari import AtariEnv
@@ -23,6 +23,7 @@ from adamas.evaluation.detail import Detail
 from adamas.evaluation.dreams import Dreams
 from adamas.evaluation.frechet import Frechet
 from adamas.networks.categorical import draw
+from adamas.utils import random
 from adamas.world_model.denoiser import Denoiser
 from adamas.world_model.reward_end import RewardEnd
 from adamas.world_model.world_model import WorldModel
@@ -68,28 +69,26 @@ def make_policy(favourite: int) -> ActorCritic:
 
 
 def test_what_a_sample_draws_does_not_depend_on_its_batch() -> None:
-    for kind in (randomness.normal, randomness.exponential):
-        together = kind((3, 2, 5), randomness.seeded([7, 8, 9]))
-        assert torch.equal(together[1:2], kind((1, 2, 5), randomness.seeded([8])))
+    for kind in (random.normal, random.exponential):
+        together = kind((3, 2, 5), random.seeded([7, 8, 9]))
+        assert torch.equal(together[1:2], kind((1, 2, 5), random.seeded([8])))
         assert torch.equal(kind((3, 2, 5), generator(4)), kind((3, 2, 5), generator(4)))
 
 
 def test_one_generator_for_all_draws_what_torch_draws() -> None:
-    assert torch.equal(randomness.normal((4, 3), generator()), torch.randn(4, 3, generator=generator()))
-    assert torch.equal(
-        randomness.exponential((4, 3), generator()), torch.empty(4, 3).exponential_(generator=generator())
-    )
+    assert torch.equal(random.normal((4, 3), generator()), torch.randn(4, 3, generator=generator()))
+    assert torch.equal(random.exponential((4, 3), generator()), torch.empty(4, 3).exponential_(generator=generator()))
 
 
 def test_a_generator_is_needed_for_each_sample() -> None:
     with pytest.raises(ValueError, match="2 generators cannot serve a batch of 3"):
-        randomness.normal((3, 1), randomness.seeded([0, 1]))
+        random.normal((3, 1), random.seeded([0, 1]))
 
 
 def test_categories_are_drawn_sample_by_sample() -> None:
     logits = torch.randn(3, 2, 4, generator=generator())
-    together = [draw(logits, randomness.seeded([7 + i, 8 + i, 9 + i])) for i in range(20)]
-    alone = [draw(logits[1:2], randomness.seeded([8 + i])) for i in range(20)]
+    together = [draw(logits, random.seeded([7 + i, 8 + i, 9 + i])) for i in range(20)]
+    alone = [draw(logits[1:2], random.seeded([8 + i])) for i in range(20)]
     assert all(torch.equal(a[1:2], b) for a, b in zip(together, alone, strict=True))
 
 
@@ -133,7 +132,7 @@ def test_a_dream_is_compared_with_the_frames_that_came_at_the_same_time(world: W
     assert torch.equal(shown.real, play.obs[:, N:])
     assert shown.imagined.shape == shown.real.shape
     state = world.start(play.obs[:, :N], play.action[:, : N - 1])
-    noise = randomness.seeded(range(10, 10 + dreams.GROUP))
+    noise = random.seeded(range(10, 10 + dreams.GROUP))
     for t in range(2):  # by hand: the action after the last context frame leads to the first imagined one
         state, prediction = world.step(state, play.action[:, N - 1 + t], noise)
         assert torch.equal(shown.imagined[:, t], prediction.obs)

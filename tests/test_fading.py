@@ -19,10 +19,10 @@ from adamas.config import Config
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation import detail
 from adamas.evaluation.detail import Detail
-from adamas.logger import Logger
 from adamas.replay import Replay
 from adamas.training.fit import Generators, update_denoiser
 from adamas.training.models import Models
+from adamas.utils.logger import Logger
 from adamas.world_model.denoiser import Denoiser
 
 CPU = torch.device("cpu")

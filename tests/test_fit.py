@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from adamas import config, small
 from adamas.config import Config
 from adamas.config_check import check
-from adamas.logger import Logger
 from adamas.replay import Replay
 from adamas.segments import Segment
 from adamas.training import fit
@@ -21,6 +20,7 @@ from adamas.training.fit import Generators, update_actor_critic, update_denoiser
 from adamas.training.models import Models
 from adamas.training.run_folder import RunFolder
 from adamas.training.trainer import Trainer
+from adamas.utils.logger import Logger
 from adamas.world_model import edm
 
 CPU = torch.device("cpu")

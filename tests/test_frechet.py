@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from adamas.config import Atari, UserError
+from adamas.config import Atari
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation import random_encoder
 from adamas.evaluation.frechet import Statistics, cached_statistics, compare, frechet_distance, statistics
 from adamas.evaluation.inception import Inception, load_inception
 from adamas.evaluation.random_encoder import NAME, load_encoder, random_filters
+from adamas.utils.errors import UserError
 
 D = 5
 FAST = settings(max_examples=40, deadline=None)

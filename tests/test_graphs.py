@@ -18,13 +18,14 @@ from test_fit import MEANINGS, small_config
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from adamas.config import Config, UserError
-from adamas.device import check_compiling
-from adamas.logger import Logger
+from adamas.config import Config
 from adamas.replay import Replay
 from adamas.training.fit import UPDATES, Generators
 from adamas.training.graphs import WARM_UP, CudaCapture, Graphs, Work
 from adamas.training.models import Models
+from adamas.utils.device import check_compiling
+from adamas.utils.errors import UserError
+from adamas.utils.logger import Logger
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 ROUNDS = 2 * WARM_UP + 3

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from test_denoiser import TARGETS, N, Oracle, Recorder, frames, generator, make, segment
 from torch import Tensor
 
-from adamas.config import Config, Denoiser, Sampler, UserError
+from adamas.config import Config, Denoiser, Sampler
 from adamas.config_check import check
 from adamas.frames import to_float
+from adamas.utils.errors import UserError
 from adamas.world_model import edm, sampler
 from adamas.world_model.denoiser import draw
 

@@ -23,12 +23,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_atari import ROMS
 
 from adamas import checkpoint
-from adamas.config import Config, UserError
-from adamas.locks import take_lock
+from adamas.config import Config
 from adamas.training import estimate
 from adamas.training.estimate import in_words
 from adamas.training.outcomes import read_scalars
 from adamas.training.saved import SavedRun
+from adamas.utils.errors import UserError
+from adamas.utils.locks import take_lock
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [

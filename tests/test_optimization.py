@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adamas.config import Optimization, UserError
+from adamas.config import Optimization
 from adamas.training.optimization import LOOK_EVERY, PATIENCE, Optimizer
+from adamas.utils.errors import UserError
 
 NAN, INF = float("nan"), float("inf")
 SPOIL = {  # what makes a loss bad, and with it its gradient or not

@@ -15,7 +15,7 @@ from PIL import Image
 from test_world_model import wake
 
 from adamas import checkpoint, config
-from adamas.config import Config, UserError
+from adamas.config import Config
 from adamas.config_file import save_config
 from adamas.envs.atari import AtariEnv, action_meanings
 from adamas.play import opening, recording, wire
@@ -26,6 +26,7 @@ from adamas.play.settings import Options, Settings, change, describe, help_text,
 from adamas.replay import Replay, read_dataset
 from adamas.training.models import Models
 from adamas.training.progress import Progress
+from adamas.utils.errors import UserError
 
 SMALL = {"patch": 4, "channels": [8, 8], "depths": [1, 1], "attention": False}
 CONFIG = Config(

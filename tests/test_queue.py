@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 from test_main import ROOT, TINY
 
-from adamas.config import UserError
-from adamas.locks import is_locked, take_lock
-from adamas.mistakes import exit_code
 from adamas.training import attempts
 from adamas.training.attempts import Attempt, work_off
 from adamas.training.queue import Queue, Standing, Task
 from adamas.training.stopping import StopRequest
+from adamas.utils.errors import UserError, exit_code
+from adamas.utils.locks import is_locked, take_lock
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import atari100k

@@ -13,10 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adamas.config import UserError
 from adamas.frames import to_float, to_uint8
 from adamas.replay import Replay, read_dataset
 from adamas.segments import Segment
+from adamas.utils.errors import UserError
 
 SHAPE = (1, 2)  # a frame spells the number of its row: two digits to the base of 256
 FAST = settings(max_examples=60, deadline=None)

@@ -16,14 +16,15 @@ import torch
 from test_main import ROOT, open_picture, run_script
 from test_play_session import set_on_2
 
-from adamas import device
-from adamas.config import Atari, Collection, Config, Denoiser, Evaluation, UserError
+from adamas.config import Atari, Collection, Config, Denoiser, Evaluation
 from adamas.config_file import save_config
 from adamas.evaluation.atari100k import read_published
 from adamas.evaluation.atari100k_figures import Curve, draw_curves
-from adamas.logger import Logger
 from adamas.training import outcomes
 from adamas.training.run_folder import RunFolder
+from adamas.utils import device
+from adamas.utils.errors import UserError
+from adamas.utils.logger import Logger
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import showcase

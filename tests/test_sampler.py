@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adamas.config import Config, Sampler, UserError
+from adamas.config import Config, Sampler
 from adamas.config_check import check
 from adamas.frames import to_float, to_uint8
+from adamas.utils.errors import UserError
 from adamas.world_model import sampler
 from adamas.world_model.denoiser import draw
 

@@ -18,7 +18,7 @@ import speed_published
 import speed_record
 import speed_sides
 
-from adamas.config import UserError
+from adamas.utils.errors import UserError
 
 QUICK = [*TINY, "--pairs", "1"]
 

@@ -7,11 +7,12 @@ import torch
 
 from adamas import config
 from adamas.agent.actor_critic import ActorCritic
-from adamas.config import Config, UserError
+from adamas.config import Config
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation import clips
 from adamas.training.fit import Generators
 from adamas.training.progress import Progress, plan
+from adamas.utils.errors import UserError
 
 
 def test_games_that_are_too_short_for_a_clip_end_the_search(monkeypatch: pytest.MonkeyPatch) -> None:

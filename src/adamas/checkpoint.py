@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from adamas.config import UserError
-from adamas.files import publish, sha256
+from adamas.utils.errors import UserError
+from adamas.utils.files import publish, sha256
 
 DIGITS = 16  # of the digest, in the name
 FORMAT = 2  # of the parts, which a checkpoint tells beside them

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from adamas.config import UserError
-from adamas.files import publish, sha256
+from adamas.utils.errors import UserError
+from adamas.utils.files import publish, sha256
 
 DTYPES = {
     "obs": "uint8",

@@ -27,12 +27,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from adamas.config import MEANING, Config, LostProcess, UserError
+from adamas.config import MEANING, Config
 from adamas.config_check import check
 from adamas.config_file import config_of_run, load_config
 from adamas.knobs import help_text, kinds, preset_names, shown
-from adamas.launched import launched
-from adamas.mistakes import exit_code
+from adamas.utils.errors import LostProcess, UserError, exit_code
+from adamas.utils.torchrun import launched
 from adamas.wording import in_words, malformed, unknown_key
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "config"

@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from adamas.config import PARTS, SIZE, Config, UserError
+from adamas.config import PARTS, SIZE, Config
+from adamas.utils.errors import UserError
 
 
 def check(config: Config) -> Config:

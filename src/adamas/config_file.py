@@ -8,8 +8,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from adamas.config import Config, UserError
-from adamas.files import publish
+from adamas.config import Config
+from adamas.utils.errors import UserError
+from adamas.utils.files import publish
 from adamas.wording import in_words
 
 

@@ -22,9 +22,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from adamas.config import PARTS, Config, LostProcess, UserError
-from adamas.launched import launched, python
-from adamas.randomness import Rows
+from adamas.config import PARTS, Config
+from adamas.utils.errors import LostProcess, UserError
+from adamas.utils.random import Rows
+from adamas.utils.torchrun import launched, python
 
 PATIENCE = timedelta(days=1)  # that processes wait for one that plays or evaluates; a dead one is noticed at once
 CPU = torch.device("cpu")

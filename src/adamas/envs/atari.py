@@ -21,7 +21,8 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.error import InvalidAction, ResetNeeded
 from gymnasium.spaces import Box, Discrete
 
-from adamas.config import SIZE, Atari, UserError
+from adamas.config import SIZE, Atari
+from adamas.utils.errors import UserError
 
 ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # neither banner nor log lines, in the whole process
 

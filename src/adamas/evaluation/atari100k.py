@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from adamas.config import UserError
+from adamas.utils.errors import UserError
 
 Array = NDArray[np.float64]
 DRAWS = 2_000  # of a bootstrap

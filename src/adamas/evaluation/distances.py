@@ -18,7 +18,7 @@ from adamas.evaluation.frechet import Frechet, Statistics, cached_statistics, co
 from adamas.evaluation.inception import NAME as INCEPTION
 from adamas.evaluation.inception import load_inception
 from adamas.evaluation.random_encoder import NAME, SHA256, load_encoder
-from adamas.files import sha256
+from adamas.utils.files import sha256
 from adamas.world_model.world_model import WorldModel
 
 REAL_SEED, OTHER_SEED = 1_100_000_007, 1_200_000_007  # of two sets of uniformly random play

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from adamas.evaluation.clips import Clip
 from adamas.frames import difference, tile
-from adamas.randomness import seeded
+from adamas.utils.random import seeded
 from adamas.world_model.denoiser import Trace
 from adamas.world_model.world_model import WorldModel
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adamas.files import publish
+from adamas.utils.files import publish
 
 
 class Statistics(NamedTuple):

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from adamas.config import UserError
+from adamas.utils.errors import UserError
 
 NAME = "inception-v3"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from adamas.randomness import Random, exponential
+from adamas.utils.random import Random, exponential
 
 
 def draw(logits: Tensor, generator: Random) -> Tensor:

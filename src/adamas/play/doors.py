@@ -12,7 +12,7 @@ import secrets
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from adamas.config import UserError
+from adamas.utils.errors import UserError
 
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adamas import chunks
-from adamas.config import SIZE, UserError
+from adamas.config import SIZE
 from adamas.play.opening import Agent
+from adamas.utils.errors import UserError
 
 
 class Look(NamedTuple):

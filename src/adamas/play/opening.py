@@ -9,13 +9,14 @@ from pathlib import Path
 
 from adamas import checkpoint
 from adamas.agent.actor_critic import ActorCritic
-from adamas.config import Config, UserError
-from adamas.device import pick_device
+from adamas.config import Config
 from adamas.envs.atari import check_game
 from adamas.play.settings import Options
 from adamas.training.models import Models
 from adamas.training.run_folder import RunFolder
 from adamas.training.saved import SavedRun
+from adamas.utils.device import pick_device
+from adamas.utils.errors import UserError
 from adamas.world_model.world_model import WorldModel
 
 RUNS = Path("runs")

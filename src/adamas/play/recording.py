@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from adamas import chunks
-from adamas.config import SIZE, UserError
-from adamas.files import publish
+from adamas.config import SIZE
 from adamas.frames import difference, gif, tile
 from adamas.play.moment import Moment
+from adamas.utils.errors import UserError
+from adamas.utils.files import publish
 
 FPS = 15  # of films: the speed of the game
 KINDS = ("npz", "gif", "mp4")

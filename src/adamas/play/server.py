@@ -18,10 +18,10 @@ from websockets.asyncio.server import serve as serve_sockets
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from adamas.config import UserError
 from adamas.play import recording, site, wire
 from adamas.play.doors import Doors
 from adamas.play.session import Session
+from adamas.utils.errors import UserError
 
 T = TypeVar("T")
 MOST_BYTES = 4096  # of a message from the page

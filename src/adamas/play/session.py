@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from adamas.config import UserError
 from adamas.play import recording
 from adamas.play.keys import KEYS, action_of
 from adamas.play.library import Library
@@ -16,6 +15,7 @@ from adamas.play.reality import Reality
 from adamas.play.recording import Recorder
 from adamas.play.settings import Options, Settings, change
 from adamas.play.starts import Starts
+from adamas.utils.errors import UserError
 
 HISTORY = 400  # moments one can go back
 MOST_RECORDED = 10_000  # steps, after which a recording is saved by itself

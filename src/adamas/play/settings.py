@@ -9,8 +9,9 @@ import typing
 from dataclasses import dataclass
 from typing import Any, Optional, TypeVar
 
-from adamas.config import UserError, knob
+from adamas.config import knob
 from adamas.config_check import check_bounds
+from adamas.utils.errors import UserError
 from adamas.wording import KINDS
 
 T = TypeVar("T")

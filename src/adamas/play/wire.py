@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from adamas.config import UserError
 from adamas.play.keys import used
 from adamas.play.library import Look
 from adamas.play.moment import tempered
 from adamas.play.session import Session
 from adamas.play.settings import describe
+from adamas.utils.errors import UserError
 
 
 def parse(message: str | bytes) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from adamas.locks import take_lock
 from adamas.training.queue import FAILED, FINISHED, RUNNING, STOPPED, Queue, Task
 from adamas.training.stopping import StopRequest
+from adamas.utils.locks import take_lock
 
 TRIES = 3  # of a run that crashes, in one sitting
 LOOK_EVERY = 0.2  # seconds

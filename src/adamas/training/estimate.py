@@ -15,13 +15,13 @@ import torch
 from adamas.config import PARTS, SIZE, Config
 from adamas.evaluation.distances import frechet_ticks
 from adamas.evaluation.dreams import GROUP, ticks
-from adamas.launched import launched, python
-from adamas.logger import Logger
 from adamas.replay import Replay
 from adamas.training.fit import UPDATES, Generators
 from adamas.training.graphs import WARM_UP
 from adamas.training.models import Models
 from adamas.training.progress import Progress, plan
+from adamas.utils.logger import Logger
+from adamas.utils.torchrun import launched, python
 
 STEPS_A_GAME = 1_000  # agent steps: a guess, before any game was played
 EMULATOR_SECONDS = 5e-4  # a step of one emulator, about

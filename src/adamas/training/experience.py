@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 
-from adamas.config import Config, UserError
+from adamas.config import Config
 from adamas.envs.atari import action_meanings
 from adamas.replay import Replay, read_dataset
+from adamas.utils.errors import UserError
 
 
 def read_experience(path: str | Path, config: Config, device: torch.device) -> Replay:

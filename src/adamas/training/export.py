@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from adamas import checkpoint
-from adamas.config import PARTS, UserError
+from adamas.config import PARTS
 from adamas.config_file import config_of_run
-from adamas.logger import Logger
 from adamas.training.models import best_weights
 from adamas.training.outcomes import read_scalars
 from adamas.training.run_folder import RunFolder
+from adamas.utils.errors import UserError
+from adamas.utils.logger import Logger
 
 
 def export(run: Path, out: Path, weights: bool = True) -> None:

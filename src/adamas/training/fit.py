@@ -16,13 +16,13 @@ from torch.utils import _pytree as pytree
 
 from adamas.agent.actor_critic import Rollout
 from adamas.distributed import Columns, masked_mean, own_draws, own_rows
-from adamas.logger import Logger
-from adamas.randomness import Random
 from adamas.replay import Replay
 from adamas.segments import Segment
 from adamas.small import lost
 from adamas.training.models import Models
 from adamas.training.rollouts import imagine
+from adamas.utils.logger import Logger
+from adamas.utils.random import Random
 from adamas.world_model.reward_end import Counts
 
 MEASURED_SEGMENTS = 512

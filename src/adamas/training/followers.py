@@ -9,11 +9,11 @@ import torch
 from adamas import distributed
 from adamas.config import Config
 from adamas.envs.atari import action_meanings
-from adamas.logger import Logger
 from adamas.replay import Replay
 from adamas.training.fit import UPDATES, Generators
 from adamas.training.models import Models
 from adamas.training.stopping import StopRequest
+from adamas.utils.logger import Logger
 
 
 class Followers:

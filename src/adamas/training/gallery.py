@@ -7,7 +7,7 @@ from pathlib import Path
 from adamas.evaluation.evaluate import Evaluation
 from adamas.evaluation.tables import at_horizons, markdown
 from adamas.frames import gif, png
-from adamas.logger import Logger
+from adamas.utils.logger import Logger
 
 
 def show(evaluation: Evaluation, logger: Logger, folder: Path, epoch: int) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from adamas import config
-from adamas.config import UserError
+from adamas.utils.errors import UserError
 
 LOOK_EVERY = 10  # updates between two looks at the counter that lives on the device
 PATIENCE = 10  # skipped updates in a row, at a look, that end the run

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator, ScalarEvent
 
-from adamas.config import Config, UserError
+from adamas.config import Config
 from adamas.config_file import config_of_run, load_config
 from adamas.knobs import knobs, shown
 from adamas.training.run_folder import RunFolder
+from adamas.utils.errors import UserError
 
 STEPS, GAMES = 100_000, 100  # of the benchmark: agent steps of experience, and full games at the end
 NEUTRAL = {"env", "seed", "runs", "resume", "device", "precision", "checkpoint", "preset", "micro_batch"}  # same system

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from adamas.checkpoint import newest_first
-from adamas.config import UserError
-from adamas.files import publish_text
-from adamas.locks import is_locked
 from adamas.training.outcomes import final_of, read_curve
 from adamas.training.run_folder import RunFolder
+from adamas.utils.errors import UserError
+from adamas.utils.files import publish_text
+from adamas.utils.locks import is_locked
 
 MAIN = Path(__file__).resolve().parents[2] / "main.py"
 FINISHED, RUNNING, QUEUED, TO_RESUME, WAITING = "finished", "running", "queued", "to resume", "waiting"

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from adamas.agent.actor_critic import ActorCritic, Hidden, Rollout
 from adamas.envs.atari import AtariEnv
 from adamas.networks.categorical import draw
-from adamas.randomness import Random
 from adamas.segments import Segment
+from adamas.utils.random import Random
 from adamas.world_model.world_model import WorldModel
 
 

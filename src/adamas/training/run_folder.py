@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from adamas.config import UserError
-from adamas.device import peak_usage
-from adamas.files import publish_text
-from adamas.locks import take_lock
+from adamas.utils.device import peak_usage
+from adamas.utils.errors import UserError
+from adamas.utils.files import publish_text
+from adamas.utils.locks import take_lock
 
 
 class RunFolder:

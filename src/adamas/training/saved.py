@@ -10,12 +10,13 @@ from typing import Any
 import torch
 
 from adamas import checkpoint
-from adamas.config import Config, UserError
+from adamas.config import Config
 from adamas.config_file import config_of_run, load_config
 from adamas.envs.atari import action_meanings
 from adamas.training.models import Models
 from adamas.training.progress import Progress
 from adamas.training.run_folder import RunFolder
+from adamas.utils.errors import UserError
 
 
 @dataclass

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import torch
 
-from adamas.config import UserError
-from adamas.device import pick_device
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation.clips import record
 from adamas.replay import read_dataset
 from adamas.training.models import Models
 from adamas.training.saved import SavedRun
+from adamas.utils.device import pick_device
+from adamas.utils.errors import UserError
 from adamas.world_model.dreaming import Contexts, Dreaming
 from adamas.world_model.env import WorldModelEnv
 from adamas.world_model.vector_env import WorldModelVectorEnv

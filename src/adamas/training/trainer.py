@@ -9,13 +9,12 @@ from typing import Any
 import torch
 
 from adamas import checkpoint
-from adamas.config import Config, UserError
+from adamas.config import Config
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation.distances import frechet_is_due, frechet_ticks, measure_frechet
 from adamas.evaluation.evaluate import Evaluation, evaluate_world
 from adamas.evaluation.games import play_games
 from adamas.evaluation.tables import at_horizons, plain
-from adamas.logger import Logger
 from adamas.replay import Replay
 from adamas.training import gallery
 from adamas.training.collector import Collector
@@ -28,6 +27,8 @@ from adamas.training.rollouts import RealRollouts
 from adamas.training.run_folder import RunFolder
 from adamas.training.session import Session
 from adamas.training.stopping import Stopped
+from adamas.utils.errors import UserError
+from adamas.utils.logger import Logger
 
 
 class Trainer:

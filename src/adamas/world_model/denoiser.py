@@ -13,9 +13,9 @@ from adamas.distributed import masked_mean
 from adamas.frames import to_float, to_uint8, with_changes
 from adamas.networks.blocks import FourierFeatures, patches
 from adamas.networks.unet import UNet
-from adamas.randomness import Random, normal
 from adamas.segments import Segment
 from adamas.small import near_small_movers
+from adamas.utils.random import Random, normal
 from adamas.world_model import edm, sampler
 
 Trace = list[tuple[Tensor, Tensor]]

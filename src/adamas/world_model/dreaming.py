@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from adamas.randomness import seeded
+from adamas.utils.random import seeded
 from adamas.world_model.world_model import Prediction, WorldModel, WorldState
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from adamas.randomness import Random, normal
+from adamas.utils.random import Random, normal
 
 Network = Callable[[Tensor, Tensor], Tensor]  # (c_in * x, c_noise) -> F_theta, conditions already bound
 

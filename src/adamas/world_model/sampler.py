@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from adamas.randomness import Random, normal
+from adamas.utils.random import Random, normal
 
 Denoise = Callable[[Tensor, float], Tensor]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from adamas import config
 from adamas.networks.categorical import draw
 from adamas.networks.recurrent import State
-from adamas.randomness import Random
+from adamas.utils.random import Random
 from adamas.world_model.denoiser import Denoiser, Trace
 from adamas.world_model.reward_end import ASTRAY, TERMINATED, RewardEnd
 

@@ -11,8 +11,9 @@ import sys
 
 import torch
 
-from adamas.config import Config, UserError
-from adamas.launched import launched
+from adamas.config import Config
+from adamas.utils.errors import UserError
+from adamas.utils.torchrun import launched
 
 KINDS = ("auto", "cpu", "cuda", "mps")
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4  # glibc's names for mallopt

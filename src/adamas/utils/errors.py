@@ -6,9 +6,15 @@ import errno
 import sys
 from collections.abc import Callable
 
-from adamas.config import UserError
-
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class UserError(Exception):
+    """Something that the user can put right. Its text is one line: what is wrong and what to do."""
+
+
+class LostProcess(UserError):
+    """One of the processes of a run has died. Those that are left say so, be they the first one or not."""
 
 
 def exit_code(main: Callable[[], int | None], speaks: Callable[[Exception], bool] = lambda error: True) -> int:

@@ -22,14 +22,6 @@ MEANING = (  # knobs without which weights mean something else, though they woul
 )
 
 
-class UserError(Exception):
-    """Something that the user can put right. Its text is one line: what is wrong and what to do."""
-
-
-class LostProcess(UserError):
-    """One of the processes of a run has died. Those that are left say so, be they the first one or not."""
-
-
 def knob(default: Any, help: str, **check: Any) -> Any:
     """A config field. `check` is any of `choices=`, `least=`, `most=` and `above=`."""
     metadata = {"help": help, **check}

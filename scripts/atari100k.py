@@ -25,7 +25,7 @@ from statistics import fmean
 import torch
 
 from adamas.config import Config
-from adamas.config_file import load_config
+from adamas.config.files import load_config
 from adamas.envs.atari import check_game
 from adamas.evaluation.atari100k import read_published
 from adamas.training.attempts import Job, work_off

@@ -25,7 +25,7 @@ from omegaconf import OmegaConf
 from playwright.sync_api import Page, sync_playwright
 
 from adamas import checkpoint
-from adamas.config_file import save_config, schema
+from adamas.config.files import save_config, schema
 from adamas.envs.atari import action_meanings
 from adamas.training.models import Models
 from adamas.training.progress import Progress

@@ -18,8 +18,7 @@ import torch
 from markdown_table import markdown_table
 from tqdm import tqdm
 
-from adamas import cli
-from adamas.config import Config
+from adamas.config import Config, command_line
 from adamas.envs.atari import action_meanings
 from adamas.replay import Replay
 from adamas.training.experience import read_experience
@@ -43,7 +42,7 @@ def main() -> int:
     if arguments.seeds < 1 or arguments.updates < 1:
         parser.error("--seeds and --updates: whole numbers from 1 on are needed")
     sys.argv = [sys.argv[0], *arguments.knobs]
-    return cli.launch(lambda config: compare(config, arguments))
+    return command_line.launch(lambda config: compare(config, arguments))
 
 
 def compare(config: Config, arguments: argparse.Namespace) -> None:

@@ -31,8 +31,7 @@ from speed_published import check_clone, check_sizes
 from speed_record import duration, read_reference, tell_losses, to_markdown, with_earlier
 from speed_sides import CLOCKS, ROWS, serve
 
-from adamas import cli
-from adamas.config import PARTS, Config
+from adamas.config import PARTS, Config, command_line
 from adamas.envs.atari import check_game
 from adamas.training.estimate import in_words
 from adamas.utils.device import describe, pick_device
@@ -98,7 +97,7 @@ def main() -> int:
         code = measure_and_tell(config, arguments)
 
     sys.argv = [sys.argv[0], *arguments.knobs]
-    return cli.launch(run) or code
+    return command_line.launch(run) or code
 
 
 def read_arguments() -> argparse.Namespace:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 try:
-    from adamas import cli
+    from adamas.config import command_line
 except ModuleNotFoundError as error:
     sys.exit(f"error: {error.name} is not installed here: pip install -e . where python is {sys.executable}")
 from adamas.config import Config
-from adamas.config_file import save_config
+from adamas.config.files import save_config
 from adamas.utils.errors import UserError
 from adamas.utils.torchrun import launched, python
 
@@ -105,4 +105,4 @@ def train(config: Config, folder: RunFolder, chip: torch.device, costs: dict[str
 
 
 if __name__ == "__main__":
-    sys.exit(cli.launch(run, check_here))
+    sys.exit(command_line.launch(run, check_here))

@@ -1,4 +1,4 @@
-"""The command line, as a real process: a script that calls cli.launch with a `run` that prints its config."""
+"""The command line, as a real process: a script that calls command_line.launch with a `run` that prints its config."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from adamas import config_file, knobs
-from adamas.config import MEANING, Config
+from adamas.config import MEANING, Config, files, help
 from adamas.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = """
 import dataclasses, json, os, signal, sys, tempfile
 from pathlib import Path
-from adamas import cli
+from adamas.config import command_line
 from adamas.utils.errors import UserError
 
 def run(config):
@@ -46,7 +45,7 @@ def in_child(argv):
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
             sys.argv[1:] = argv
-            sys.exit(cli.launch(run, config_dir=config_dir))
+            sys.exit(command_line.launch(run, config_dir=config_dir))
         _, status = os.waitpid(child, 0)
         out.seek(0), err.seek(0)
         return os.waitstatus_to_exitcode(status), out.read(), err.read()
@@ -58,7 +57,7 @@ if "GPU" in os.environ:
 if "EACH" in os.environ:  # many command lines, for the price of one import
     print(json.dumps([in_child(argv) for argv in json.loads(os.environ["EACH"])]))
     sys.exit()
-sys.exit(cli.launch(run, config_dir=config_dir))
+sys.exit(command_line.launch(run, config_dir=config_dir))
 """
 
 PRESETS = {
@@ -111,7 +110,7 @@ def saved(tmp_path: Path) -> Path:
     """A run folder with a space and a comma in its name."""
     folder = tmp_path / "a run, saved"
     folder.mkdir()
-    config_file.save_config(Config(preset="smoke", env="Pong", seed=9, final_epochs=3), folder / "config.yaml")
+    files.save_config(Config(preset="smoke", env="Pong", seed=9, final_epochs=3), folder / "config.yaml")
     return folder
 
 
@@ -305,11 +304,11 @@ def test_help_shows_the_usual_commands_the_presets_and_every_knob(terminal: Term
         "(euler, heun)",
     ):
         assert text in done.stdout
-    assert knobs.describe(Config) in done.stdout
+    assert help.describe(Config) in done.stdout
 
 
 def test_describe_names_each_knob_with_its_default() -> None:
-    lines = [line.split()[0] for line in knobs.describe(Config).splitlines() if line.startswith("  ")]
+    lines = [line.split()[0] for line in help.describe(Config).splitlines() if line.startswith("  ")]
     shown = dict(line.split("=") for line in lines)
     assert shown["denoiser.optimization.learning_rate"] == "0.0001"
     assert shown["actor_critic.optimization.first_updates"] == "5000"
@@ -323,11 +322,9 @@ def _count(tree: dict) -> int:
 
 def test_cfg_job_prints_what_the_run_folder_would_hold(terminal: Terminal, tmp_path: Path) -> None:
     done = terminal("--cfg", "job", "preset=smoke", "seed=4")
-    config_file.save_config(
-        config_file.load_config(_written(tmp_path / "shown.yaml", done.stdout)), tmp_path / "saved.yaml"
-    )
+    files.save_config(files.load_config(_written(tmp_path / "shown.yaml", done.stdout)), tmp_path / "saved.yaml")
     assert (tmp_path / "saved.yaml").read_text() == done.stdout
-    assert config_file.load_config(tmp_path / "saved.yaml").preset == "smoke"
+    assert files.load_config(tmp_path / "saved.yaml").preset == "smoke"
 
 
 @pytest.mark.parametrize("text", ["2024-01-01", "1e5", "007", "no", "null", "", "a: b", "[1]", "#", "é\n'\""])
@@ -335,8 +332,8 @@ def test_cfg_job_prints_what_the_run_folder_would_hold(terminal: Terminal, tmp_p
 def test_saved_config_reads_back_exactly(tmp_path: Path, text: str, number: float) -> None:
     config = Config(env=text, dataset=text, initialize={"from": text, "parts": []}, age_weights=[number])
     config.denoiser.optimization.learning_rate = number
-    config_file.save_config(config, tmp_path / "config.yaml")
-    assert config_file.load_config(tmp_path / "config.yaml") == config
+    files.save_config(config, tmp_path / "config.yaml")
+    assert files.load_config(tmp_path / "config.yaml") == config
 
 
 @pytest.mark.parametrize(
@@ -356,13 +353,13 @@ def test_damaged_saved_config_names_the_file(tmp_path: Path, text: str | None, w
     if text is not None:
         path.write_text(text)
     with pytest.raises(UserError) as raised:
-        config_file.load_config(path)
+        files.load_config(path)
     assert str(raised.value).startswith(str(path))
     assert words in str(raised.value)
 
 
 def test_knobs_newer_than_the_file_get_their_default(tmp_path: Path) -> None:
-    assert config_file.load_config(_written(tmp_path / "config.yaml", "seed: 3\n")) == Config(seed=3)
+    assert files.load_config(_written(tmp_path / "config.yaml", "seed: 3\n")) == Config(seed=3)
 
 
 def _written(path: Path, text: str) -> Path:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from adamas import config
 from adamas.agent.actor_critic import ActorCritic, Hidden
 from adamas.config import Config
-from adamas.config_check import check
+from adamas.config.rules import check
 from adamas.envs.atari import AtariEnv
 from adamas.replay import Replay
 from adamas.training.collector import Collector

@@ -21,7 +21,7 @@ from test_main import ROOT, TINY, final_parts, main, only_run
 
 from adamas import checkpoint, distributed
 from adamas.config import Config, Optimization
-from adamas.config_check import check
+from adamas.config.rules import check
 from adamas.distributed import masked_mean
 from adamas.replay import Replay
 from adamas.training.fit import UPDATES, Generators

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from adamas import config, config_check, segments
-from adamas.config import Config
+from adamas import config, segments
+from adamas.config import Config, rules
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation import detail
 from adamas.evaluation.detail import Detail
@@ -47,7 +47,7 @@ class Case(NamedTuple):
 
 def settings() -> Config:
     """The smallest denoiser that learns a ball in a minute, from noise that hides most of the change."""
-    return config_check.check(
+    return rules.check(
         Config(
             precision="float32",
             denoiser=config.Denoiser(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from adamas import config, small
 from adamas.config import Config
-from adamas.config_check import check
+from adamas.config.rules import check
 from adamas.replay import Replay
 from adamas.segments import Segment
 from adamas.training import fit

@@ -13,7 +13,7 @@ from test_denoiser import TARGETS, N, Oracle, Recorder, frames, generator, make,
 from torch import Tensor
 
 from adamas.config import Config, Denoiser, Sampler
-from adamas.config_check import check
+from adamas.config.rules import check
 from adamas.frames import to_float
 from adamas.utils.errors import UserError
 from adamas.world_model import edm, sampler

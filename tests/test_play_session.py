@@ -16,7 +16,7 @@ from test_world_model import wake
 
 from adamas import checkpoint, config
 from adamas.config import Config
-from adamas.config_file import save_config
+from adamas.config.files import save_config
 from adamas.envs.atari import AtariEnv, action_meanings
 from adamas.play import opening, recording, wire
 from adamas.play.keys import action_of, used

@@ -17,7 +17,7 @@ from test_main import ROOT, open_picture, run_script
 from test_play_session import set_on_2
 
 from adamas.config import Atari, Collection, Config, Denoiser, Evaluation
-from adamas.config_file import save_config
+from adamas.config.files import save_config
 from adamas.evaluation.atari100k import read_published
 from adamas.evaluation.atari100k_figures import Curve, draw_curves
 from adamas.training import outcomes

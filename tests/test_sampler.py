@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from adamas.config import Config, Sampler
-from adamas.config_check import check
+from adamas.config.rules import check
 from adamas.frames import to_float, to_uint8
 from adamas.utils.errors import UserError
 from adamas.world_model import sampler

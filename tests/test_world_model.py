@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adamas import config
 from adamas.agent.actor_critic import ActorCritic
-from adamas.config_check import check
+from adamas.config.rules import check
 from adamas.segments import Segment
 from adamas.training.rollouts import imagine
 from adamas.world_model.denoiser import Denoiser

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Optional, TypeVar
 
 from adamas.config import knob
-from adamas.config_check import check_bounds
+from adamas.config.hints import KINDS
+from adamas.config.rules import check_bounds
 from adamas.utils.errors import UserError
-from adamas.wording import KINDS
 
 T = TypeVar("T")
 

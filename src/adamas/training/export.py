@@ -11,7 +11,7 @@ from torch import Tensor
 
 from adamas import checkpoint
 from adamas.config import PARTS
-from adamas.config_file import config_of_run
+from adamas.config.files import config_of_run
 from adamas.training.models import best_weights
 from adamas.training.outcomes import read_scalars
 from adamas.training.run_folder import RunFolder

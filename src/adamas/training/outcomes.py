@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator, ScalarEvent
 
 from adamas.config import Config
-from adamas.config_file import config_of_run, load_config
-from adamas.knobs import knobs, shown
+from adamas.config.files import config_of_run, load_config
+from adamas.config.help import knobs, shown
 from adamas.training.run_folder import RunFolder
 from adamas.utils.errors import UserError
 

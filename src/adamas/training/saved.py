@@ -11,7 +11,7 @@ import torch
 
 from adamas import checkpoint
 from adamas.config import Config
-from adamas.config_file import config_of_run, load_config
+from adamas.config.files import config_of_run, load_config
 from adamas.envs.atari import action_meanings
 from adamas.training.models import Models
 from adamas.training.progress import Progress

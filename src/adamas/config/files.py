@@ -9,9 +9,9 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from adamas.config import Config
+from adamas.config.hints import in_words
 from adamas.utils.errors import UserError
 from adamas.utils.files import publish
-from adamas.wording import in_words
 
 
 def save_config(config: Config, path: Path) -> None:

@@ -28,12 +28,12 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from adamas.config import MEANING, Config
-from adamas.config_check import check
-from adamas.config_file import config_of_run, load_config
-from adamas.knobs import help_text, kinds, preset_names, shown
+from adamas.config.files import config_of_run, load_config
+from adamas.config.help import help_text, kinds, preset_names, shown
+from adamas.config.hints import in_words, malformed, unknown_key
+from adamas.config.rules import check
 from adamas.utils.errors import LostProcess, UserError, exit_code
 from adamas.utils.torchrun import launched
-from adamas.wording import in_words, malformed, unknown_key
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "config"
 FIXED = ("preset", "env", "seed", "policy", "dataset", "runs", "initialize", "denoiser.sigma_data", *MEANING)

@@ -14,7 +14,7 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from adamas.knobs import kinds, shown
+from adamas.config.help import kinds, shown
 
 KINDS = {
     int: "a whole number",

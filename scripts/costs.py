@@ -18,7 +18,7 @@ from typing import NamedTuple
 from markdown_table import markdown_table
 
 from adamas.config import SIZE, Config
-from adamas.replay import HEADROOM
+from adamas.data.replay import HEADROOM
 from adamas.training.progress import plan
 from adamas.utils.errors import UserError, exit_code
 

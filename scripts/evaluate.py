@@ -18,13 +18,13 @@ import torch
 from tqdm import tqdm
 
 from adamas.config.rules import check
+from adamas.data.frames import gif, png
 from adamas.evaluation.distances import frechet_ticks, measure_frechet
 from adamas.evaluation.dreams import dream, ticks
 from adamas.evaluation.evaluate import FIXED_SEED, Evaluation, evaluate_world, fixed_clip, measure_dreams
 from adamas.evaluation.figures import Column, contact_sheet, detail_curves, growth_curves
 from adamas.evaluation.frechet import Frechet
 from adamas.evaluation.tables import at_all_steps, markdown, plain
-from adamas.frames import gif, png
 from adamas.training.models import Models
 from adamas.training.run_folder import origin
 from adamas.training.saved import SavedRun

@@ -19,9 +19,9 @@ from markdown_table import markdown_table
 from tqdm import tqdm
 
 from adamas.config import Config, command_line
+from adamas.data.datasets import read_experience
+from adamas.data.replay import Replay
 from adamas.envs.atari import action_meanings
-from adamas.replay import Replay
-from adamas.training.experience import read_experience
 from adamas.training.fit import Generators, measure_changes, update_denoiser
 from adamas.training.models import Models
 from adamas.utils.device import describe, pick_device

@@ -27,11 +27,11 @@ from report_tables import in_gib
 from tqdm import tqdm
 
 from adamas.config import Atari
+from adamas.data.frames import gif
 from adamas.envs.atari import AtariEnv, action_meanings
 from adamas.evaluation.atari100k import Published, read_published
 from adamas.evaluation.atari100k_figures import Curve, draw_curves
 from adamas.evaluation.games import UniformPlay, play_games
-from adamas.frames import gif
 from adamas.networks.categorical import draw
 from adamas.training.estimate import in_words
 from adamas.training.outcomes import Outcome, differences, read_outcome, read_scalars, systems

@@ -19,9 +19,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from adamas.config import PARTS, SIZE, Config
+from adamas.data.replay import Replay
 from adamas.envs.atari import AtariEnv, action_meanings
 from adamas.networks import encoders
-from adamas.replay import Replay
 from adamas.training.collector import Collector
 from adamas.training.estimate import with_batch
 from adamas.training.fit import UPDATES, Generators, dream

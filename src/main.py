@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def check_here(config: Config) -> None:
     """Raises UserError if something that the config names is not to be had on this machine."""
     from adamas import distributed
-    from adamas.chunks import dataset_files
+    from adamas.data.storage import dataset_files
     from adamas.envs.atari import check_game
     from adamas.evaluation.distances import load_encoders
     from adamas.training.saved import SavedRun

@@ -144,7 +144,7 @@ def test_the_command_line_answers_without_waiting_for_torch() -> None:
         ("adamas.agent.actor_critic", "from adamas.world_model import edm", False),
         ("adamas.world_model.edm", "def f():\n    import adamas.envs.atari", False),
         ("adamas.networks.blocks", "from adamas.agent import returns", False),
-        ("adamas.replay", "from adamas.networks.blocks import zero", False),
+        ("adamas.data.replay", "from adamas.networks.blocks import zero", False),
         ("adamas.evaluation.evaluate", "from adamas.training.fit import Generators", False),
         ("adamas.training.trainer", "import main", False),
         ("adamas.play.opening", "from adamas.training.saved import SavedRun", True),

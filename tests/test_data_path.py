@@ -15,8 +15,8 @@ from adamas import config
 from adamas.agent.actor_critic import ActorCritic, Hidden
 from adamas.config import Config
 from adamas.config.rules import check
+from adamas.data.replay import Replay
 from adamas.envs.atari import AtariEnv
-from adamas.replay import Replay
 from adamas.training.collector import Collector
 from adamas.training.fit import Generators, update_denoiser
 from adamas.training.models import Models

@@ -13,11 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from adamas.config import Denoiser as Config
 from adamas.config import Sampler
-from adamas.frames import to_float, to_uint8
+from adamas.data.batch import Segment
+from adamas.data.frames import to_float, to_uint8
+from adamas.data.motion import near_small_movers
 from adamas.networks.blocks import AdaGroupNorm, ConditionedResBlock, FourierFeatures, ResBlock, SelfAttention, patches
 from adamas.networks.unet import UNet
-from adamas.segments import Segment
-from adamas.small import near_small_movers
 from adamas.world_model import edm
 from adamas.world_model.denoiser import Denoiser, draw
 

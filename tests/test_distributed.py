@@ -22,8 +22,8 @@ from test_main import ROOT, TINY, final_parts, main, only_run
 from adamas import checkpoint, distributed
 from adamas.config import Config, Optimization
 from adamas.config.rules import check
+from adamas.data.replay import Replay
 from adamas.distributed import masked_mean
-from adamas.replay import Replay
 from adamas.training.fit import UPDATES, Generators
 from adamas.training.models import Models
 from adamas.utils.device import pick_device

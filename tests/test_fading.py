@@ -14,12 +14,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from adamas import config, segments
+from adamas import config
 from adamas.config import Config, rules
+from adamas.data import batch
+from adamas.data.replay import Replay
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation import detail
 from adamas.evaluation.detail import Detail
-from adamas.replay import Replay
 from adamas.training.fit import Generators, update_denoiser
 from adamas.training.models import Models
 from adamas.utils.logger import Logger
@@ -111,7 +112,7 @@ class Window(NamedTuple):
 
 def windows(replay: Replay) -> Window:
     row = torch.arange(CONTEXT, replay.num_rows)
-    segment = segments.cut(replay._columns, replay._bounds(), row, torch.full_like(row, CONTEXT), CONTEXT + 1)
+    segment = batch.cut(replay._columns, replay._bounds(), row, torch.full_like(row, CONTEXT), CONTEXT + 1)
     whole = segment.mask.all(dim=1)
     return Window(segment.obs[whole, :CONTEXT], segment.action[whole, :CONTEXT], segment.obs[whole, CONTEXT])
 

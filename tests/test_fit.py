@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adamas import config, small
+from adamas import config
 from adamas.config import Config
 from adamas.config.rules import check
-from adamas.replay import Replay
-from adamas.segments import Segment
+from adamas.data import motion
+from adamas.data.batch import Segment
+from adamas.data.replay import Replay
 from adamas.training import fit
 from adamas.training.fit import Generators, update_actor_critic, update_denoiser, update_reward_end
 from adamas.training.models import Models
@@ -193,7 +194,7 @@ def test_what_was_lost_is_told_from_what_happened_and_how_it_was_dreamed(
     replay: Replay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models, shown = make(dreamed_share=1.0, astray=True), []
-    monkeypatch.setattr(fit, "lost", lambda *frames: shown.append(frames) or small.lost(*frames))
+    monkeypatch.setattr(fit, "lost", lambda *frames: shown.append(frames) or motion.lost(*frames))
     segment = replay.sample(4, 6, torch.Generator().manual_seed(0))
     cut = fit.dream_segment(models, segment, Generators.seeded(0, CPU))
     assert torch.equal(shown[0][0], segment.obs)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
-from adamas.frames import difference, gif, png, tile, to_float, to_uint8, with_changes
+from adamas.data.frames import difference, gif, png, tile, to_float, to_uint8, with_changes
 
 LEVELS = torch.arange(256, dtype=torch.uint8)
 

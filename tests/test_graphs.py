@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from adamas.config import Config
-from adamas.replay import Replay
+from adamas.data.replay import Replay
 from adamas.training.fit import UPDATES, Generators
 from adamas.training.graphs import WARM_UP, CudaCapture, Graphs, Work
 from adamas.training.models import Models

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adamas.config import Config, Denoiser, Sampler
 from adamas.config.rules import check
-from adamas.frames import to_float
+from adamas.data.frames import to_float
 from adamas.utils.errors import UserError
 from adamas.world_model import edm, sampler
 from adamas.world_model.denoiser import draw

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from test_play_server import Served
 
+from adamas.data.replay import read_dataset
 from adamas.play.doors import Doors
 from adamas.play.opening import open_agent
 from adamas.play.session import Session
 from adamas.play.settings import Options, Settings
-from adamas.replay import read_dataset
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [

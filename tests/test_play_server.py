@@ -21,13 +21,13 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from adamas.data.replay import read_dataset
 from adamas.play import doors, wire
 from adamas.play.doors import Doors, check_address
 from adamas.play.opening import open_agent
 from adamas.play.server import MOST_BYTES, MOST_UNSEEN, Server
 from adamas.play.session import Session
 from adamas.play.settings import Options, Settings
-from adamas.replay import read_dataset
 from adamas.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,13 +17,13 @@ from test_world_model import wake
 from adamas import checkpoint, config
 from adamas.config import Config
 from adamas.config.files import save_config
+from adamas.data.replay import Replay, read_dataset
 from adamas.envs.atari import AtariEnv, action_meanings
 from adamas.play import opening, recording, wire
 from adamas.play.keys import action_of, used
 from adamas.play.opening import Agent, find_run, open_agent
 from adamas.play.session import HISTORY, Session, first_settings
 from adamas.play.settings import Options, Settings, change, describe, help_text, read
-from adamas.replay import Replay, read_dataset
 from adamas.training.models import Models
 from adamas.training.progress import Progress
 from adamas.utils.errors import UserError

@@ -13,9 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adamas.frames import to_float, to_uint8
-from adamas.replay import Replay, read_dataset
-from adamas.segments import Segment
+from adamas.data.batch import Segment
+from adamas.data.frames import to_float, to_uint8
+from adamas.data.replay import Replay, read_dataset
 from adamas.utils.errors import UserError
 
 SHAPE = (1, 2)  # a frame spells the number of its row: two digits to the base of 256
@@ -214,7 +214,7 @@ def bouncing(lengths: list[int]) -> tuple[Replay, set[int]]:
 
 @pytest.mark.parametrize("scan", [1, 2, 7, 2048])
 def test_the_share_of_turns_is_drawn_from_all_frames_in_or_just_after_a_turn(scan, monkeypatch) -> None:
-    monkeypatch.setattr("adamas.turns.SCAN", scan)
+    monkeypatch.setattr("adamas.data.direction_changes.SCAN", scan)
     replay, turns = bouncing([27, 4, 3, 2, 38, 5, 40])
     assert len(turns) > 20
     segment = replay.sample(6_000, 6, generator(), first_target=5, turn_share=0.5)

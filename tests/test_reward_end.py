@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from adamas.config import RewardEnd as Config
+from adamas.data.batch import Segment
 from adamas.networks.encoders import ConditionedEncoder, FrameEncoder
-from adamas.segments import Segment
 from adamas.world_model.reward_end import RewardEnd
 
 ACTIONS = 3

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adamas.config import Config, Sampler
 from adamas.config.rules import check
-from adamas.frames import to_float, to_uint8
+from adamas.data.frames import to_float, to_uint8
 from adamas.utils.errors import UserError
 from adamas.world_model import sampler
 from adamas.world_model.denoiser import draw

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adamas.small import LENGTH, LOOK_BACK, REACH, TURN, lost, near_small_movers, top_hat, turned
+from adamas.data.motion import LENGTH, LOOK_BACK, REACH, TURN, lost, near_small_movers, top_hat, turned
 
 
 def empty(frames: int = 2, grey: int = 0) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from adamas import config
 from adamas.agent.actor_critic import ActorCritic
 from adamas.config.rules import check
-from adamas.segments import Segment
+from adamas.data.batch import Segment
 from adamas.training.rollouts import imagine
 from adamas.world_model.denoiser import Denoiser
 from adamas.world_model.reward_end import RewardEnd

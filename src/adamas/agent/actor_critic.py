@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from adamas import config
 from adamas.agent.returns import lambda_returns
 from adamas.config import SIZE
+from adamas.data.frames import to_float, with_changes
 from adamas.distributed import masked_mean
-from adamas.frames import to_float, with_changes
 from adamas.networks.blocks import zero
 from adamas.networks.encoders import FrameEncoder
 from adamas.networks.recurrent import LSTM

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from adamas.data.frames import difference, tile
 from adamas.evaluation.clips import Clip
-from adamas.frames import difference, tile
 from adamas.utils.random import seeded
 from adamas.world_model.denoiser import Trace
 from adamas.world_model.world_model import WorldModel

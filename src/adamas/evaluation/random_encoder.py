@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adamas.frames import to_float
+from adamas.data.frames import to_float
 
 NAME = "adamas-random-conv-v1"  # also the seed: other filters or another forward() deserve another name
 SHA256 = "8cbc6d4c7556ca24ebd27b23a776894881bf1d69be5047f714646445e21fa994"

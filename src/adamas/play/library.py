@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adamas import chunks
 from adamas.config import SIZE
+from adamas.data import storage
 from adamas.play.opening import Agent
 from adamas.utils.errors import UserError
 
@@ -63,17 +63,17 @@ class Table:
     """All rows of a dataset but for their frames, of which one file at a time is in memory."""
 
     def __init__(self, path: Path) -> None:
-        self._files = chunks.dataset_files(path)
+        self._files = storage.dataset_files(path)
         parts = [_small(file) for file in self._files]
         joined = [
-            chunks.continues(file, before) for before, file in zip([None, *self._files], self._files, strict=False)
+            storage.continues(file, before) for before, file in zip([None, *self._files], self._files, strict=False)
         ]
         self._firsts = np.cumsum([0, *(len(part["final"]) for part in parts)])
         self.rows = int(self._firsts[-1])
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         self.action, self.reward, self.final = columns["action"], columns["reward"], columns["final"]
         self.terminated, self.truncated = columns["terminated"], columns["truncated"]
-        after_end = chunks.after_end(self.terminated | self.truncated, self.final)
+        after_end = storage.after_end(self.terminated | self.truncated, self.final)
         files = [first for first, goes_on in zip(self._firsts, joined, strict=False) if not goes_on]
         self.starts = sorted({*map(int, files), *map(int, np.flatnonzero(after_end) + 1)})
 
@@ -104,8 +104,8 @@ def _table(path: Path) -> Table:
 
 @lru_cache(maxsize=1)
 def _frames(path: Path) -> np.ndarray:
-    return chunks.read(path, (SIZE, SIZE))["obs"]
+    return storage.read(path, (SIZE, SIZE))["obs"]
 
 
 def _small(path: Path) -> dict[str, np.ndarray]:
-    return {name: column for name, column in chunks.read(path, (SIZE, SIZE)).items() if name != "obs"}
+    return {name: column for name, column in storage.read(path, (SIZE, SIZE)).items() if name != "obs"}

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adamas import chunks
 from adamas.config import SIZE
-from adamas.frames import difference, gif, tile
+from adamas.data import storage
+from adamas.data.frames import difference, gif, tile
 from adamas.play.moment import Moment
 from adamas.utils.errors import UserError
 from adamas.utils.files import publish
@@ -70,7 +70,7 @@ def _shot(moment: Moment) -> Shot:
 
 
 def columns(episodes: list[list[Shot]]) -> dict[str, np.ndarray]:
-    """The columns of `adamas.chunks`; and "reality", the real frames beside them, where every frame has one.
+    """The columns of `adamas.data.storage`; and "reality", the real frames beside them, where every frame has one.
 
     An episode that does not end with its last step counts as truncated there.
     """
@@ -78,7 +78,8 @@ def columns(episodes: list[list[Shot]]) -> dict[str, np.ndarray]:
     real = [shot.real for shot, *_ in rows]
     obs, *values = zip(*((shot.obs, *row) for shot, *row in rows), strict=True)
     table = {
-        name: np.array(column, chunks.DTYPES[name]) for name, column in zip(chunks.DTYPES, [obs, *values], strict=True)
+        name: np.array(column, storage.DTYPES[name])
+        for name, column in zip(storage.DTYPES, [obs, *values], strict=True)
     }
     return table | ({} if any(frame is None for frame in real) else {"reality": np.stack(real)})
 
@@ -132,7 +133,7 @@ def export(path: Path, kind: str) -> Path:
 
 def film(path: Path) -> Tensor:
     """The first frames, uint8 (T, height, width): the real game, the dream and their difference, or the dream alone."""
-    dream = torch.from_numpy(chunks.read(path, (SIZE, SIZE))["obs"])[:MOST_FILMED]
+    dream = torch.from_numpy(storage.read(path, (SIZE, SIZE))["obs"])[:MOST_FILMED]
     with np.load(path, allow_pickle=False) as file:
         real = torch.from_numpy(file["reality"])[:MOST_FILMED] if "reality" in file else None
     if real is None:

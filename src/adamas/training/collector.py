@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import torch
 
 from adamas.agent.actor_critic import ActorCritic, Hidden
+from adamas.data.replay import Replay
 from adamas.envs.atari import AtariEnv
 from adamas.networks.categorical import draw
-from adamas.replay import Replay
 
 
 class Ended(NamedTuple):

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from adamas.config import PARTS, SIZE, Config
+from adamas.data.replay import Replay
 from adamas.evaluation.distances import frechet_ticks
 from adamas.evaluation.dreams import GROUP, ticks
-from adamas.replay import Replay
 from adamas.training.fit import UPDATES, Generators
 from adamas.training.graphs import WARM_UP
 from adamas.training.models import Models

@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 from adamas.agent.actor_critic import Rollout
+from adamas.data.batch import Segment
+from adamas.data.motion import lost
+from adamas.data.replay import Replay
 from adamas.distributed import Columns, masked_mean, own_draws, own_rows
-from adamas.replay import Replay
-from adamas.segments import Segment
-from adamas.small import lost
 from adamas.training.models import Models
 from adamas.training.rollouts import imagine
 from adamas.utils.logger import Logger

@@ -8,8 +8,8 @@ import torch
 
 from adamas import distributed
 from adamas.config import Config
+from adamas.data.replay import Replay
 from adamas.envs.atari import action_meanings
-from adamas.replay import Replay
 from adamas.training.fit import UPDATES, Generators
 from adamas.training.models import Models
 from adamas.training.stopping import StopRequest

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import torch
 
+from adamas.data.replay import read_dataset
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation.clips import record
-from adamas.replay import read_dataset
 from adamas.training.models import Models
 from adamas.training.saved import SavedRun
 from adamas.utils.device import pick_device

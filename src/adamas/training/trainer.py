@@ -10,15 +10,15 @@ import torch
 
 from adamas import checkpoint
 from adamas.config import Config
+from adamas.data.datasets import read_experience
+from adamas.data.replay import Replay
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation.distances import frechet_is_due, frechet_ticks, measure_frechet
 from adamas.evaluation.evaluate import Evaluation, evaluate_world
 from adamas.evaluation.games import play_games
 from adamas.evaluation.tables import at_horizons, plain
-from adamas.replay import Replay
 from adamas.training import gallery
 from adamas.training.collector import Collector
-from adamas.training.experience import read_experience
 from adamas.training.fit import UPDATES, Generators, measure_changes, update_policy
 from adamas.training.followers import Followers
 from adamas.training.models import Models

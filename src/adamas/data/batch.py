@@ -34,7 +34,7 @@ def cut(columns: dict[str, Tensor], bounds: Tensor, row: Tensor, place: Tensor, 
     nearest frame.
 
     Args:
-        columns: those of `adamas.chunks`, one entry a row.
+        columns: those of `adamas.data.storage`, one entry a row.
         bounds: int64 (episodes + 1,), on the CPU: the rows at which episodes start, and the number of rows.
         row, place: int64 (B,), on the CPU.
     """

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adamas import chunks, draws, segments
-from adamas.segments import Segment
-from adamas.turns import Turns
+from adamas.data import batch, sampling, storage
+from adamas.data.batch import Segment
+from adamas.data.direction_changes import Turns
 
 HEADROOM = 1.05  # rows a step of `capacity`, for final frames
 GROWTH = 1.125  # of the number of rows, when the headroom was not enough
@@ -47,7 +47,7 @@ class Replay:
         self._reward_counts = torch.zeros(3, dtype=torch.int64)  # steps with reward below, at, above 0
         self._chunks: list[dict[str, Any]] = []
         rows = int(capacity * HEADROOM) + 1
-        self._columns = {name: self._allocate(name, rows) for name in chunks.DTYPES}
+        self._columns = {name: self._allocate(name, rows) for name in storage.DTYPES}
 
     @property
     def num_steps(self) -> int:
@@ -104,20 +104,20 @@ class Replay:
         bounds = self._bounds()
         if turn_share:
             self._turns.search(self._columns["obs"][: self.num_rows], self._starts)
-        steps = draws.uniform(self._events, int(batch_size * event_share), generator)
-        turns = draws.uniform(self._turns.rows, int(batch_size * turn_share), generator)
-        others = draws.by_age(bounds, self._age_weights, batch_size - len(steps) - len(turns), generator)
+        steps = sampling.uniform(self._events, int(batch_size * event_share), generator)
+        turns = sampling.uniform(self._turns.rows, int(batch_size * turn_share), generator)
+        others = sampling.by_age(bounds, self._age_weights, batch_size - len(steps) - len(turns), generator)
         led_to = torch.randint(min(max(first_target, 1), length - 1), length, (len(steps),), generator=generator)
         place = torch.randint(first_target, length, (len(turns) + len(others),), generator=generator)
         row, place = torch.cat([steps, turns, others]), torch.cat([led_to - 1, place])
-        return segments.cut(self._columns, bounds, row, place, length)
+        return batch.cut(self._columns, bounds, row, place, length)
 
     def sample_contexts(self, batch_size: int, length: int, generator: torch.Generator) -> Segment:
         """Segments that end at a frame from which one can act. Only their left may be padding."""
         bounds = self._bounds()
-        row = draws.by_age(bounds, self._age_weights, batch_size, generator)
+        row = sampling.by_age(bounds, self._age_weights, batch_size, generator)
         row = row - self._columns["final"][row].long()
-        return segments.cut(self._columns, bounds, row, torch.full_like(row, length - 1), length)
+        return batch.cut(self._columns, bounds, row, torch.full_like(row, length - 1), length)
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Writes the rows since the last save as one new chunk.
@@ -132,16 +132,16 @@ class Replay:
         first = sum(chunk["rows"] for chunk in self._chunks)
         if first < self.num_rows:
             folder.mkdir(parents=True, exist_ok=True)
-            chunks.remove_beyond(folder, first)
+            storage.remove_beyond(folder, first)
             new = {name: column[first : self.num_rows].cpu().numpy() for name, column in self._columns.items()}
-            self._chunks.append(chunks.write(folder, first, new))
+            self._chunks.append(storage.write(folder, first, new))
         return {"rows": self.num_rows, "chunks": [dict(chunk) for chunk in self._chunks]}
 
     @staticmethod
     def verify(folder: Path, manifest: dict[str, Any]) -> None:
         """Raises UserError when a chunk is missing or damaged."""
         for chunk in manifest["chunks"]:
-            chunks.verify(folder / chunk["name"], chunk["sha256"])
+            storage.verify(folder / chunk["name"], chunk["sha256"])
 
     def load(self, folder: Path, manifest: dict[str, Any]) -> None:
         """Fills this empty replay with what `save` wrote to `folder` up to the time of `manifest`; chunks that are
@@ -155,7 +155,7 @@ class Replay:
         self._chunks = [dict(chunk) for chunk in manifest["chunks"]]
 
     def _append_file(self, path: Path) -> None:
-        columns = chunks.read(path, self.frame_shape)
+        columns = storage.read(path, self.frame_shape)
         self._append({name: torch.from_numpy(column) for name, column in columns.items()})
 
     def _append(self, rows: dict[str, Tensor]) -> None:
@@ -176,7 +176,7 @@ class Replay:
         terminated, truncated, final = (
             self._columns[name][rows].cpu() for name in ("terminated", "truncated", "final")
         )
-        starts = chunks.after_end(terminated | truncated, final).nonzero().flatten() + rows.start + 1
+        starts = storage.after_end(terminated | truncated, final).nonzero().flatten() + rows.start + 1
         return starts if first else torch.cat([torch.zeros(1, dtype=torch.int64), starts])
 
     def _cut(self) -> None:
@@ -187,7 +187,7 @@ class Replay:
     def _allocate(self, name: str, rows: int) -> Tensor:
         shape = (rows, *self.frame_shape) if name == "obs" else (rows,)
         device = "cpu" if name == "final" else self.device  # it is read to place samples, never trained on
-        return torch.empty(shape, dtype=getattr(torch, chunks.DTYPES[name]), device=device)
+        return torch.empty(shape, dtype=getattr(torch, storage.DTYPES[name]), device=device)
 
     def _reserve(self, rows: int) -> None:
         have = len(self._columns["obs"])
@@ -208,13 +208,13 @@ class Replay:
 def read_dataset(path: Path, age_weights: Sequence[float], device: torch.device | str = "cpu") -> Replay:
     """Reads a folder of `.npz` files (a run's replay folder is one), in the order of their names, or one such file.
 
-    The columns are those of `adamas.chunks`. An episode goes on from one chunk of a run to the next one; any other
+    The columns are those of `adamas.data.storage`. An episode goes on from one chunk of a run to the next one; any other
     file ends with its last row. Final frames may be lacking: then the row that ends an episode is its last.
     """
-    files = chunks.dataset_files(path)
-    replay = Replay(sum(chunks.count_rows(file) for file in files), age_weights, device=device)
+    files = storage.dataset_files(path)
+    replay = Replay(sum(storage.count_rows(file) for file in files), age_weights, device=device)
     for previous, file in zip([None, *files], files, strict=False):
-        if not chunks.continues(file, previous):
+        if not storage.continues(file, previous):
             replay._cut()
         replay._append_file(file)
     return replay
@@ -225,5 +225,5 @@ def _row(obs: Any, action: int, reward: float, terminated: bool, truncated: bool
     if obs.dtype != torch.uint8:
         raise TypeError(f"a stored frame is uint8, not {obs.dtype}")
     values = {"action": action, "reward": reward, "terminated": terminated, "truncated": truncated, "final": final}
-    small = {name: torch.from_numpy(np.array([value], chunks.DTYPES[name])) for name, value in values.items()}
+    small = {name: torch.from_numpy(np.array([value], storage.DTYPES[name])) for name, value in values.items()}
     return {"obs": obs[None], **small}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adamas.small import LOOK_BACK, turned
+from adamas.data.motion import LOOK_BACK, turned
 
 AFTER = 2  # frames after a turn that show it still in what the next one is predicted from
 SCAN = 2048  # rows that are searched at once

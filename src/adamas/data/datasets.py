@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 
 from adamas.config import Config
+from adamas.data.replay import Replay, read_dataset
 from adamas.envs.atari import action_meanings
-from adamas.replay import Replay, read_dataset
 from adamas.utils.errors import UserError
 
 
 def read_experience(path: str | Path, config: Config, device: torch.device) -> Replay:
-    """A dataset, as `adamas.replay.read_dataset` has it. UserError if it holds actions that the game does not have."""
+    """A dataset, as `adamas.data.replay.read_dataset` has it. UserError if it holds actions that the game does not have."""
     replay, count = read_dataset(Path(path), config.age_weights, device), len(action_meanings(config.env))
     if replay.most_action >= count:
         raise UserError(

@@ -1,0 +1,1 @@
+"""Experience: frames, replay, storage, batches, and how batches are drawn."""

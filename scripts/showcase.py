@@ -32,11 +32,11 @@ from adamas.envs.atari import AtariEnv, action_meanings
 from adamas.evaluation.atari100k import Published, read_published
 from adamas.evaluation.atari100k_figures import Curve, draw_curves
 from adamas.evaluation.games import UniformPlay, play_games
-from adamas.networks.categorical import draw
 from adamas.training.estimate import in_words
 from adamas.training.outcomes import Outcome, differences, read_outcome, read_scalars, systems
 from adamas.training.run_folder import RunFolder
 from adamas.training.saved import SavedRun
+from adamas.utils.categorical import draw
 from adamas.utils.errors import UserError, exit_code
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -18,8 +18,8 @@ from adamas import config
 from adamas.agent.actor_critic import ActorCritic, Hidden, Rollout
 from adamas.agent.returns import lambda_returns
 from adamas.envs.atari import AtariEnv
-from adamas.networks.categorical import draw
 from adamas.training.rollouts import RealRollouts
+from adamas.utils.categorical import draw
 
 ACTIONS = 6  # as many as Qbert has
 FAST = settings(max_examples=150, deadline=None)

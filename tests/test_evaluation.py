@@ -22,8 +22,8 @@ from adamas.evaluation.clips import Clip, record
 from adamas.evaluation.detail import Detail
 from adamas.evaluation.dreams import Dreams
 from adamas.evaluation.frechet import Frechet
-from adamas.networks.categorical import draw
 from adamas.utils import random
+from adamas.utils.categorical import draw
 from adamas.world_model.denoiser import Denoiser
 from adamas.world_model.reward_end import RewardEnd
 from adamas.world_model.world_model import WorldModel

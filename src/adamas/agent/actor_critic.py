@@ -15,7 +15,7 @@ from adamas.data.frames import to_float, with_changes
 from adamas.distributed import masked_mean
 from adamas.networks.blocks import zero
 from adamas.networks.encoders import FrameEncoder
-from adamas.networks.recurrent import LSTM
+from adamas.networks.lstm import LSTM
 
 NONE = -1  # where there was no frame
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from adamas.agent.actor_critic import ActorCritic
 from adamas.envs.atari import AtariEnv
-from adamas.networks.categorical import draw
+from adamas.utils.categorical import draw
 from adamas.utils.errors import UserError
 
 PATIENCE = 100  # games too short for a clip, in a row

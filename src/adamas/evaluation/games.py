@@ -13,7 +13,7 @@ from torch import Tensor
 from adamas.agent.actor_critic import ActorCritic, Hidden
 from adamas.config import Atari
 from adamas.envs.atari import make_vector_env
-from adamas.networks.categorical import draw
+from adamas.utils.categorical import draw
 
 
 class Games(NamedTuple):

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from adamas.agent.actor_critic import Hidden
-from adamas.networks.categorical import draw
 from adamas.play.opening import Agent
 from adamas.play.reality import RealMoment
 from adamas.play.settings import Settings
+from adamas.utils.categorical import draw
 from adamas.world_model.denoiser import Trace
 from adamas.world_model.world_model import WorldModel, WorldState
 

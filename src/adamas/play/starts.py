@@ -9,10 +9,10 @@ import torch
 
 from adamas.agent.actor_critic import Hidden
 from adamas.data.replay import Replay, read_dataset
-from adamas.networks.categorical import draw
 from adamas.play.moment import Start
 from adamas.play.opening import Agent
 from adamas.play.reality import Reality
+from adamas.utils.categorical import draw
 
 LEAST_STEPS, MOST_STEPS = 20, 80  # of real play before a dream
 

@@ -9,7 +9,7 @@ import torch
 from adamas.agent.actor_critic import ActorCritic, Hidden
 from adamas.data.replay import Replay
 from adamas.envs.atari import AtariEnv
-from adamas.networks.categorical import draw
+from adamas.utils.categorical import draw
 
 
 class Ended(NamedTuple):

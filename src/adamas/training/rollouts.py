@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from adamas.agent.actor_critic import ActorCritic, Hidden, Rollout
 from adamas.data.batch import Segment
 from adamas.envs.atari import AtariEnv
-from adamas.networks.categorical import draw
+from adamas.utils.categorical import draw
 from adamas.utils.random import Random
 from adamas.world_model.world_model import WorldModel
 

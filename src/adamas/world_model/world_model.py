@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from adamas import config
-from adamas.networks.categorical import draw
-from adamas.networks.recurrent import State
+from adamas.networks.lstm import State
+from adamas.utils.categorical import draw
 from adamas.utils.random import Random
 from adamas.world_model.denoiser import Denoiser, Trace
 from adamas.world_model.reward_end import ASTRAY, TERMINATED, RewardEnd

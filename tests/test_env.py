@@ -27,10 +27,10 @@ from adamas.training import saved_env
 from adamas.utils.errors import UserError
 from adamas.utils.random import seeded
 from adamas.world_model.denoiser import Denoiser
-from adamas.world_model.dreaming import Contexts, Dreaming
-from adamas.world_model.env import WorldModelEnv
+from adamas.world_model.gym_env import WorldModelEnv
+from adamas.world_model.gym_vector_env import WorldModelVectorEnv
+from adamas.world_model.parallel_rollouts import Contexts, Dreaming
 from adamas.world_model.reward_end import RewardEnd
-from adamas.world_model.vector_env import WorldModelVectorEnv
 from adamas.world_model.world_model import WorldModel
 
 N, MEANINGS = 3, ("NOOP", "FIRE", "RIGHT", "LEFT")

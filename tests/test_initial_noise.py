@@ -16,7 +16,7 @@ from adamas.config import Config, Denoiser, Sampler
 from adamas.config.rules import check
 from adamas.data.frames import to_float
 from adamas.utils.errors import UserError
-from adamas.world_model import edm, sampler
+from adamas.world_model import edm, samplers
 from adamas.world_model.denoiser import draw
 
 BRIDGE = {"objective": "previous_frame", "offset_noise": 0.0}
@@ -126,7 +126,7 @@ def test_the_first_thing_that_the_network_sees_is_the_start_that_the_config_name
 def test_from_the_previous_frame_gaussian_data_shrinks_as_computed_by_hand(steps: int) -> None:
     """Data N(0.2, 0.5^2), whose exact denoiser is linear: a start of mean 0.9 keeps what the ODE has not forgotten."""
     s = Sampler(steps=steps, **START)
-    sigmas = sampler.karras_schedule(steps, s.sigma_min, s.sigma_max, s.rho)
+    sigmas = samplers.karras_schedule(steps, s.sigma_min, s.sigma_max, s.rho)
     factor = math.prod(1 + (b - a) * a / (0.5**2 + a**2) for a, b in pairwise(sigmas))
     noise = torch.randn(1000, 1, 1, 1, generator=generator(), dtype=torch.float64)
     y = draw(lambda x, sigma: 0.2 + (x - 0.2) * 0.25 / (0.25 + sigma**2), noise, s, generator(), torch.tensor(0.9))
@@ -150,7 +150,7 @@ def test_the_trace_is_what_the_network_was_shown_and_what_it_made_of_it() -> Non
 @pytest.mark.parametrize(("objective", "start"), [("edm", "previous_frame"), ("previous_frame", "unit")])
 def test_objective_and_start_go_together(objective: str, start: str) -> None:
     with pytest.raises(
-        UserError, match=f"denoiser.objective={objective} does not go with sampler.initial_noise={start}"
+        UserError, match=f"denoiser.objective={objective} does not go with samplers.initial_noise={start}"
     ):
         check(Config(denoiser=Denoiser(objective=objective), sampler=Sampler(initial_noise=start)))
 

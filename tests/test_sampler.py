@@ -16,7 +16,7 @@ from adamas.config import Config, Sampler
 from adamas.config.rules import check
 from adamas.data.frames import to_float, to_uint8
 from adamas.utils.errors import UserError
-from adamas.world_model import sampler
+from adamas.world_model import samplers
 from adamas.world_model.denoiser import draw
 
 MEAN, STD = 0.2, 0.5  # of the Gaussian data
@@ -47,7 +47,7 @@ def standard_noise(count: int) -> Tensor:
 class Recorder:
     """A denoiser that remembers at which noise levels it was asked."""
 
-    def __init__(self, denoise: sampler.Denoise = gaussian) -> None:
+    def __init__(self, denoise: samplers.Denoise = gaussian) -> None:
         self.denoise, self.sigmas = denoise, []
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
@@ -60,7 +60,7 @@ class Recorder:
 def test_the_schedule_falls_from_sigma_max_to_sigma_min_evenly_in_its_rho_th_root(
     steps: int, sigma_min: float, sigma_max: float, rho: float
 ) -> None:
-    sigmas = sampler.karras_schedule(steps, sigma_min, sigma_max, rho)
+    sigmas = samplers.karras_schedule(steps, sigma_min, sigma_max, rho)
     assert len(sigmas) == steps + 1
     assert sigmas[0] == pytest.approx(sigma_max)
     assert sigmas[-2] == pytest.approx(sigma_min)
@@ -72,12 +72,12 @@ def test_the_schedule_falls_from_sigma_max_to_sigma_min_evenly_in_its_rho_th_roo
 
 
 def test_one_step_goes_from_sigma_max_to_0() -> None:
-    assert sampler.karras_schedule(1, 2e-3, 5.0, 7.0) == pytest.approx([5.0, 0.0])
+    assert samplers.karras_schedule(1, 2e-3, 5.0, 7.0) == pytest.approx([5.0, 0.0])
 
 
 def test_the_published_schedule() -> None:
     middle = ((5 ** (1 / 7) + 0.002 ** (1 / 7)) / 2) ** 7
-    assert sampler.karras_schedule(3, 2e-3, 5.0, 7.0) == pytest.approx([5.0, middle, 2e-3, 0.0])
+    assert samplers.karras_schedule(3, 2e-3, 5.0, 7.0) == pytest.approx([5.0, middle, 2e-3, 0.0])
 
 
 @st.composite
@@ -104,14 +104,14 @@ def test_an_oracle_gives_back_every_grey_level(s: Sampler, seed: int) -> None:
     assert torch.equal(to_uint8(y), LEVELS)
 
 
-@pytest.mark.parametrize(("solve", "order"), [(sampler.euler, 1), (sampler.heun, 2)])
+@pytest.mark.parametrize(("solve", "order"), [(samplers.euler, 1), (samplers.heun, 2)])
 @pytest.mark.parametrize("rho", [1.0, 3.0, 7.0])
 def test_the_error_falls_with_the_order_of_the_method(solve: Callable, order: int, rho: float) -> None:
     x = torch.tensor([2.0], dtype=torch.float64)
     exact = solution(x, 5.0, 0.01)
 
     def error(steps: int) -> float:
-        sigmas = sampler.karras_schedule(steps + 1, 0.01, 5.0, rho)[:-1]  # the jump to 0 is of first order
+        sigmas = samplers.karras_schedule(steps + 1, 0.01, 5.0, rho)[:-1]  # the jump to 0 is of first order
         return (solve(gaussian, x, sigmas) - exact).abs().item()
 
     assert math.log2(error(400) / error(800)) == pytest.approx(order, abs=0.05)
@@ -136,7 +136,7 @@ def test_a_few_euler_steps_shrink_gaussian_data_as_computed_by_hand(
     steps: int, initial_noise: str, start: float
 ) -> None:
     s = Sampler(steps=steps, initial_noise=initial_noise)
-    sigmas = sampler.karras_schedule(steps, s.sigma_min, s.sigma_max, s.rho)
+    sigmas = samplers.karras_schedule(steps, s.sigma_min, s.sigma_max, s.rho)
     factor = math.prod(1 + (b - a) * a / (STD**2 + a**2) for a, b in pairwise(sigmas))
     y = draw(gaussian, standard_noise(100), s, generator())
     torch.testing.assert_close(y, MEAN + factor * (start * standard_noise(100) - MEAN))
@@ -146,7 +146,7 @@ def test_a_few_euler_steps_shrink_gaussian_data_as_computed_by_hand(
 def test_churn_adds_the_variance_of_theory(s_noise: float) -> None:
     s = Sampler(steps=8, initial_noise="sigma_max", s_churn=2.0, s_noise=s_noise)
     variance = s.sigma_max**2
-    for sigma, ahead in pairwise(sampler.karras_schedule(s.steps, s.sigma_min, s.sigma_max, s.rho)):
+    for sigma, ahead in pairwise(samplers.karras_schedule(s.steps, s.sigma_min, s.sigma_max, s.rho)):
         hat = sigma * (1 + s.s_churn / s.steps)
         variance += (hat**2 - sigma**2) * s_noise**2
         variance *= (1 + (ahead - hat) * hat / (STD**2 + hat**2)) ** 2
@@ -156,13 +156,13 @@ def test_churn_adds_the_variance_of_theory(s_noise: float) -> None:
 
 def test_euler_asks_once_a_step_at_the_noise_level_of_x() -> None:
     recorder, sigmas = Recorder(), [5.0, 2.0, 0.5, 0.0]
-    sampler.euler(recorder, torch.ones(1), sigmas)
+    samplers.euler(recorder, torch.ones(1), sigmas)
     assert recorder.sigmas == sigmas[:-1]
 
 
 def test_heun_asks_twice_a_step_and_once_in_the_last() -> None:
     recorder, sigmas = Recorder(), [5.0, 2.0, 0.5, 0.0]
-    sampler.heun(recorder, torch.ones(1), sigmas)
+    samplers.heun(recorder, torch.ones(1), sigmas)
     assert recorder.sigmas == [5.0, 2.0, 2.0, 0.5, 0.5]
 
 
@@ -180,25 +180,25 @@ def test_churn_asks_at_the_raised_noise_level(
     s_churn: float, s_tmin: float, s_tmax: float, gammas: list[float]
 ) -> None:
     recorder, sigmas = Recorder(), [5.0, 2.0, 0.5, 0.0]
-    sampler.churned_euler(recorder, torch.ones(1), sigmas, generator(), s_churn, s_tmin, s_tmax)
+    samplers.churned_euler(recorder, torch.ones(1), sigmas, generator(), s_churn, s_tmin, s_tmax)
     assert recorder.sigmas == pytest.approx([s * (1 + g) for s, g in zip(sigmas[:-1], gammas, strict=True)])
 
 
 def test_without_churn_churned_euler_is_euler() -> None:
-    x, sigmas = torch.randn(4, 1, 3, 3, generator=generator()), sampler.karras_schedule(5, 2e-3, 5.0, 7.0)
-    ours = sampler.churned_euler(gaussian, x, sigmas, generator(), s_churn=0.0)
-    assert torch.equal(ours, sampler.euler(gaussian, x, sigmas))
+    x, sigmas = torch.randn(4, 1, 3, 3, generator=generator()), samplers.karras_schedule(5, 2e-3, 5.0, 7.0)
+    ours = samplers.churned_euler(gaussian, x, sigmas, generator(), s_churn=0.0)
+    assert torch.equal(ours, samplers.euler(gaussian, x, sigmas))
 
 
 @pytest.mark.parametrize(("initial_noise", "scale"), [("unit", 1.0), ("sigma_max", 5.0)])
 @pytest.mark.parametrize(
     ("settings", "solve"),
     [
-        ({"method": "euler"}, sampler.euler),
-        ({"method": "heun"}, sampler.heun),
+        ({"method": "euler"}, samplers.euler),
+        ({"method": "heun"}, samplers.heun),
         (
             {"s_churn": 1.0, "s_tmin": 0.1, "s_tmax": 4.0, "s_noise": 1.1},
-            lambda f, x, sigmas: sampler.churned_euler(f, x, sigmas, generator(7), 1.0, 0.1, 4.0, 1.1),
+            lambda f, x, sigmas: samplers.churned_euler(f, x, sigmas, generator(7), 1.0, 0.1, 4.0, 1.1),
         ),
     ],
     ids=["euler", "heun", "churn"],
@@ -208,7 +208,7 @@ def test_draw_runs_the_sampler_that_the_config_names(
 ) -> None:
     s = Sampler(steps=4, initial_noise=initial_noise, **settings)
     noise = torch.randn(2, 1, 3, 3, generator=generator())
-    sigmas = sampler.karras_schedule(4, s.sigma_min, s.sigma_max, s.rho)
+    sigmas = samplers.karras_schedule(4, s.sigma_min, s.sigma_max, s.rho)
     assert torch.equal(draw(gaussian, noise, s, generator(7)), solve(gaussian, scale * noise, sigmas))
 
 

@@ -18,9 +18,9 @@ from adamas.training.models import Models
 from adamas.training.saved import SavedRun
 from adamas.utils.device import pick_device
 from adamas.utils.errors import UserError
-from adamas.world_model.dreaming import Contexts, Dreaming
-from adamas.world_model.env import WorldModelEnv
-from adamas.world_model.vector_env import WorldModelVectorEnv
+from adamas.world_model.gym_env import WorldModelEnv
+from adamas.world_model.gym_vector_env import WorldModelVectorEnv
+from adamas.world_model.parallel_rollouts import Contexts, Dreaming
 
 HORIZON = 50  # steps: as far as evaluations look; a dream drifts ever further from the game
 STORED, PLAYED = 1024, 32  # contexts from the replay, and from play, which takes time

@@ -16,7 +16,7 @@ from adamas.distributed import masked_mean
 from adamas.networks.blocks import FourierFeatures, patches
 from adamas.networks.unet import UNet
 from adamas.utils.random import Random, normal
-from adamas.world_model import edm, sampler
+from adamas.world_model import edm, samplers
 
 Trace = list[tuple[Tensor, Tensor]]
 Loss = Callable[[Tensor, Tensor, Tensor, Random], tuple[Tensor, Tensor]]  # as `Denoiser.loss`
@@ -170,7 +170,7 @@ def _shown(obs: Tensor, t: int, generated: Tensor, known: Tensor) -> Tensor:
 
 
 def draw(
-    denoise: sampler.Denoise, noise: Tensor, s: config.Sampler, generator: Random, previous: Tensor | float = 0.0
+    denoise: samplers.Denoise, noise: Tensor, s: config.Sampler, generator: Random, previous: Tensor | float = 0.0
 ) -> Tensor:
     """Runs the sampler that `s` names from unit normal `noise`; the shape stays.
 
@@ -178,9 +178,9 @@ def draw(
     a rollout drift less (DIAMOND, section 4 and its issue 40). `previous` is what the target would be if the frame
     before the one to come stood still, for the start that adds it to the noise.
     """
-    sigmas = sampler.karras_schedule(s.steps, s.sigma_min, s.sigma_max, s.rho)
+    sigmas = samplers.karras_schedule(s.steps, s.sigma_min, s.sigma_max, s.rho)
     starts = {"unit": noise, "sigma_max": s.sigma_max * noise, "previous_frame": previous + s.sigma_max * noise}
     x = starts[s.initial_noise]
     if s.s_churn > 0:
-        return sampler.churned_euler(denoise, x, sigmas, generator, s.s_churn, s.s_tmin, s.s_tmax, s.s_noise)
-    return (sampler.heun if s.method == "heun" else sampler.euler)(denoise, x, sigmas)
+        return samplers.churned_euler(denoise, x, sigmas, generator, s.s_churn, s.s_tmin, s.s_tmax, s.s_noise)
+    return (samplers.heun if s.method == "heun" else samplers.euler)(denoise, x, sigmas)

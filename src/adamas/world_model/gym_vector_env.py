@@ -1,4 +1,4 @@
-"""The world model as a Gymnasium vector env: `adamas.world_model.env` many times, in one batch."""
+"""The world model as a Gymnasium vector env: `adamas.world_model.gym_env` many times, in one batch."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from adamas.world_model.dreaming import Contexts, Dreaming
-from adamas.world_model.env import RENDERING, draw_seed, frame_space, frames, read_contexts, rgb
+from adamas.world_model.gym_env import RENDERING, draw_seed, frame_space, frames, read_contexts, rgb
+from adamas.world_model.parallel_rollouts import Contexts, Dreaming
 
 
 class WorldModelVectorEnv(VectorEnv):

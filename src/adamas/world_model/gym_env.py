@@ -18,7 +18,7 @@ from gymnasium.error import InvalidAction, ResetNeeded
 from gymnasium.spaces import Box, Discrete
 
 from adamas.config import SIZE
-from adamas.world_model.dreaming import Contexts, Dreaming
+from adamas.world_model.parallel_rollouts import Contexts, Dreaming
 
 KEYS = {"UP": "w", "DOWN": "s", "LEFT": "a", "RIGHT": "d", "FIRE": " "}  # as ale-py's own envs have them
 RENDERING: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 15}

@@ -30,9 +30,9 @@ from adamas.envs.atari import check_game
 from adamas.evaluation.atari100k import read_published
 from adamas.training.attempts import Job, work_off
 from adamas.training.estimate import in_words
-from adamas.training.outcomes import departures
 from adamas.training.queue import FAILED, FINISHED, QUEUED, RUNNING, Queue, Standing, Task
-from adamas.training.stopping import StopRequest
+from adamas.training.run_records import departures
+from adamas.training.signals import StopRequest
 from adamas.utils.errors import UserError, exit_code
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"

@@ -11,7 +11,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from adamas.training.outcomes import read_scalars
+from adamas.training.run_records import read_scalars
 from adamas.utils.errors import exit_code
 
 COLUMNS = 4

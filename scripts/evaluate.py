@@ -25,9 +25,9 @@ from adamas.evaluation.evaluate import FIXED_SEED, Evaluation, evaluate_world, f
 from adamas.evaluation.figures import Column, contact_sheet, detail_curves, growth_curves
 from adamas.evaluation.frechet import Frechet
 from adamas.evaluation.tables import at_all_steps, markdown, plain
+from adamas.training.load_run import SavedRun
 from adamas.training.models import Models
 from adamas.training.run_folder import origin
-from adamas.training.saved import SavedRun
 from adamas.utils.device import describe, keep_freed_memory, pick_device
 from adamas.utils.errors import UserError, exit_code
 

@@ -27,8 +27,8 @@ from adamas.evaluation.clips import Clip
 from adamas.evaluation.dreams import HORIZONS, dream, ticks
 from adamas.evaluation.evaluate import FIXED_SEED, fixed_clip, measure_dreams
 from adamas.evaluation.tables import at_all_steps
+from adamas.training.load_run import SavedRun
 from adamas.training.models import Models
-from adamas.training.saved import SavedRun
 from adamas.utils.errors import UserError, exit_code
 
 ROOT = Path(__file__).resolve().parents[1]

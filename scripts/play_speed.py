@@ -24,9 +24,9 @@ import torch
 from omegaconf import OmegaConf
 from playwright.sync_api import Page, sync_playwright
 
-from adamas import checkpoint
 from adamas.config.files import save_config, schema
 from adamas.envs.atari import action_meanings
+from adamas.training import checkpoint
 from adamas.training.models import Models
 from adamas.training.progress import Progress
 from adamas.utils.errors import exit_code

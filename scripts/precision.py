@@ -22,8 +22,8 @@ from adamas.config import Config, command_line
 from adamas.data.datasets import read_experience
 from adamas.data.replay import Replay
 from adamas.envs.atari import action_meanings
-from adamas.training.fit import Generators, measure_changes, update_denoiser
 from adamas.training.models import Models
+from adamas.training.updates import Generators, measure_changes, update_denoiser
 from adamas.utils.device import describe, pick_device
 from adamas.utils.errors import UserError
 from adamas.utils.logger import Logger

@@ -23,8 +23,8 @@ from report_tables import RUN_COLUMNS, run_rows, to_markdown
 from adamas.evaluation import atari100k, atari100k_figures
 from adamas.evaluation.atari100k import AGGREGATES, Array, Estimate, Published
 from adamas.evaluation.atari100k_figures import Line
-from adamas.training.outcomes import Outcome, find_outcomes, name_of, newest_of_each_seed, settings_of, systems
 from adamas.training.run_folder import origin
+from adamas.training.run_records import Outcome, find_outcomes, name_of, newest_of_each_seed, settings_of, systems
 from adamas.utils.errors import UserError, exit_code
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"

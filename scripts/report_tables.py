@@ -10,7 +10,7 @@ from markdown_table import markdown_table
 from adamas.evaluation import atari100k
 from adamas.evaluation.atari100k import Estimate, Published
 from adamas.training.estimate import in_words
-from adamas.training.outcomes import GAMES, STEPS, Outcome, differences
+from adamas.training.run_records import GAMES, STEPS, Outcome, differences
 
 if TYPE_CHECKING:
     from report import Report, System

@@ -29,7 +29,7 @@ except ImportError:
 
 from adamas.config import SIZE
 from adamas.envs.atari import AtariEnv
-from adamas.training.saved import SavedRun
+from adamas.training.load_run import SavedRun
 from adamas.utils.errors import exit_code
 
 FRAMES = 4  # that the policy sees, as it has no memory

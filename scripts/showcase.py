@@ -33,9 +33,9 @@ from adamas.evaluation.atari100k import Published, read_published
 from adamas.evaluation.atari100k_figures import Curve, draw_curves
 from adamas.evaluation.games import UniformPlay, play_games
 from adamas.training.estimate import in_words
-from adamas.training.outcomes import Outcome, differences, read_outcome, read_scalars, systems
+from adamas.training.load_run import SavedRun
 from adamas.training.run_folder import RunFolder
-from adamas.training.saved import SavedRun
+from adamas.training.run_records import Outcome, differences, read_outcome, read_scalars, systems
 from adamas.utils.categorical import draw
 from adamas.utils.errors import UserError, exit_code
 

@@ -23,10 +23,10 @@ from adamas.data.replay import Replay
 from adamas.envs.atari import AtariEnv, action_meanings
 from adamas.networks import encoders
 from adamas.training.collector import Collector
+from adamas.training.cuda_graphs import WARM_UP
 from adamas.training.estimate import with_batch
-from adamas.training.fit import UPDATES, Generators, dream
-from adamas.training.graphs import WARM_UP
 from adamas.training.models import Models
+from adamas.training.updates import UPDATES, Generators, dream
 from adamas.utils import device as chips
 from adamas.utils.logger import Logger
 from adamas.world_model import denoiser

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 def check_here(config: Config) -> None:
     """Raises UserError if something that the config names is not to be had on this machine."""
-    from adamas import distributed
     from adamas.data.storage import dataset_files
     from adamas.envs.atari import check_game
     from adamas.evaluation.distances import load_encoders
-    from adamas.training.saved import SavedRun
+    from adamas.training import distributed
+    from adamas.training.load_run import SavedRun
     from adamas.utils import device  # torch takes seconds to import: not before the config is known to be right
 
     check_game(config.env)
@@ -47,7 +47,7 @@ def run(config: Config) -> bool:
     """Trains, or follows the process that does. Returns False if it was asked to stop before its end."""
     import torch
 
-    from adamas.training.followers import follow
+    from adamas.training.workers import follow
     from adamas.utils import device
 
     device.keep_freed_memory()
@@ -66,8 +66,8 @@ def run(config: Config) -> bool:
 
 def lead(config: Config, chip: torch.device) -> bool:
     """The first process of a run, often its only one."""
-    from adamas.distributed import joined
     from adamas.envs.atari import action_meanings
+    from adamas.training.distributed import joined
     from adamas.training.estimate import measure_costs
     from adamas.training.run_folder import RunFolder
 

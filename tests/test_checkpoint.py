@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from adamas import checkpoint
+from adamas.training import checkpoint
 from adamas.utils.errors import UserError
 
 LOOP = """
 import sys, torch
 from pathlib import Path
-from adamas import checkpoint
+from adamas.training import checkpoint
 for step in range(1, 10_000):
     checkpoint.save(Path(sys.argv[1]), step, {"step": step, "weights": torch.full((200_000,), float(step))}, keep=2)
     print(step, flush=True)

@@ -18,9 +18,9 @@ from adamas.config.rules import check
 from adamas.data.replay import Replay
 from adamas.envs.atari import AtariEnv
 from adamas.training.collector import Collector
-from adamas.training.fit import Generators, update_denoiser
 from adamas.training.models import Models
 from adamas.training.rollouts import imagine
+from adamas.training.updates import Generators, update_denoiser
 from adamas.utils.logger import Logger
 from adamas.world_model.denoiser import Denoiser
 

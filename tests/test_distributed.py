@@ -19,13 +19,13 @@ import torch
 from test_fit import CPU, MEANINGS, small_config
 from test_main import ROOT, TINY, final_parts, main, only_run
 
-from adamas import checkpoint, distributed
 from adamas.config import Config, Optimization
 from adamas.config.rules import check
 from adamas.data.replay import Replay
-from adamas.distributed import masked_mean
-from adamas.training.fit import UPDATES, Generators
+from adamas.training import checkpoint, distributed
+from adamas.training.distributed import masked_mean
 from adamas.training.models import Models
+from adamas.training.updates import UPDATES, Generators
 from adamas.utils.device import pick_device
 from adamas.utils.errors import UserError
 from adamas.utils.logger import Logger

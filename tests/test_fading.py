@@ -21,8 +21,8 @@ from adamas.data.replay import Replay
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation import detail
 from adamas.evaluation.detail import Detail
-from adamas.training.fit import Generators, update_denoiser
 from adamas.training.models import Models
+from adamas.training.updates import Generators, update_denoiser
 from adamas.utils.logger import Logger
 from adamas.world_model.denoiser import Denoiser
 

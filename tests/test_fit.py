@@ -16,11 +16,11 @@ from adamas.config.rules import check
 from adamas.data import motion
 from adamas.data.batch import Segment
 from adamas.data.replay import Replay
-from adamas.training import fit
-from adamas.training.fit import Generators, update_actor_critic, update_denoiser, update_reward_end
+from adamas.training import updates
 from adamas.training.models import Models
 from adamas.training.run_folder import RunFolder
 from adamas.training.trainer import Trainer
+from adamas.training.updates import Generators, update_actor_critic, update_denoiser, update_reward_end
 from adamas.utils.logger import Logger
 from adamas.world_model import edm
 
@@ -180,10 +180,10 @@ def test_a_dreamed_segment_ends_with_the_step_that_first_leads_astray(
 ) -> None:
     models = make(dreamed_share=1.0, astray=True)
     gone = torch.tensor([[0, 0, 0, 0, 0], [0, 0, 1, 0, 1], [0, 0, 0, 0, 1], [1, 1, 1, 1, 1]]).bool()
-    monkeypatch.setattr(fit, "lost", lambda happened, dreamed: gone)
+    monkeypatch.setattr(updates, "lost", lambda happened, dreamed: gone)
     segment = replay.sample(4, 6, torch.Generator().manual_seed(0))._replace(mask=torch.ones(4, 6, dtype=torch.bool))
     segment.mask[3, :3] = False  # the first step that is known is the one from 3 to 4
-    cut = fit.dream_segment(models, segment, Generators.seeded(0, CPU))
+    cut = updates.dream_segment(models, segment, Generators.seeded(0, CPU))
     assert cut.truncated.int().tolist() == [[0] * 6, [0, 0, 1, 0, 0, 0], [0, 0, 0, 0, 1, 0], [0, 0, 0, 1, 0, 0]]
     assert cut.mask.int().tolist() == [[1] * 6, [1, 1, 1, 1, 0, 0], [1] * 6, [0, 0, 0, 1, 1, 0]]
     dreamed = models.world.denoiser.dream(segment, models.config.sampler, Generators.seeded(0, CPU).noise)
@@ -194,9 +194,9 @@ def test_what_was_lost_is_told_from_what_happened_and_how_it_was_dreamed(
     replay: Replay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models, shown = make(dreamed_share=1.0, astray=True), []
-    monkeypatch.setattr(fit, "lost", lambda *frames: shown.append(frames) or motion.lost(*frames))
+    monkeypatch.setattr(updates, "lost", lambda *frames: shown.append(frames) or motion.lost(*frames))
     segment = replay.sample(4, 6, torch.Generator().manual_seed(0))
-    cut = fit.dream_segment(models, segment, Generators.seeded(0, CPU))
+    cut = updates.dream_segment(models, segment, Generators.seeded(0, CPU))
     assert torch.equal(shown[0][0], segment.obs)
     assert torch.equal(shown[0][1], cut.obs)
 
@@ -243,7 +243,7 @@ def test_an_averaged_policy_plays_and_its_own_weights_dream(replay: Replay, logg
         expected = [decay * a + (1 - decay) * b for a, b in zip(expected or raw, raw, strict=True)]
         assert_same(weights(models.agent), expected, rtol=1e-5, atol=1e-7)
     models.agent.actor.bias.fill_(0)[2] = 1e3  # it would do nothing but 2
-    assert not (fit.dream(models, replay, random).action == 2).all()
+    assert not (updates.dream(models, replay, random).action == 2).all()
 
 
 def test_the_average_has_the_measured_sigma_data(replay: Replay, logger: Logger) -> None:
@@ -337,7 +337,7 @@ def test_the_policy_learns_from_dreams_of_its_horizon(
     replay: Replay, logger: Logger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models, rollouts = make(), []
-    monkeypatch.setattr(fit, "update_policy", lambda models, rollout, random, logger: rollouts.append(rollout))
+    monkeypatch.setattr(updates, "update_policy", lambda models, rollout, random, logger: rollouts.append(rollout))
     update_actor_critic(models, replay, Generators.seeded(0, CPU), logger)
     (rollout,) = rollouts
     assert rollout.obs.shape == (8, 5, 84, 84)
@@ -389,7 +389,7 @@ def test_micro_batches_make_the_update_of_the_whole_batch(
         monkeypatch.setattr(
             module, LOSS[part], lambda rows, *draws: steps.append(module.steps(rows)) or loss(rows, *draws)
         )
-        fit.UPDATES[part](models, replay, Generators.seeded(0, CPU), logger)
+        updates.UPDATES[part](models, replay, Generators.seeded(0, CPU), logger)
         return steps, [p.grad for p in module.parameters()], logger.flush(0)
 
     (whole,), gradients, means = updated(0)

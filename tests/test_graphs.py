@@ -20,9 +20,9 @@ from torch.utils import _pytree as pytree
 
 from adamas.config import Config
 from adamas.data.replay import Replay
-from adamas.training.fit import UPDATES, Generators
-from adamas.training.graphs import WARM_UP, CudaCapture, Graphs, Work
+from adamas.training.cuda_graphs import WARM_UP, CudaCapture, Graphs, Work
 from adamas.training.models import Models
+from adamas.training.updates import UPDATES, Generators
 from adamas.utils.device import check_compiling
 from adamas.utils.errors import UserError
 from adamas.utils.logger import Logger

@@ -22,12 +22,11 @@ from PIL import Image, ImageSequence
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_atari import ROMS
 
-from adamas import checkpoint
 from adamas.config import Config
-from adamas.training import estimate
+from adamas.training import checkpoint, estimate
 from adamas.training.estimate import in_words
-from adamas.training.outcomes import read_scalars
-from adamas.training.saved import SavedRun
+from adamas.training.load_run import SavedRun
+from adamas.training.run_records import read_scalars
 from adamas.utils.errors import UserError
 from adamas.utils.locks import take_lock
 

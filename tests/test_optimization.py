@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from adamas.config import Optimization
-from adamas.training.optimization import LOOK_EVERY, PATIENCE, Optimizer
+from adamas.training.optimizer import LOOK_EVERY, PATIENCE, Optimizer
 from adamas.utils.errors import UserError
 
 NAN, INF = float("nan"), float("inf")

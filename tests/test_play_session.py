@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from test_world_model import wake
 
-from adamas import checkpoint, config
+from adamas import config
 from adamas.config import Config
 from adamas.config.files import save_config
 from adamas.data.replay import Replay, read_dataset
@@ -24,6 +24,7 @@ from adamas.play.keys import action_of, used
 from adamas.play.opening import Agent, find_run, open_agent
 from adamas.play.session import HISTORY, Session, first_settings
 from adamas.play.settings import Options, Settings, change, describe, help_text, read
+from adamas.training import checkpoint
 from adamas.training.models import Models
 from adamas.training.progress import Progress
 from adamas.utils.errors import UserError

@@ -16,7 +16,7 @@ from test_main import ROOT, TINY
 from adamas.training import attempts
 from adamas.training.attempts import Attempt, work_off
 from adamas.training.queue import Queue, Standing, Task
-from adamas.training.stopping import StopRequest
+from adamas.training.signals import StopRequest
 from adamas.utils.errors import UserError, exit_code
 from adamas.utils.locks import is_locked, take_lock
 

@@ -20,7 +20,7 @@ from adamas.config import Atari, Collection, Config, Denoiser, Evaluation
 from adamas.config.files import save_config
 from adamas.evaluation.atari100k import read_published
 from adamas.evaluation.atari100k_figures import Curve, draw_curves
-from adamas.training import outcomes
+from adamas.training import run_records
 from adamas.training.run_folder import RunFolder
 from adamas.utils import device
 from adamas.utils.errors import UserError
@@ -79,7 +79,7 @@ def test_a_line_that_a_kill_cut_off_does_not_damage_the_next_one(tmp_path: Path)
         file.write('{"kind": "evalua')
     for epoch in (5, 6):
         run.append_evaluation({"kind": "evaluation", "epoch": epoch})
-    assert [record["epoch"] for record in outcomes.read_curve(run)] == [0, 1, 5, 6]
+    assert [record["epoch"] for record in run_records.read_curve(run)] == [0, 1, 5, 6]
 
 
 def test_what_was_played_again_after_a_resume_replaces_what_was_played_before(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_what_was_played_again_after_a_resume_replaces_what_was_played_before(tm
         for step in steps:
             logger.scalar("collect/game_return", score, step)
         logger.close()
-    curve = showcase.curve_of(outcomes.read_outcome(run.path), "adamas")
+    curve = showcase.curve_of(run_records.read_outcome(run.path), "adamas")
     assert curve.collected == [(50, 1.0), (100, 1.0), (120, 2.0), (170, 2.0)]
     assert curve.evaluated == [(0, 1.0), (100, 2.0)]
     assert curve.final == (100_000, 3.0, 3.0, 3.0)
@@ -101,16 +101,16 @@ def test_the_newest_run_of_a_seed_is_the_one_that_began_last_whatever_its_folder
         (run / "origin.jsonl").write_text(
             json.dumps({"command": [], "started": f"2026-01-0{day}T00:00:00+00:00"}) + "\n"
         )
-    found = outcomes.find_outcomes([tmp_path], pytest.fail)
+    found = run_records.find_outcomes([tmp_path], pytest.fail)
     assert [run.score for run in found] == [1.0, 2.0, 3.0]
-    assert outcomes.newest_of_each_seed(found[::-1])["Breakout"][0].score == 3.0
+    assert run_records.newest_of_each_seed(found[::-1])["Breakout"][0].score == 3.0
 
 
 def test_the_command_of_a_run_has_the_knobs_that_a_resume_changed(tmp_path: Path) -> None:
     run = make_run(tmp_path, Config(), 1.0)
     starts = ["main.py", "env=Pong"], ["main.py", "resume=a"], ["main.py", "evaluation.final_games=9", "resume=a"]
     (run / "origin.jsonl").write_text("".join(json.dumps({"command": command}) + "\n" for command in starts))
-    assert outcomes.read_outcome(run).origin["command"] == ["main.py", "env=Pong", "evaluation.final_games=9"]
+    assert run_records.read_outcome(run).origin["command"] == ["main.py", "env=Pong", "evaluation.final_games=9"]
 
 
 def test_a_level_below_negative_scores_is_drawn_and_not_called_above(
@@ -161,21 +161,21 @@ def report(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_later_line_of_an_epoch_counts(tmp_path: Path) -> None:
-    found = outcomes.read_outcome(make_run(tmp_path, Config(), 3.0))
+    found = run_records.read_outcome(make_run(tmp_path, Config(), 3.0))
     assert [record["return"] for record in found.curve] == [1.0, 2.0, 3.0]
     assert found.score == 3.0
-    assert outcomes.read_outcome(make_run(tmp_path, Config(seed=1), None)).score is None
+    assert run_records.read_outcome(make_run(tmp_path, Config(seed=1), None)).score is None
 
 
 def test_a_line_that_a_kill_cut_off_is_left_and_damage_is_told(tmp_path: Path) -> None:
     path = make_run(tmp_path, Config(), None)
     with open(path / "evaluations.jsonl", "a") as file:
         file.write('{"kind": "fin')
-    assert len(outcomes.read_outcome(path).curve) == 2
+    assert len(run_records.read_outcome(path).curve) == 2
     with open(path / "evaluations.jsonl", "a") as file:
         file.write("\n")
     with pytest.raises(UserError, match="is damaged"):
-        outcomes.read_outcome(path)
+        run_records.read_outcome(path)
 
 
 @pytest.mark.parametrize(
@@ -192,14 +192,14 @@ def test_a_line_that_a_kill_cut_off_is_left_and_damage_is_told(tmp_path: Path) -
     ],
 )
 def test_a_name_says_what_departs_from_the_benchmark(config: Config, name: str) -> None:
-    assert outcomes.name_of(config) == name
+    assert run_records.name_of(config) == name
 
 
 def test_runs_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
     for i, config in enumerate([Config(), Config(seed=1), Config(env="Pong", seed=1, device="cpu"), Config()]):
         changed = replace(config, denoiser=Denoiser(context=2)) if i == 3 else config
         make_run(tmp_path, changed, float(i), f"2026-01-0{i + 1}")
-    found = outcomes.systems(outcomes.find_outcomes([tmp_path], pytest.fail))
+    found = run_records.systems(run_records.find_outcomes([tmp_path], pytest.fail))
     assert {name: [run.score for run in group] for name, group in found.items()} == {
         "adamas diamond #1": [0.0, 1.0, 2.0],
         "adamas diamond #2": [3.0],
@@ -212,22 +212,22 @@ def test_what_tells_systems_of_one_name_apart_is_said_and_how_rows_are_cut_is_no
     configs = [Config(), Config(denoiser=cut, seed=1), Config(denoiser=changed), Config(preset="cpu")]
     for i, config in enumerate(configs):
         make_run(tmp_path, config, float(i), f"2026-01-0{i + 1}")
-    groups = outcomes.systems(outcomes.find_outcomes([tmp_path], pytest.fail))
+    groups = run_records.systems(run_records.find_outcomes([tmp_path], pytest.fail))
     assert list(groups) == ["adamas diamond #1", "adamas diamond #2", "adamas cpu"]
-    assert outcomes.differences(groups) == {"adamas diamond #2": "denoiser.context=2 denoiser.target=change"}
+    assert run_records.differences(groups) == {"adamas diamond #2": "denoiser.context=2 denoiser.target=change"}
 
 
 def test_the_newest_finished_run_of_a_seed_counts(tmp_path: Path) -> None:
     for day, score in [(1, 1.0), (3, None), (2, 2.0)]:
         make_run(tmp_path, Config(), score, f"2026-01-0{day}")
-    table = outcomes.newest_of_each_seed(outcomes.find_outcomes([tmp_path], pytest.fail))
+    table = run_records.newest_of_each_seed(run_records.find_outcomes([tmp_path], pytest.fail))
     assert {game: {seed: run.score for seed, run in seeds.items()} for game, seeds in table.items()} == {
         "Breakout": {0: 2.0}
     }
 
 
 def test_an_evaluation_says_what_the_machine_gave(tmp_path: Path) -> None:
-    (record, *_) = outcomes.read_outcome(make_run(tmp_path, Config(), None)).curve
+    (record, *_) = run_records.read_outcome(make_run(tmp_path, Config(), None)).curve
     assert record["gpu"] is None
     assert record["ram_bytes"] > 50e6
     held = bytearray(record["ram_bytes"])  # as much again as was ever taken
@@ -239,7 +239,7 @@ def test_a_run_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     make_run(tmp_path, Config(), 1.0)
     (make_run(tmp_path, Config(seed=1), 1.0) / "config.yaml").write_text("tomorrow: 1")
     said: list[str] = []
-    assert len(outcomes.find_outcomes([tmp_path], said.append)) == 1
+    assert len(run_records.find_outcomes([tmp_path], said.append)) == 1
     assert "unknown key 'tomorrow'" in said[0]
 
 

@@ -10,8 +10,8 @@ from adamas.agent.actor_critic import ActorCritic
 from adamas.config import Config
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation import clips
-from adamas.training.fit import Generators
 from adamas.training.progress import Progress, plan
+from adamas.training.updates import Generators
 from adamas.utils.errors import UserError
 
 

@@ -12,10 +12,10 @@ from adamas import config
 from adamas.agent.returns import lambda_returns
 from adamas.config import SIZE
 from adamas.data.frames import to_float, with_changes
-from adamas.distributed import masked_mean
 from adamas.networks.blocks import zero
 from adamas.networks.encoders import FrameEncoder
 from adamas.networks.lstm import LSTM
+from adamas.training.distributed import masked_mean
 
 NONE = -1  # where there was no frame
 

@@ -7,14 +7,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from adamas import checkpoint
 from adamas.agent.actor_critic import ActorCritic
 from adamas.config import Config
 from adamas.envs.atari import check_game
 from adamas.play.settings import Options
+from adamas.training import checkpoint
+from adamas.training.load_run import SavedRun
 from adamas.training.models import Models
 from adamas.training.run_folder import RunFolder
-from adamas.training.saved import SavedRun
 from adamas.utils.device import pick_device
 from adamas.utils.errors import UserError
 from adamas.world_model.world_model import WorldModel

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from adamas.training.queue import FAILED, FINISHED, RUNNING, STOPPED, Queue, Task
-from adamas.training.stopping import StopRequest
+from adamas.training.signals import StopRequest
 from adamas.utils.locks import take_lock
 
 TRIES = 3  # of a run that crashes, in one sitting

@@ -16,10 +16,10 @@ from adamas.config import PARTS, SIZE, Config
 from adamas.data.replay import Replay
 from adamas.evaluation.distances import frechet_ticks
 from adamas.evaluation.dreams import GROUP, ticks
-from adamas.training.fit import UPDATES, Generators
-from adamas.training.graphs import WARM_UP
+from adamas.training.cuda_graphs import WARM_UP
 from adamas.training.models import Models
 from adamas.training.progress import Progress, plan
+from adamas.training.updates import UPDATES, Generators
 from adamas.utils.logger import Logger
 from adamas.utils.torchrun import launched, python
 

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adamas import checkpoint
 from adamas.config import PARTS
 from adamas.config.files import config_of_run
+from adamas.training import checkpoint
 from adamas.training.models import best_weights
-from adamas.training.outcomes import read_scalars
 from adamas.training.run_folder import RunFolder
+from adamas.training.run_records import read_scalars
 from adamas.utils.errors import UserError
 from adamas.utils.logger import Logger
 

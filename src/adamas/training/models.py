@@ -12,9 +12,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from adamas.agent.actor_critic import ActorCritic
 from adamas.config import MEANING, PARTS, Config
-from adamas.distributed import data_parallel
-from adamas.training.graphs import CudaCapture, Graphs
-from adamas.training.optimization import Optimizer
+from adamas.training.cuda_graphs import CudaCapture, Graphs
+from adamas.training.distributed import data_parallel
+from adamas.training.optimizer import Optimizer
 from adamas.utils.device import use_bfloat16
 from adamas.utils.errors import UserError
 from adamas.world_model.denoiser import Denoiser

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from adamas.checkpoint import newest_first
-from adamas.training.outcomes import final_of, read_curve
+from adamas.training.checkpoint import newest_first
 from adamas.training.run_folder import RunFolder
+from adamas.training.run_records import final_of, read_curve
 from adamas.utils.errors import UserError
 from adamas.utils.files import publish_text
 from adamas.utils.locks import is_locked

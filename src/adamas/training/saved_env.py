@@ -14,8 +14,8 @@ import torch
 from adamas.data.replay import read_dataset
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation.clips import record
+from adamas.training.load_run import SavedRun
 from adamas.training.models import Models
-from adamas.training.saved import SavedRun
 from adamas.utils.device import pick_device
 from adamas.utils.errors import UserError
 from adamas.world_model.gym_env import WorldModelEnv

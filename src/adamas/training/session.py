@@ -9,11 +9,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from adamas import checkpoint, config
+from adamas import config
+from adamas.training import checkpoint
 from adamas.training.bars import Bars
 from adamas.training.progress import Progress
 from adamas.training.run_folder import RunFolder
-from adamas.training.stopping import Stopped, StopRequest
+from adamas.training.signals import Stopped, StopRequest
 from adamas.utils.logger import Logger
 
 FLUSH_EVERY = 50  # rounds of a phase from one point of its TensorBoard curves to the next

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from adamas import checkpoint
 from adamas.config import Config
 from adamas.data.datasets import read_experience
 from adamas.data.replay import Replay
@@ -17,16 +16,16 @@ from adamas.evaluation.distances import frechet_is_due, frechet_ticks, measure_f
 from adamas.evaluation.evaluate import Evaluation, evaluate_world
 from adamas.evaluation.games import play_games
 from adamas.evaluation.tables import at_horizons, plain
-from adamas.training import gallery
+from adamas.training import checkpoint, media
 from adamas.training.collector import Collector
-from adamas.training.fit import UPDATES, Generators, measure_changes, update_policy
-from adamas.training.followers import Followers
 from adamas.training.models import Models
 from adamas.training.progress import Progress
 from adamas.training.rollouts import RealRollouts
 from adamas.training.run_folder import RunFolder
 from adamas.training.session import Session
-from adamas.training.stopping import Stopped
+from adamas.training.signals import Stopped
+from adamas.training.updates import UPDATES, Generators, measure_changes, update_policy
+from adamas.training.workers import Followers
 from adamas.utils.errors import UserError
 from adamas.utils.logger import Logger
 
@@ -175,12 +174,12 @@ class Trainer:
     def _show_first_dream(self, session: Session) -> None:
         with self.models.autocast():
             evaluation = self._dream(session)
-        gallery.show_pictures(evaluation, self.logger, self.folder.dreams, "first", self.progress.epoch)
+        media.show_pictures(evaluation, self.logger, self.folder.dreams, "first", self.progress.epoch)
         session.bars.say(f"the first dream is in {self.folder.dreams / 'first.gif'} and in TensorBoard")
 
     def _evaluate_dreams(self, name: str, session: Session) -> dict[str, Any]:
         evaluation = self._dream(session)
-        gallery.show(evaluation, self.logger, self.folder.dreams, self.progress.epoch)
+        media.show(evaluation, self.logger, self.folder.dreams, self.progress.epoch)
         detail = {key: at_horizons(detail) for key, detail in evaluation.detail.items()}
         if frechet_is_due(self.config, self.progress.epoch, final=name == "final_evaluation"):
             return {"detail": detail, "frechet": self._measure_frechet(session)}

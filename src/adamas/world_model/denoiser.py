@@ -12,9 +12,9 @@ from adamas import config
 from adamas.data.batch import Segment
 from adamas.data.frames import to_float, to_uint8, with_changes
 from adamas.data.motion import near_small_movers
-from adamas.distributed import masked_mean
 from adamas.networks.blocks import FourierFeatures, patches
 from adamas.networks.unet import UNet
+from adamas.training.distributed import masked_mean
 from adamas.utils.random import Random, normal
 from adamas.world_model import edm, samplers
 

@@ -12,10 +12,10 @@ from adamas import config
 from adamas.config import SIZE
 from adamas.data.batch import Segment
 from adamas.data.frames import to_float, with_changes
-from adamas.distributed import masked_mean
 from adamas.networks.blocks import zero
 from adamas.networks.encoders import ConditionedEncoder
 from adamas.networks.lstm import LSTM, State
+from adamas.training.distributed import masked_mean
 
 REWARDS = 3  # classes of the reward's sign: -1, 0, +1
 TERMINATED, ASTRAY = 1, 2  # classes of the end, beside 0: the episode goes on, and so does the dream

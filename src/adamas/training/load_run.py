@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from adamas import checkpoint
 from adamas.config import Config
 from adamas.config.files import config_of_run, load_config
 from adamas.envs.atari import action_meanings
+from adamas.training import checkpoint
 from adamas.training.models import Models
 from adamas.training.progress import Progress
 from adamas.training.run_folder import RunFolder

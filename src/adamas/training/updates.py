@@ -18,7 +18,7 @@ from adamas.agent.actor_critic import Rollout
 from adamas.data.batch import Segment
 from adamas.data.motion import lost
 from adamas.data.replay import Replay
-from adamas.distributed import Columns, masked_mean, own_draws, own_rows
+from adamas.training.distributed import Columns, masked_mean, own_draws, own_rows
 from adamas.training.models import Models
 from adamas.training.rollouts import imagine
 from adamas.utils.logger import Logger

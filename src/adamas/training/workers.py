@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
-from adamas import distributed
 from adamas.config import Config
 from adamas.data.replay import Replay
 from adamas.envs.atari import action_meanings
-from adamas.training.fit import UPDATES, Generators
+from adamas.training import distributed
 from adamas.training.models import Models
-from adamas.training.stopping import StopRequest
+from adamas.training.signals import StopRequest
+from adamas.training.updates import UPDATES, Generators
 from adamas.utils.logger import Logger
 
 

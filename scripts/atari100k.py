@@ -24,13 +24,13 @@ from statistics import fmean
 
 import torch
 
+from adamas.benchmark.aggregates import read_published
+from adamas.benchmark.queue import FAILED, FINISHED, QUEUED, RUNNING, Queue, Standing, Task
+from adamas.benchmark.worker import Job, work_off
 from adamas.config import Config
 from adamas.config.files import load_config
 from adamas.envs.atari import check_game
-from adamas.evaluation.atari100k import read_published
-from adamas.training.attempts import Job, work_off
 from adamas.training.estimate import in_words
-from adamas.training.queue import FAILED, FINISHED, QUEUED, RUNNING, Queue, Standing, Task
 from adamas.training.run_records import departures
 from adamas.training.signals import StopRequest
 from adamas.utils.errors import UserError, exit_code

@@ -1,6 +1,6 @@
 """Atari 100k: runs beside the published systems, `python scripts/report.py RUNS ...`, where RUNS holds run folders.
 
-Writes to results/ atari100k.md (tables), atari100k.json and atari100k.csv (every figure, every run) and pictures:
+Writes to results/ aggregates.md (tables), aggregates.json and aggregates.csv (every figure, every run) and pictures:
 atari100k-games.png, -intervals.png, -profiles.png and -improvement.png. Without RUNS it reports on the published systems.
 
 `python scripts/report.py RUNS ... --reference GAME` draws the newest run of GAME in the first of RUNS over all others that
@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 
 from report_tables import RUN_COLUMNS, run_rows, to_markdown
 
-from adamas.evaluation import atari100k, atari100k_figures
-from adamas.evaluation.atari100k import AGGREGATES, Array, Estimate, Published
-from adamas.evaluation.atari100k_figures import Line
+from adamas.benchmark import aggregates, figures
+from adamas.benchmark.aggregates import AGGREGATES, Array, Estimate, Published
+from adamas.benchmark.figures import Line
 from adamas.training.run_folder import origin
 from adamas.training.run_records import Outcome, find_outcomes, name_of, newest_of_each_seed, settings_of, systems
 from adamas.utils.errors import UserError, exit_code
@@ -56,11 +56,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="*", help="run folders, or folders that hold some at any depth")
     parser.add_argument("--reference", metavar="GAME", help="learning curves of this game alone")
-    parser.add_argument("--draws", type=int, default=atari100k.DRAWS, help="of the bootstrap")
+    parser.add_argument("--draws", type=int, default=aggregates.DRAWS, help="of the bootstrap")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where to write (results/)")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    published = atari100k.read_published(RESULTS / "published" / "atari100k_scores.json")
+    published = aggregates.read_published(RESULTS / "published" / "atari100k_scores.json")
     if arguments.reference:
         draw_reference(arguments.runs, arguments.reference, published, arguments.out)
         return
@@ -83,10 +83,10 @@ def make_report(runs: list[Outcome], published: Published, draws: int) -> Report
     }
     compared = {name: make_system(s, published, name in mine) for name, s in {**scores, **published.runs}.items()}
     whole = {name: system.matrix for name, system in compared.items() if system.matrix is not None}
-    aggregates = {name: atari100k.estimate(AGGREGATES, matrix, draws=draws) for name, matrix in whole.items()}
+    aggregates = {name: aggregates.estimate(AGGREGATES, matrix, draws=draws) for name, matrix in whole.items()}
     reference = next((name for name in mine if name in whole), YARDSTICK)
     improvement = {
-        name: atari100k.improvement(whole[reference], matrix, draws=draws)
+        name: aggregates.improvement(whole[reference], matrix, draws=draws)
         for name, matrix in whole.items()
         if name != reference
     }
@@ -96,7 +96,7 @@ def make_report(runs: list[Outcome], published: Published, draws: int) -> Report
 
 def make_system(scores: dict[str, list[float]], published: Published, ours: bool) -> System:
     normal = published.normalised(scores)
-    return System(ours, scores, normal, atari100k.matrix(normal, published.games))
+    return System(ours, scores, normal, aggregates.matrix(normal, published.games))
 
 
 def write(report: Report, out: Path) -> None:
@@ -111,13 +111,13 @@ def write(report: Report, out: Path) -> None:
 
 def draw(report: Report, out: Path) -> None:
     ours = [name for name, system in report.systems.items() if system.ours]
-    colours = atari100k_figures.palette([*NAMED, *report.systems], ours)
+    colours = figures.palette([*NAMED, *report.systems], ours)
     bars = {name: report.systems[name].normal for name in [YARDSTICK, *ours]}
     whole = {name: report.systems[name].matrix for name in report.aggregates}
-    atari100k_figures.draw_games(bars, report.published.games, colours, out / "atari100k-games.png")
-    atari100k_figures.draw_intervals(report.aggregates, colours, out / "atari100k-intervals.png")
-    atari100k_figures.draw_profiles(whole, colours, out / "atari100k-profiles.png")
-    atari100k_figures.draw_improvement(report.reference, report.improvement, out / "atari100k-improvement.png")
+    figures.draw_games(bars, report.published.games, colours, out / "atari100k-games.png")
+    figures.draw_intervals(report.aggregates, colours, out / "atari100k-intervals.png")
+    figures.draw_profiles(whole, colours, out / "atari100k-profiles.png")
+    figures.draw_improvement(report.reference, report.improvement, out / "atari100k-improvement.png")
 
 
 def to_json(report: Report) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def to_json(report: Report) -> dict[str, Any]:
             name: {
                 "ours": system.ours,
                 "aggregates": plain(report.aggregates.get(name, {})),
-                "games_above_human": None if system.matrix is None else atari100k.above_human(system.matrix),
+                "games_above_human": None if system.matrix is None else aggregates.above_human(system.matrix),
                 "missing_games": [game for game in report.published.games if not system.scores.get(game)],
                 **({"scores": system.scores, "human_normalised": system.normal} if system.ours else {}),
             }
@@ -181,7 +181,7 @@ def draw_reference(folders: Sequence[Path], game: str, published: Published, out
         levels[YARDSTICK] = round(fmean(published.runs[YARDSTICK][game]), 1)
     path = out / f"reference-{game}.png"
     title = f"{game}, preset {newest.config.preset}: {newest.path.name} over {len(lines) - 1} others"
-    atari100k_figures.draw_reference(lines, levels, title, path)
+    figures.draw_reference(lines, levels, title, path)
     print(title, path, sep="\n")
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from markdown_table import markdown_table
 
-from adamas.evaluation import atari100k
-from adamas.evaluation.atari100k import Estimate, Published
+from adamas.benchmark import aggregates
+from adamas.benchmark.aggregates import Estimate, Published
 from adamas.training.estimate import in_words
 from adamas.training.run_records import GAMES, STEPS, Outcome, differences
 
@@ -48,7 +48,7 @@ def _run_row(system: str, run: Outcome, published: Published) -> list[Any]:
     c, last = run.config, run.curve[-1] if run.curve else {}
     normal = None
     if run.score is not None and c.env in published.human:
-        normal = atari100k.normalise(run.score, published.random[c.env], published.human[c.env])
+        normal = aggregates.normalise(run.score, published.random[c.env], published.human[c.env])
     state = "unfinished" if run.final is None else "finished"
     count = len(run.final["returns"]) if run.final else None
     taken = [last.get(name) for name in ("seconds", "gpu", "gpu_bytes", "ram_bytes")]
@@ -88,7 +88,7 @@ def _aggregates(report: Report) -> str:
             rows.append([label, games, _seeds(system), *[MISSING] * 5])
             continue
         figures = [_with_interval(report.aggregates[name][key]) for key in ("iqm", "median", "mean", "optimality_gap")]
-        rows.append([label, games, _seeds(system), *figures, atari100k.above_human(system.matrix)])
+        rows.append([label, games, _seeds(system), *figures, aggregates.above_human(system.matrix)])
     return markdown_table(head, rows, "llrrrrrr")
 
 

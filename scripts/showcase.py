@@ -26,11 +26,11 @@ from markdown_table import markdown_table
 from report_tables import in_gib
 from tqdm import tqdm
 
+from adamas.benchmark.aggregates import Published, read_published
+from adamas.benchmark.figures import Curve, draw_curves
 from adamas.config import Atari
 from adamas.data.frames import gif
 from adamas.envs.atari import AtariEnv, action_meanings
-from adamas.evaluation.atari100k import Published, read_published
-from adamas.evaluation.atari100k_figures import Curve, draw_curves
 from adamas.evaluation.games import UniformPlay, play_games
 from adamas.training.estimate import in_words
 from adamas.training.load_run import SavedRun

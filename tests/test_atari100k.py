@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adamas.evaluation import atari100k as figures
+from adamas.benchmark import aggregates as figures
 
 PUBLISHED = figures.read_published(Path(__file__).parents[1] / "results/published/atari100k_scores.json")
 GAMES = PUBLISHED.games

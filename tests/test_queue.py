@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from test_main import ROOT, TINY
 
-from adamas.training import attempts
-from adamas.training.attempts import Attempt, work_off
-from adamas.training.queue import Queue, Standing, Task
+from adamas.benchmark import worker
+from adamas.benchmark.queue import Queue, Standing, Task
+from adamas.benchmark.worker import Attempt, work_off
 from adamas.training.signals import StopRequest
 from adamas.utils.errors import UserError, exit_code
 from adamas.utils.locks import is_locked, take_lock
@@ -154,7 +154,7 @@ def ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> tuple[
 
 
 def test_a_crash_is_tried_again_and_a_mistake_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ending(tmp_path, monkeypatch, code=1) == ("failed", attempts.TRIES)
+    assert ending(tmp_path, monkeypatch, code=1) == ("failed", worker.TRIES)
     assert ending(tmp_path, monkeypatch, code=2) == ("failed", 1)
     assert ending(tmp_path, monkeypatch, code=0) == ("stopped", 1)
 
@@ -162,7 +162,7 @@ def test_a_crash_is_tried_again_and_a_mistake_is_not(tmp_path: Path, monkeypatch
 def test_each_gpu_has_a_run_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     show = "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES']); time.sleep(.5)"
     monkeypatch.setattr(Queue, "command", lambda self, task: [sys.executable, "-S", "-c", show])
-    monkeypatch.setattr(attempts, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(worker, "LOOK_EVERY", 0.01)
     said, mine, tasks = [], Queue(tmp_path, "smoke"), [Task("Pong", seed) for seed in range(3)]
     other = take_lock(mine.lock(tasks[2]))
     ended = work_off(mine, tasks, ["4", "7"], StopRequest(), said.append)

@@ -16,10 +16,10 @@ import torch
 from test_main import ROOT, open_picture, run_script
 from test_play_session import set_on_2
 
+from adamas.benchmark.aggregates import read_published
+from adamas.benchmark.figures import Curve, draw_curves
 from adamas.config import Atari, Collection, Config, Denoiser, Evaluation
 from adamas.config.files import save_config
-from adamas.evaluation.atari100k import read_published
-from adamas.evaluation.atari100k_figures import Curve, draw_curves
 from adamas.training import run_records
 from adamas.training.run_folder import RunFolder
 from adamas.utils import device

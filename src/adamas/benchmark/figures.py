@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from adamas.evaluation.atari100k import Array, Estimate, performance_profile, profile_band
+from adamas.benchmark.aggregates import Array, Estimate, performance_profile, profile_band
 
 TITLES = {"iqm": "IQM", "median": "median", "mean": "mean", "optimality_gap": "optimality gap (less is better)"}
 OURS = ("#d1495b", "#edae49", "#8f2d56", "#f4845f")  # colours of this project's systems, warm

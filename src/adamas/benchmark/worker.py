@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from adamas.training.queue import FAILED, FINISHED, RUNNING, STOPPED, Queue, Task
+from adamas.benchmark.queue import FAILED, FINISHED, RUNNING, STOPPED, Queue, Task
 from adamas.training.signals import StopRequest
 from adamas.utils.locks import take_lock
 

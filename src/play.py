@@ -16,8 +16,8 @@ from adamas.play.settings import Options, help_text, read
 def play(options: Options) -> None:
     """Opens a run, prints the page's address and serves it until Ctrl-C."""
     # torch takes seconds to import: not before the options are known to be right
-    from adamas.play.doors import Doors, check_address
-    from adamas.play.opening import open_agent
+    from adamas.play.auth import Doors, check_address
+    from adamas.play.load import open_agent
     from adamas.play.server import serve
     from adamas.play.session import Session, first_settings
     from adamas.utils.device import describe, keep_freed_memory, leave_a_core

@@ -147,7 +147,7 @@ def test_the_command_line_answers_without_waiting_for_torch() -> None:
         ("adamas.data.replay", "from adamas.networks.blocks import zero", False),
         ("adamas.evaluation.evaluate", "from adamas.training.updates import Generators", False),
         ("adamas.training.trainer", "import main", False),
-        ("adamas.play.opening", "from adamas.training.load_run import SavedRun", True),
+        ("adamas.play.load", "from adamas.training.load_run import SavedRun", True),
         ("adamas.training.trainer", "from adamas.play import session", False),
         ("adamas", "from adamas import config", False),
     ],

@@ -13,8 +13,8 @@ import pytest
 from test_play_server import Served
 
 from adamas.data.replay import read_dataset
-from adamas.play.doors import Doors
-from adamas.play.opening import open_agent
+from adamas.play.auth import Doors
+from adamas.play.load import open_agent
 from adamas.play.session import Session
 from adamas.play.settings import Options, Settings
 

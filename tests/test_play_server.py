@@ -22,9 +22,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from adamas.data.replay import read_dataset
-from adamas.play import doors, wire
-from adamas.play.doors import Doors, check_address
-from adamas.play.opening import open_agent
+from adamas.play import auth, protocol
+from adamas.play.auth import Doors, check_address
+from adamas.play.load import open_agent
 from adamas.play.server import MOST_BYTES, MOST_UNSEEN, Server
 from adamas.play.session import Session
 from adamas.play.settings import Options, Settings
@@ -137,7 +137,7 @@ def test_without_the_token_nobody_gets_in(served: Served) -> None:
 
 def test_the_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     compared = []
-    monkeypatch.setattr(doors.hmac, "compare_digest", lambda a, b: compared.append((a, b)) or a == b)
+    monkeypatch.setattr(auth.hmac, "compare_digest", lambda a, b: compared.append((a, b)) or a == b)
     mine = Doors()
     assert mine.refuse_token("x")
     assert not mine.refuse_token(mine.token)
@@ -256,12 +256,12 @@ def test_a_player_is_greeted_and_shown_the_dream(served: Served) -> None:
 def test_a_malformed_message_gets_an_error_and_changes_nothing(served: Served, message: str | bytes) -> None:
     with served.open() as player:
         player.wait("frame")
-        before = wire.frame(served.session)
+        before = protocol.frame(served.session)
         player.say(message)
         error, _ = player.hear()
         assert error["type"] == "error"
         assert "\n" not in error["text"]
-        assert wire.frame(served.session) == before
+        assert protocol.frame(served.session) == before
         player.say({"do": "step"})  # and the player plays on
         assert player.wait("frame")[0]["step"] == 1
 
@@ -269,12 +269,12 @@ def test_a_malformed_message_gets_an_error_and_changes_nothing(served: Served, m
 def test_a_message_that_is_too_long_closes_the_socket_and_changes_nothing(served: Served) -> None:
     with served.open() as player:
         player.wait("frame")
-        before = wire.frame(served.session)
+        before = protocol.frame(served.session)
         player.say("x" * (MOST_BYTES + 1))
         with pytest.raises(ConnectionClosed) as caught:
             player.wait("error")
         assert caught.value.rcvd.code == 1009
-    assert wire.frame(served.session) == before
+    assert protocol.frame(served.session) == before
     with served.open() as player:
         assert player.hear()[0]["type"] == "hello"
 
@@ -442,5 +442,5 @@ def test_a_users_error_is_one_line(argument: str, tmp_path: Path) -> None:
 
 def test_pictures_travel_as_raw_bytes() -> None:
     picture = np.arange(84 * 84, dtype=np.uint8).reshape(84, 84)
-    data = wire.pack({"a": 1}, [picture, picture.T])
+    data = protocol.pack({"a": 1}, [picture, picture.T])
     assert data == struct.pack("<I", 8) + b'{"a": 1}' + picture.tobytes() + np.ascontiguousarray(picture.T).tobytes()

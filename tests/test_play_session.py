@@ -19,9 +19,9 @@ from adamas.config import Config
 from adamas.config.files import save_config
 from adamas.data.replay import Replay, read_dataset
 from adamas.envs.atari import AtariEnv, action_meanings
-from adamas.play import opening, recording, wire
+from adamas.play import load, protocol, recorder
 from adamas.play.keys import action_of, used
-from adamas.play.opening import Agent, find_run, open_agent
+from adamas.play.load import Agent, find_run, open_agent
 from adamas.play.session import HISTORY, Session, first_settings
 from adamas.play.settings import Options, Settings, change, describe, help_text, read
 from adamas.training import checkpoint
@@ -99,7 +99,7 @@ def play(session: Session, steps: int) -> list[bytes]:
     session.paused, shown = False, []
     for _ in range(steps):
         assert session.tick()
-        shown.append(wire.frame(session))
+        shown.append(protocol.frame(session))
     return shown
 
 
@@ -290,10 +290,10 @@ def test_the_averaged_policy_is_the_one_that_plays(made_run: Path, tmp_path: Pat
 )
 def test_what_is_no_command_changes_nothing(session: Session, message: dict) -> None:
     play(session, 2)
-    before = wire.frame(session)
+    before = protocol.frame(session)
     with pytest.raises(UserError):
         session.do(message)
-    assert wire.frame(session) == before
+    assert protocol.frame(session) == before
     assert session._held == []
 
 
@@ -456,25 +456,25 @@ def test_films_show_reality_the_dream_and_their_difference(session: Session) -> 
     do(session, "record", on=True)
     play(session, 3)
     do(session, "record", on=False)
-    film = recording.film(session.saved)
-    size, gap = 84 * recording.SCALE, 2 * recording.SCALE
+    film = recorder.film(session.saved)
+    size, gap = 84 * recorder.SCALE, 2 * recorder.SCALE
     frames = np.load(session.saved)
     assert film.shape == (len(frames["obs"]), size, 3 * size + 2 * gap)
-    assert np.array_equal(film[:, :: recording.SCALE, : size : recording.SCALE], frames["reality"])
-    assert np.array_equal(film[:, :: recording.SCALE, size + gap : -size - gap : recording.SCALE], frames["obs"])
+    assert np.array_equal(film[:, :: recorder.SCALE, : size : recorder.SCALE], frames["reality"])
+    assert np.array_equal(film[:, :: recorder.SCALE, size + gap : -size - gap : recorder.SCALE], frames["obs"])
     assert set(film[0, :, -size:].unique().tolist()) == {128}  # both start from the same frame: grey is no difference
-    path = recording.export(session.saved, "gif")
+    path = recorder.export(session.saved, "gif")
     with Image.open(path) as picture:
         assert picture.size == (film.shape[2], film.shape[1])
         assert 1 <= picture.n_frames <= len(film)  # PIL joins frames that are alike
 
 
 def test_a_film_shows_the_first_frames_of_a_long_recording(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording, "MOST_FILMED", 3)
+    monkeypatch.setattr(recorder, "MOST_FILMED", 3)
     do(session, "record", on=True)
     play(session, 5)
     do(session, "record", on=False)
-    assert len(recording.film(session.saved)) == 3
+    assert len(recorder.film(session.saved)) == 3
 
 
 def test_a_video_can_be_played(session: Session) -> None:
@@ -484,7 +484,7 @@ def test_a_video_can_be_played(session: Session) -> None:
     do(session, "record", on=True)
     play(session, 5)
     do(session, "record", on=False)
-    path = recording.export(session.saved, "mp4")
+    path = recorder.export(session.saved, "mp4")
     video = cv2.VideoCapture(str(path))
     count = 0
     while video.read()[0]:
@@ -585,4 +585,4 @@ def test_every_option_and_setting_is_described() -> None:
     kinds = {field["kind"] for field in describe(Settings())}
     assert kinds == {"int", "float", "bool", "str"}
     assert change(Settings(), "churn", 1).churn == 1.0
-    assert opening.SHIPPED.parts[-3:] == ("results", "breakout-cpu", "agent")
+    assert load.SHIPPED.parts[-3:] == ("results", "breakout-cpu", "agent")

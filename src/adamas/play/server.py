@@ -18,8 +18,8 @@ from websockets.asyncio.server import serve as serve_sockets
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from adamas.play import recording, site, wire
-from adamas.play.doors import Doors
+from adamas.play import http, protocol, recorder
+from adamas.play.auth import Doors
 from adamas.play.session import Session
 from adamas.utils.errors import UserError
 
@@ -79,28 +79,28 @@ class Server:
 
     async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         """The response to a plain request; None for one that opens a socket."""
-        refusal = site.gate(request, self.doors)
-        path = site.path_of(request)
-        if refusal or path == site.SOCKET:
+        refusal = http.gate(request, self.doors)
+        path = http.path_of(request)
+        if refusal or path == http.SOCKET:
             return refusal
-        if path.startswith(site.DOWNLOADS):
-            return await asyncio.to_thread(self._download, path.removeprefix(site.DOWNLOADS))
-        return site.page(request)
+        if path.startswith(http.DOWNLOADS):
+            return await asyncio.to_thread(self._download, path.removeprefix(http.DOWNLOADS))
+        return http.page(request)
 
     def _download(self, name: str) -> Response:
         """DATE-TIME.npz, .gif or .mp4. Runs in a thread of its own: a film takes time, and the game goes on."""
         stem, _, kind = name.rpartition(".")
         try:
-            if kind not in recording.KINDS:
-                raise UserError(f"a recording is one of {', '.join(recording.KINDS)}")
+            if kind not in recorder.KINDS:
+                raise UserError(f"a recording is one of {', '.join(recorder.KINDS)}")
             path = self.session.library.recording(f"{stem}.npz")
-            return site.attach(path if kind == "npz" else recording.export(path, kind), download=True)
+            return http.attach(path if kind == "npz" else recorder.export(path, kind), download=True)
         except UserError as error:
-            return site.answer(HTTPStatus.NOT_FOUND, str(error))
+            return http.answer(HTTPStatus.NOT_FOUND, str(error))
 
     async def _talk(self, socket: ServerConnection) -> None:
         """One page, from its first message to its last."""
-        seat = Seat(socket, site.argument(socket.request, "client"))
+        seat = Seat(socket, http.argument(socket.request, "client"))
         with contextlib.suppress(ConnectionClosed):
             if self._seat is None or (seat.client and self._seat.client == seat.client):
                 await self._sit(seat)
@@ -118,14 +118,14 @@ class Server:
         if before:
             await self._say(before, {"type": "taken"})
         await self._in_worker(self.session.release)
-        await self._say(seat, await self._in_worker(lambda: wire.hello(self.session)))
+        await self._say(seat, await self._in_worker(lambda: protocol.hello(self.session)))
         seat.greeted = True
         await self._show(await self._in_worker(self._frame))
 
     async def _hear(self, seat: Seat, message: str | bytes) -> None:
         """Carries out one message. What cannot be carried out gets an error and changes nothing."""
         try:
-            command = wire.parse(message)
+            command = protocol.parse(message)
             if command == {"do": "take_over"}:
                 await self._sit(seat)
             elif seat is not self._seat:
@@ -143,7 +143,7 @@ class Server:
         source, episode, step = (command.get(name) for name in ("source", "episode", "step"))
         if type(source) is not str or type(episode) is not int or type(step) is not int:
             raise UserError("look needs source, episode and step")
-        return wire.look(self.session.library.look(source, episode, step))
+        return protocol.look(self.session.library.look(source, episode, step))
 
     async def _do(self, seat: Seat, command: dict[str, Any]) -> None:
         """A command of the session. Keys show in the frame of the next step, all others at once."""
@@ -155,7 +155,7 @@ class Server:
             await self._tell_saved(seat)
 
     async def _tell_saved(self, seat: Seat) -> None:
-        shelf = await self._in_worker(lambda: wire.shelf(self.session))
+        shelf = await self._in_worker(lambda: protocol.shelf(self.session))
         await self._say(seat, {"type": "saved", "name": self.session.saved.name, **shelf})
 
     async def _play(self) -> None:
@@ -181,7 +181,7 @@ class Server:
 
     def _frame(self, milliseconds: float | None = None) -> bytes:
         """The moment; with how long its step took, if it is a new one."""
-        return wire.frame(self.session, milliseconds=milliseconds)
+        return protocol.frame(self.session, milliseconds=milliseconds)
 
     async def _show(self, frame: bytes | None) -> None:
         seat = self._seat

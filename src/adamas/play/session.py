@@ -6,15 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from adamas.play import recording
+from adamas.play import recorder
+from adamas.play.dataset_viewer import Library
+from adamas.play.initial_states import Starts
 from adamas.play.keys import KEYS, action_of
-from adamas.play.library import Library
-from adamas.play.moment import Moment, advance, begin, choose
-from adamas.play.opening import Agent
-from adamas.play.reality import Reality
-from adamas.play.recording import Recorder
+from adamas.play.load import Agent
+from adamas.play.real_env import Reality
+from adamas.play.recorder import Recorder
 from adamas.play.settings import Options, Settings, change
-from adamas.play.starts import Starts
+from adamas.play.step import Moment, advance, begin, choose
 from adamas.utils.errors import UserError
 
 HISTORY = 400  # moments one can go back
@@ -174,7 +174,7 @@ class Session:
         if not on and self.recorder:
             self.recorder.up_to(self.moment)
             if self.recorder.steps:
-                self.saved = recording.save(self.recorder.episodes, self.library.recordings)
+                self.saved = recorder.save(self.recorder.episodes, self.library.recordings)
             self.recorder = None
 
     def _checked(self, settings: Settings) -> Settings:

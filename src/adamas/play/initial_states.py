@@ -9,9 +9,9 @@ import torch
 
 from adamas.agent.actor_critic import Hidden
 from adamas.data.replay import Replay, read_dataset
-from adamas.play.moment import Start
-from adamas.play.opening import Agent
-from adamas.play.reality import Reality
+from adamas.play.load import Agent
+from adamas.play.real_env import Reality
+from adamas.play.step import Start
 from adamas.utils.categorical import draw
 
 LEAST_STEPS, MOST_STEPS = 20, 80  # of real play before a dream

@@ -10,7 +10,7 @@ import numpy as np
 
 from adamas.config import SIZE
 from adamas.data import storage
-from adamas.play.opening import Agent
+from adamas.play.load import Agent
 from adamas.utils.errors import UserError
 
 

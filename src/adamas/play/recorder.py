@@ -14,7 +14,7 @@ from torch import Tensor
 from adamas.config import SIZE
 from adamas.data import storage
 from adamas.data.frames import difference, gif, tile
-from adamas.play.moment import Moment
+from adamas.play.step import Moment
 from adamas.utils.errors import UserError
 from adamas.utils.files import publish
 

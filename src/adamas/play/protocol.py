@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from adamas.play.dataset_viewer import Look
 from adamas.play.keys import used
-from adamas.play.library import Look
-from adamas.play.moment import tempered
 from adamas.play.session import Session
 from adamas.play.settings import describe
+from adamas.play.step import tempered
 from adamas.utils.errors import UserError
 
 

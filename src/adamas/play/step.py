@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from adamas.agent.actor_critic import Hidden
-from adamas.play.opening import Agent
-from adamas.play.reality import RealMoment
+from adamas.play.load import Agent
+from adamas.play.real_env import RealMoment
 from adamas.play.settings import Settings
 from adamas.utils.categorical import draw
 from adamas.world_model.denoiser import Trace

@@ -81,7 +81,7 @@ def test_the_published_schedule() -> None:
 
 
 @st.composite
-def samplers(draw: st.DrawFn) -> Sampler:
+def sampler_settings(draw: st.DrawFn) -> Sampler:
     return Sampler(
         method=draw(st.sampled_from(["euler", "heun"])),
         steps=draw(st.integers(1, 12)),
@@ -97,7 +97,7 @@ def samplers(draw: st.DrawFn) -> Sampler:
 
 
 @FAST
-@given(samplers(), st.integers(0, 2**16))
+@given(sampler_settings(), st.integers(0, 2**16))
 def test_an_oracle_gives_back_every_grey_level(s: Sampler, seed: int) -> None:
     noise = torch.randn(LEVELS.shape, generator=generator(seed))
     y = draw(lambda x, sigma: to_float(LEVELS), noise, s, generator(seed))

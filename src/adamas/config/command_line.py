@@ -35,7 +35,7 @@ from adamas.config.rules import check
 from adamas.utils.errors import LostProcess, UserError, exit_code
 from adamas.utils.torchrun import launched
 
-CONFIG_DIR = Path(__file__).resolve().parents[2] / "config"
+CONFIG_DIR = Path(__file__).resolve().parents[3] / "config"
 FIXED = ("preset", "env", "seed", "policy", "dataset", "runs", "initialize", "denoiser.sigma_data", *MEANING)
 RESUMED = "resumed"  # the name under which a saved run takes the place of a preset
 

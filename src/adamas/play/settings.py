@@ -9,9 +9,9 @@ import typing
 from dataclasses import dataclass
 from typing import Any, Optional, TypeVar
 
-from adamas.config import knob
 from adamas.config.hints import KINDS
 from adamas.config.rules import check_bounds
+from adamas.config.schema import knob
 from adamas.utils.errors import UserError
 
 T = TypeVar("T")

@@ -26,7 +26,6 @@ def check_here(config: Config) -> None:
     """Raises UserError if something that the config names is not to be had on this machine."""
     from adamas.data.storage import dataset_files
     from adamas.envs.atari import check_game
-    from adamas.evaluation.distances import load_encoders
     from adamas.training import distributed
     from adamas.training.load_run import SavedRun
     from adamas.utils import device  # torch takes seconds to import: not before the config is known to be right
@@ -39,15 +38,13 @@ def check_here(config: Config) -> None:
         SavedRun(Path(source)).checkpoints()
     distributed.check_processes(config)
     device.check_compiling(config, device.pick_device(config.device))
-    if config.evaluation.frechet != "off":
-        load_encoders(config)
 
 
 def run(config: Config) -> bool:
     """Trains, or follows the process that does. Returns False if it was asked to stop before its end."""
     import torch
 
-    from adamas.training.workers import follow
+    from adamas.training.workers import work
     from adamas.utils import device
 
     device.keep_freed_memory()
@@ -56,25 +53,25 @@ def run(config: Config) -> bool:
     if chip.type == "cuda":
         torch.cuda.set_device(chip)  # where graphs are recorded, and what processes say to each other
     try:
-        return lead(config, chip) if launched()[0] == 0 else follow(config, chip)
+        return lead(config, chip) if launched()[0] == 0 else work(config, chip)
     except RuntimeError as error:
         if not device.is_out_of_memory(error):
             raise
-        parts = " and ".join(f"{part}.optimization.micro_batch" for part in ("denoiser", "reward_end"))
-        raise UserError(f"the memory of {chip} is full: set {parts}, say to 8, or smaller batch sizes") from error
+        raise UserError(f"the memory of {chip} is full: set micro_batch, say to 8, or smaller batch sizes") from error
 
 
 def lead(config: Config, chip: torch.device) -> bool:
     """The first process of a run, often its only one."""
     from adamas.envs.atari import action_meanings
     from adamas.training.distributed import joined
-    from adamas.training.estimate import measure_costs
+    from adamas.training.phases import measure_costs
+    from adamas.training.rehearsal import Rehearsal
     from adamas.training.run_folder import RunFolder
 
     folder = RunFolder(Path(config.resume)) if config.resume else RunFolder.create(config.runs, config.env)
     with folder.held():
         print("measuring how fast this machine is", flush=True)
-        costs = measure_costs(config, action_meanings(config.env), chip)
+        costs = measure_costs(Rehearsal(config, action_meanings(config.env), chip))
         with joined(chip, str(folder.path)):
             finished = train(config, folder, chip, costs)
     again = f"{python()} src/main.py resume={folder.path}"
@@ -85,9 +82,9 @@ def lead(config: Config, chip: torch.device) -> bool:
 
 def train(config: Config, folder: RunFolder, chip: torch.device, costs: dict[str, float]) -> bool:
     """Composes the parts of a run and sets it going."""
-    from adamas.training.estimate import announce, total_seconds
-    from adamas.training.progress import plan
-    from adamas.training.session import Session
+    from adamas.training.announcement import announce, total_seconds
+    from adamas.training.phases import plan
+    from adamas.training.run_loop import RunLoop
     from adamas.training.trainer import Trainer
     from adamas.utils import device
 
@@ -99,9 +96,9 @@ def train(config: Config, folder: RunFolder, chip: torch.device, costs: dict[str
     save_config(replace(config, resume=None), folder.config)
     folder.add_origin()
     print(announce(config, folder.path, device.describe(chip), trainer.progress, costs), flush=True)
-    total = total_seconds(plan(config), costs)
+    total = total_seconds({phase.name: units for phase, units in plan(config).items()}, costs)
     snapshot = trainer.state_dict
-    return trainer.run(Session(folder, config.checkpoint, trainer.progress, trainer.logger, snapshot, costs, total))
+    return trainer.run(RunLoop(folder, config.checkpoint, trainer.progress, trainer.logger, snapshot, costs, total))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from yaml import YAMLError
 
 from adamas.config import Config
 from adamas.config.hints import in_words
+from adamas.config.legacy import translated
 from adamas.utils.errors import UserError
 from adamas.utils.files import publish
 
@@ -34,12 +35,13 @@ def config_of_run(run: str | Path, said: str = "") -> Path:
 
 
 def load_config(path: Path) -> Config:
-    """Reads what `save_config` wrote. A knob that is newer than the file gets its default."""
+    """Reads what `save_config` wrote. A setting that is newer than the file gets its default."""
     try:
         saved = OmegaConf.load(path)
         if not saved:
             raise UserError(f"{path} is empty")
-        return OmegaConf.to_object(OmegaConf.merge(schema(), saved))
+        known = translated(OmegaConf.to_container(saved), str(path))
+        return OmegaConf.to_object(OmegaConf.merge(schema(), known))
     except OmegaConfBaseException as error:
         raise UserError(f"{path}: {in_words(error)}") from error
     except (OSError, YAMLError, UnicodeDecodeError) as error:

@@ -12,7 +12,7 @@ from adamas.data.replay import Replay, read_dataset
 from adamas.play.load import Agent
 from adamas.play.real_env import Reality
 from adamas.play.step import Start
-from adamas.utils.categorical import draw
+from adamas.utils.random import categorical as draw
 
 LEAST_STEPS, MOST_STEPS = 20, 80  # of real play before a dream
 

@@ -13,7 +13,7 @@ from adamas.agent.actor_critic import Hidden
 from adamas.play.load import Agent
 from adamas.play.real_env import RealMoment
 from adamas.play.settings import Settings
-from adamas.utils.categorical import draw
+from adamas.utils.random import categorical as draw
 from adamas.world_model.denoiser import Trace
 from adamas.world_model.world_model import WorldModel, WorldState
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +50,12 @@ class SavedRun:
         return self._restore(state, path, device)
 
     def _restore(self, state: dict[str, Any], path: Path, device: torch.device) -> tuple[Models, Progress]:
-        config = replace(self.config, compile=False, cuda_graphs=False)  # which pay over a whole training
-        models, progress = Models(config, action_meanings(config.env), device), Progress()
+        models, progress = Models(self.config, action_meanings(self.config.env), device), Progress()
         try:
-            models.load_weights(state["models"])
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            models.load_state_dict(state["models"])
+        except KeyError as error:
+            raise UserError(f"{path} lacks {error}: it was written by another version of adamas") from error
+        except (RuntimeError, TypeError, ValueError) as error:
             raise UserError(f"{path} does not fit {self.folder.config}") from error
         progress.load_state_dict(state["progress"])
         return models, progress

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, SIGUSR1 and SIGUSR2 ask the run to stop after the step that it is in."""
+"""Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 ask the run to stop after the step that it is in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from types import FrameType, TracebackType
 
 from adamas.utils.torchrun import launched
 
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+]
 
 
 class Stopped(Exception):

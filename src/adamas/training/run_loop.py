@@ -12,23 +12,24 @@ from tqdm import tqdm
 from adamas import config
 from adamas.training import checkpoint
 from adamas.training.bars import Bars
+from adamas.training.phases import Phase
 from adamas.training.progress import Progress
 from adamas.training.run_folder import RunFolder
 from adamas.training.signals import Stopped, StopRequest
 from adamas.utils.logger import Logger
 
+KEEP = 2  # newest checkpoints
 FLUSH_EVERY = 50  # rounds of a phase from one point of its TensorBoard curves to the next
-SHOWN = {"denoiser": "denoiser/loss", "reward_end": "reward_end/loss", "actor_critic": "imagination/reward"}
 
 
-class Session:
+class RunLoop:
     """One sitting of a run: from its start, or a resume, to its end or the next stop.
 
     Args:
         snapshot: returns all that a checkpoint holds beside the progress.
         costs: expected seconds a unit of each phase, and `total` of the whole run, for the bars.
 
-    Inside `with session:` signals ask to stop, bars are shown, and a resume is possible from the first moment.
+    Inside `with loop:` signals ask to stop, bars are shown, and a resume is possible from the first moment.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Session:
         self.bars, self.stop = Bars(costs, total, progress.total), StopRequest()
         self.saved_at = time.monotonic()
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> RunLoop:
         self.stop.__enter__()
         try:
             self.save()
@@ -59,27 +60,27 @@ class Session:
         self.logger.close()
         self.stop.__exit__(kind, error, trace)
 
-    def loop(self, phase: str, target: Callable[[], int], work: Callable[[], int | None]) -> None:
+    def run(self, phase: Phase, target: Callable[[], int], work: Callable[[], int | None]) -> None:
         """Works until `target()` units of the phase are done in this epoch. `work` returns the units it did (None: 1).
 
         After each round the run can stop and be resumed here.
         """
         done, rounds = self.progress.done, 0
-        if done[phase] >= target():
+        if done[phase.name] >= target():
             return
-        with self.bars.phase(f"epoch {self.progress.epoch} {phase}", target(), done[phase]) as bar:
+        with self.bars.phase(f"epoch {self.progress.epoch} {phase.name}", target(), done[phase.name]) as bar:
             try:
-                while done[phase] < target():
+                while done[phase.name] < target():
                     self._work(phase, work, bar)
                     bar.total = target()
                     rounds += 1
                     if rounds % FLUSH_EVERY == 0:
                         self._flush(phase, bar)
-                    self.heed()
+                    self.check_stop()
             finally:
                 self._flush(phase, bar)
 
-    def heed(self) -> None:
+    def check_stop(self) -> None:
         """Saves if it is time, and stops if asked to. Also called inside of long rounds that change nothing."""
         if self.stop.requested:
             self.save()
@@ -98,20 +99,20 @@ class Session:
         self.saved_at = time.monotonic()
         self.logger.sync()
         parts = {**self.snapshot(), "progress": self.progress.state_dict()}
-        checkpoint.save(self.folder.checkpoints, self.progress.saves, parts, self.config.keep)
+        checkpoint.save(self.folder.checkpoints, self.progress.saves, parts, KEEP)
         p = self.progress
         left = self.bars.left(p.seconds)
         self.folder.write_progress({"epoch": p.epoch, "steps": p.steps, "seconds": p.seconds, "left": left})
 
-    def _work(self, phase: str, work: Callable[[], int | None], bar: tqdm) -> None:
+    def _work(self, phase: Phase, work: Callable[[], int | None], bar: tqdm) -> None:
         start = time.monotonic()
         units = work() or 1
-        self.progress.tick(phase, units)
-        self.logger.add(f"speed/{phase}_a_second", float(units), time.monotonic() - start)
-        self.bars.tick(phase, units)
+        self.progress.tick(phase.name, units)
+        self.logger.add(f"speed/{phase.name}_a_second", float(units), time.monotonic() - start)
+        self.bars.tick(phase.name, units)
         bar.update(units)
 
-    def _flush(self, phase: str, bar: tqdm) -> None:
-        means = self.logger.flush(self.progress.total[phase])
-        if SHOWN.get(phase) in means:
-            bar.set_postfix_str(f" {SHOWN[phase]} {means[SHOWN[phase]]:.3g}", refresh=False)
+    def _flush(self, phase: Phase, bar: tqdm) -> None:
+        means = self.logger.flush(self.progress.total[phase.name])
+        if phase.shown in means:
+            bar.set_postfix_str(f" {phase.shown} {means[phase.shown]:.3g}", refresh=False)

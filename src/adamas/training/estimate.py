@@ -21,7 +21,8 @@ from adamas.training.models import Models
 from adamas.training.progress import Progress, plan
 from adamas.training.updates import UPDATES, Generators
 from adamas.utils.logger import Logger
-from adamas.utils.torchrun import launched, python
+from adamas.utils.quoting import assignment
+from adamas.utils.torchrun import command, launched
 
 STEPS_A_GAME = 1_000  # agent steps: a guess, before any game was played
 EMULATOR_SECONDS = 5e-4  # a step of one emulator, about
@@ -60,7 +61,7 @@ def announce(config: Config, folder: Path, device: str, progress: Progress, cost
             f"  watch        tensorboard --logdir {folder.parent.parent}",
             f"  plan         {', '.join(f'{name} {count:,}x' for name, count in units.items() if count)}",
             f"  time         about {in_words(left)} ({', '.join(f'{k} {in_words(v)}' for k, v in phases.items())})",
-            f"  stop         Ctrl-C saves; go on with: {python()} src/main.py resume={folder}",
+            f"  stop         Ctrl-C saves; go on with: {command('train', assignment('resume', folder))}",
         ]
     )
 

@@ -1,4 +1,4 @@
-"""scripts/report.py and scripts/costs.py: run folders in, tables and pictures out."""
+"""scripts/report.py and scripts/speed/costs.py: run folders in, tables and pictures out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""scripts/speed.py: what it counts, what it writes, what it notices."""
+"""scripts/speed/speed.py: what it counts, what it writes, what it notices."""
 
 from __future__ import annotations
 
@@ -222,8 +222,8 @@ def test_the_published_code_is_asked_for_what_it_can_build() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[]", "not a file that scripts/speed.py wrote"),
-        ("{}", "not a file that scripts/speed.py wrote"),
+        ("[]", "not a file that scripts/speed/speed.py wrote"),
+        ("{}", "not a file that scripts/speed/speed.py wrote"),
         ('{"preset": "diamond", "clock": "wall", "rows": {"frame": {"ratio": {}}}}', "no ratios"),
         ('{"preset": "cpu", "clock": "wall", "rows": {"frame": {"ratio": {"eager": 2}}}}', "its preset is cpu"),
     ],

@@ -80,7 +80,11 @@ def lead(config: Config, chip: torch.device) -> bool:
         with joined(chip, str(folder.path)):
             finished = train(config, folder, chip, costs)
     again = command("train", assignment("resume", folder.path))
-    look = f": play its dream with {command('play', assignment('run', folder.path))}" if config.policy == "imagined" else ""
+    look = (
+        f": play its dream with {command('play', assignment('run', folder.path))}"
+        if config.policy == "imagined"
+        else ""
+    )
     say(f"done{look}" if finished else f"stopped and saved: go on with {again}")
     return finished
 

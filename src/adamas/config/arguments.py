@@ -53,7 +53,9 @@ def read(schema: type[T], argv: list[str]) -> T:
 
 def help_text(schema: type[Any], usage: str) -> str:
     """`usage`, and a line for each field."""
-    lines = [f"  {_with_default(item):<22} {item.metadata['help']}{_choices(item)}" for item in dataclasses.fields(schema)]
+    lines = [
+        f"  {_with_default(item):<22} {item.metadata['help']}{_choices(item)}" for item in dataclasses.fields(schema)
+    ]
     return "\n".join([usage.strip(), "", *lines])
 
 

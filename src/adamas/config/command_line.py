@@ -12,7 +12,6 @@ import os
 import shlex
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,10 +32,11 @@ from adamas.config import MEANING, Config
 from adamas.config.files import as_plain, config_of_run, load_config, to_yaml
 from adamas.config.help import help_text, kinds, preset_names, shown
 from adamas.config.hints import game_name, in_words, malformed, unknown_key
+from adamas.config.jobs import run_jobs
 from adamas.config.literals import literal
 from adamas.config.rules import check
 from adamas.utils.console import say
-from adamas.utils.errors import LostProcess, UserError, code_of, exit_code, one_line
+from adamas.utils.errors import LostProcess, UserError, exit_code
 from adamas.utils.resources import resource
 from adamas.utils.torchrun import launched, left_over
 
@@ -85,7 +85,9 @@ def _launch(
         return 0
     for config in configs:
         check_here(config)
-    return _run_all(run, jobs, configs, why)
+    if why and _speaks():
+        say(why)
+    return run_jobs(run, configs, [shlex.join(job.overrides) for job in jobs])
 
 
 def _speaks() -> bool:
@@ -100,36 +102,6 @@ def _name_the_game(config: Config) -> Config:
         say(f"env={config.env} is the game {name}; atari.* set its frame skip and sticky actions", error=True)
     config.env = name
     return config
-
-
-def _run_all(run: Callable[[Config], bool | None], jobs: list[_Job], configs: list[Config], why: str) -> int:
-    """The exit code. A job of a sweep that fails is told of, and the next one begins."""
-    if why and _speaks():
-        say(why)
-    if len(jobs) == 1:
-        run(configs[0])
-        return 0
-    failed: dict[int, int] = {}
-    for number, (job, config) in enumerate(zip(jobs, configs, strict=True), 1):
-        say(f"job {number} of {len(jobs)}: {shlex.join(job.overrides)}")
-        try:
-            if run(config) is False:  # it was asked to stop, and so is the sweep
-                break
-        except Exception as error:
-            failed[number] = _tell_failure(error)
-    for number in failed:
-        say(f"error: job {number} of {len(jobs)} failed: {shlex.join(jobs[number - 1].overrides)}", error=True)
-    return min(failed.values(), default=0)
-
-
-def _tell_failure(error: Exception) -> int:
-    """The exit code of it."""
-    code = code_of(error)
-    if code is None:
-        say("".join(traceback.format_exception(error)).rstrip("\n"), error=True)
-        return 1
-    say(f"error: {one_line(error)}", error=True)
-    return code
 
 
 # Reading the command line

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Any, Optional
+from typing import Optional
 
 from omegaconf.errors import (
     ConfigAttributeError,

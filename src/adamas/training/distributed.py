@@ -24,8 +24,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from adamas.config import PARTS, Config
 from adamas.utils.errors import LostProcess, UserError
-from adamas.utils.random import Rows
 from adamas.utils.quoting import assignment
+from adamas.utils.random import Rows
 from adamas.utils.torchrun import command, launched
 
 PATIENCE = timedelta(days=1)  # that processes wait for one that plays or evaluates; a dead one is noticed at once

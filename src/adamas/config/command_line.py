@@ -37,6 +37,7 @@ from adamas.config.literals import literal
 from adamas.config.rules import check
 from adamas.utils.console import say
 from adamas.utils.errors import LostProcess, UserError, exit_code
+from adamas.utils.quoting import as_short
 from adamas.utils.resources import resource
 from adamas.utils.torchrun import launched, left_over
 
@@ -87,7 +88,7 @@ def _launch(
         check_here(config)
     if why and _speaks():
         say(why)
-    return run_jobs(run, configs, [shlex.join(job.overrides) for job in jobs])
+    return run_jobs(run, configs, [shlex.join(map(as_short, job.overrides)) for job in jobs])
 
 
 def _speaks() -> bool:

@@ -22,6 +22,12 @@ def as_value(text: str) -> str:
     return text if plain else quoted(text)
 
 
+def as_short(word: str) -> str:
+    """An assignment without quotes that it does not need."""
+    name, _, value = word.partition("=")
+    return assignment(name, unquoted(value)) if unquoted(value) != value else word
+
+
 def quoted(text: str) -> str:
     """In double quotes of Hydra's grammar, which stand for the text itself: nothing in it is interpolated."""
     text = re.sub(r'(\\*)("|$)', lambda m: 2 * m[1] + ('\\"' if m[2] else ""), escaped(text))

@@ -1,19 +1,17 @@
-"""The tables of report.py, beside this file, in Markdown."""
+"""The tables of a report, in Markdown."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
-
-from markdown_table import markdown_table
+from typing import Any, NamedTuple
 
 from adamas.benchmark import aggregates
-from adamas.benchmark.aggregates import Estimate, Published
-from adamas.training.estimate import in_words
-from adamas.training.run_records import GAMES, STEPS, Outcome, differences
-
-if TYPE_CHECKING:
-    from report import Report, System
+from adamas.benchmark.aggregates import Array, Estimate, Published
+from adamas.benchmark.systems import GAMES, STEPS, differences
+from adamas.training.announcement import in_words
+from adamas.training.run_records import Outcome
+from adamas.utils.markdown import markdown_table
+from adamas.utils.quoting import as_typed
 
 RUN_COLUMNS = (
     "system",
@@ -39,6 +37,26 @@ PROTOCOL = (
 )
 
 
+class System(NamedTuple):
+    """A published system, or runs of this project that belong together."""
+
+    ours: bool
+    scores: dict[str, list[float]]  # {game: mean return of each seed}
+    normal: dict[str, list[float]]  # human-normalised
+    matrix: Array | None  # the same; None while games or seeds are missing
+
+
+class Report(NamedTuple):
+    """All that is written."""
+
+    published: Published
+    systems: dict[str, System]
+    aggregates: dict[str, dict[str, Estimate]]  # of the systems of which nothing is missing
+    reference: str  # the system that `improvement` is about
+    improvement: dict[str, Estimate]
+    runs: list[tuple[str, Outcome]]  # each with the name of its system
+
+
 def run_rows(report: Report) -> list[list[Any]]:
     """A row of RUN_COLUMNS for each run; None is what is not known."""
     return [_run_row(system, run, report.published) for system, run in report.runs]
@@ -58,7 +76,7 @@ def _run_row(system: str, run: Outcome, published: Published) -> list[Any]:
 def to_markdown(report: Report, yardstick: str) -> str:
     parts = [
         "# Atari 100k",
-        f"`python {' '.join(sys.argv)}`",
+        f"`{as_typed(sys.argv)}`",
         PROTOCOL,
         "Published scores and their sources: [published/](published/README.md).",
         "## All games together",

@@ -1,4 +1,4 @@
-"""How fast the play page is while Chromium runs beside it: `python scripts/play_speed.py --presets cpu --steps 1 3`.
+"""How fast the play page is while Chromium runs beside it: `python scripts/speed/play_speed.py --presets cpu --steps 1 3`.
 
 Starts src/play.py on an untrained model of each preset (its weights do not change its speed), opens the page headless, holds
 keys and lets go of them, and prints a line for each number of denoising steps: frames a second that arrive in the page when as
@@ -31,7 +31,7 @@ from adamas.training.models import Models
 from adamas.training.progress import Progress
 from adamas.utils.errors import exit_code
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> None:

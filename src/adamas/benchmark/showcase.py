@@ -1,18 +1,8 @@
-"""What trained agents have to show: `python scripts/showcase.py RUN [RUN ...] --out DIR`, finished runs of one game.
-
-Writes to DIR:
-  runs.md    each run with its command, wall-clock, memory and returns; the mean over the seeds with its interval; and
-             what uniformly random play gets in the same emulator
-  curve.csv  the returns of games against agent steps: each evaluated one, and the mean of those collected within 50 steps
-  curve.png  the same as a picture
-  agent.gif  the first minute of a real game, played by the first agent that has its weights; --seed picks another game
-"""
+"""What finished runs of one game took and reached, and a film of the agent."""
 
 from __future__ import annotations
 
-import argparse
 import csv
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,24 +12,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from markdown_table import markdown_table
-from report_tables import in_gib
 from tqdm import tqdm
 
 from adamas.benchmark.aggregates import Published, read_published
 from adamas.benchmark.figures import Curve, draw_curves
+from adamas.benchmark.report_tables import in_gib
+from adamas.benchmark.systems import differences, systems
 from adamas.config import Atari
 from adamas.data.frames import gif
 from adamas.envs.atari import AtariEnv, action_meanings
 from adamas.evaluation.games import UniformPlay, play_games
-from adamas.training.estimate import in_words
+from adamas.training.announcement import in_words
 from adamas.training.load_run import SavedRun
 from adamas.training.run_folder import RunFolder
-from adamas.training.run_records import Outcome, differences, read_outcome, read_scalars, systems
-from adamas.utils.categorical import draw
-from adamas.utils.errors import UserError, exit_code
+from adamas.training.run_records import Outcome, find_outcomes, read_outcome, read_scalars
+from adamas.utils.console import Lasting, say, warn
+from adamas.utils.errors import UserError
+from adamas.utils.markdown import markdown_table
+from adamas.utils.quoting import as_typed, assignment
+from adamas.utils.torchrun import command
 
-ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = ("system", "seed", "kind", "epoch", "steps", "score")  # of curve.csv; what was collected has no epoch
 UNKNOWN = "not known"
 FPS = 15
@@ -49,20 +41,22 @@ SCALE = 2
 DRAWS = 20_000  # of the bootstrap
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="+", help="run folders")
-    parser.add_argument("--out", type=Path, required=True, help="where to write")
-    parser.add_argument("--seed", type=int, default=0, help="of the game that is filmed")
-    arguments = parser.parse_args()
-    show([finished(path) for path in arguments.runs], arguments.out, arguments.seed)
+def finished(folders: Sequence[Path]) -> list[Outcome]:
+    """The run folders, each of which must be finished; of a folder that holds runs, those that are."""
+    if not folders:
+        raise UserError("runs= is needed: run folders, [A,B]")
+    return [run for folder in folders for run in _finished(folder)]
 
 
-def finished(path: Path) -> Outcome:
-    outcome = read_outcome(path)
-    if outcome.final is None:
-        raise UserError(f"{path} is not finished: go on with python src/main.py resume={path}")
-    return outcome
+def _finished(folder: Path) -> list[Outcome]:
+    if not (folder / "config.yaml").is_file():
+        if found := [run for run in find_outcomes([folder], warn) if run.final]:
+            return found
+        raise UserError(f"{folder} is not a run folder, and holds no finished run")
+    run = read_outcome(folder, warn)
+    if run.final is None:
+        raise UserError(f"{folder} is not finished: go on with {command('train', assignment('resume', folder))}")
+    return [run]
 
 
 def show(runs: Sequence[Outcome], out: Path, seed: int) -> None:
@@ -81,21 +75,21 @@ def show(runs: Sequence[Outcome], out: Path, seed: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     shown = film(agent, seed)
     chance = random_returns(game, runs[0].config.atari, seed)
-    published = read_published(ROOT / "results" / "published" / "atari100k_scores.json")
-    (out / "runs.md").write_text(table(groups, game, chance, published))
+    published = read_published()
+    (out / "runs.md").write_text(table(groups, game, chance, published), encoding="utf-8")
     lined = [(run, curve_of(run, system)) for system, group in groups.items() for run in group]
-    with open(out / "curve.csv", "w", newline="") as file:
+    with open(out / "curve.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([COLUMNS, *(row for run, curve in lined for row in rows(run, curve))])
     levels = {**published.levels(game), "random": fmean(chance)}
     draw_curves([curve for _, curve in lined], levels, game, out / "curve.png")
     (out / "agent.gif").write_bytes(shown)
     for name in ("runs.md", "curve.csv", "curve.png", "agent.gif"):
-        print(out / name)
+        say(str(out / name))
 
 
 def random_returns(game: str, atari: Atari, seed: int) -> list[float]:
     policy = UniformPlay(len(action_meanings(game)))
-    with tqdm(desc=f"{RANDOM_GAMES} games of random play", unit="step", disable=None) as bar:
+    with tqdm(desc=f"{RANDOM_GAMES} games of random play", unit="step", disable=None, file=Lasting(sys.stderr)) as bar:
         return play_games(policy, game, RANDOM_GAMES, atari, seed, each_step=bar.update).returns
 
 
@@ -103,7 +97,7 @@ def agent_of(runs: Sequence[Outcome]) -> Path:
     for run in runs:
         if RunFolder(run.path).checkpoints.is_dir():
             return run.path
-    raise UserError("none of these runs has its weights: give one that was not exported with --records")
+    raise UserError("none of these runs has its weights: give one that was not exported with records=true")
 
 
 def curve_of(run: Outcome, system: str) -> Curve:
@@ -135,13 +129,13 @@ def table(groups: Mapping[str, Sequence[Outcome]], game: str, chance: Sequence[f
             games = [run.final["returns"] for run in group]
             body.append([f"**{system}, all**", f"{len(group)} seeds", "", "", "", sum(map(len, games)), mean(games)])
     body.append(["random play, here", "", "", "", "", len(chance), mean([chance])])
-    lines = [f"# {game}", f"`python {shlex.join(sys.argv)}`", ""]
+    lines = [f"# {game}", f"`{as_typed(sys.argv)}`", ""]
     if game in published.human:
         lines += [f"Random play {published.random[game]:g}, a human {published.human[game]:g} (published).", ""]
     lines += [markdown_table(head, body, "lrrrrrr"), ""]
     lines += ["With 95% intervals: a bootstrap over games, and over seeds where there are several.", ""]
     origins = [run.origin for group in groups.values() for run in group if run.origin]
-    lines += dict.fromkeys(f"- `python {shlex.join(origin['command'])}`{commit_of(origin)}" for origin in origins)
+    lines += dict.fromkeys(f"- `{as_typed(origin['command'])}`{commit_of(origin)}" for origin in origins)
     return "\n".join(lines) + "\n"
 
 
@@ -180,19 +174,15 @@ def film(run: Path, seed: int) -> bytes:
     """The first minute of a full game, in colour."""
     saved = SavedRun(run)
     models, _ = saved.load_newest(torch.device("cpu"))
-    policy, generator = models.agent, torch.Generator().manual_seed(seed)
+    policy, generator = models.policy, torch.Generator().manual_seed(seed)
     env = AtariEnv(saved.config.env, saved.config.atari, episodic_life=False, render_mode="rgb_array")
     obs, _ = env.reset(seed=seed)
     screens, hidden, over = [env.render()], policy.initial_hidden(1), False
     while not over and len(screens) < FILM:
         with models.autocast():
-            logits, _, hidden = policy(torch.from_numpy(obs)[None, None], hidden)
-        obs, _, terminated, truncated, _ = env.step(int(draw(logits[0], generator)))
+            action, _, _, hidden = policy.act(torch.from_numpy(obs)[None], hidden, generator)
+        obs, _, terminated, truncated, _ = env.step(int(action))
         screens.append(env.render())
         over = terminated or truncated
     shown = torch.from_numpy(np.stack(screens))
     return gif(shown.repeat_interleave(SCALE, 1).repeat_interleave(SCALE, 2), FPS)
-
-
-if __name__ == "__main__":
-    sys.exit(exit_code(main))

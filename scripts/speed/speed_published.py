@@ -10,7 +10,6 @@ from pathlib import Path
 from unittest.mock import MagicMock
 
 import torch
-from speed_sides import EPISODE_STEPS, EPISODES
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -18,6 +17,7 @@ from adamas.config import SIZE, Config
 from adamas.envs.atari import action_meanings
 from adamas.utils.errors import UserError
 
+EPISODES, EPISODE_STEPS = 8, 250  # of random frames, to draw batches from
 FILES = ("agent.py", "envs/world_model_env.py", "models/diffusion/denoiser.py")
 ABSENT = ("wandb", "torcheval", "torcheval.metrics", "torcheval.metrics.functional")  # it only logs with these
 

@@ -1,4 +1,4 @@
-"""How fast the parts of a run are on this machine: `python scripts/speed.py preset=diamond device=cpu --compare eager`.
+"""How fast the parts of a run are on this machine: `python scripts/speed/speed.py preset=diamond device=cpu --compare eager`.
 
 Times each row (`--rows`) several times and shows the median: time, floating point operations a second, their share of the
 convolution peak that it measures first, and how many times as fast it is as other code that runs in turns with it: plain
@@ -38,7 +38,7 @@ from adamas.utils.device import describe, pick_device
 from adamas.utils.errors import UserError
 from adamas.utils.files import publish_text
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SLOWER = 4  # how much longer other code takes, for the first guess of the time
 UNNAMED = ("preset", "device", "env", "seed", "runs")  # knobs that the name of a preset need not tell
 
@@ -165,7 +165,7 @@ def conditions(config: Config, device: torch.device, arguments: argparse.Namespa
     cuda = device.type == "cuda"
     return {
         "chip": torch.cuda.get_device_name(device) if cuda else processor(),
-        "gpu": torch.cuda.get_device_name(device) if cuda else "",  # scripts/costs.py looks for its GPUs here
+        "gpu": torch.cuda.get_device_name(device) if cuda else "",  # scripts/speed/costs.py looks for its GPUs here
         "preset": " ".join([config.preset, *changes]),
         "device": describe(device),
         "clock": arguments.clock,

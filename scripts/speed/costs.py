@@ -1,4 +1,4 @@
-"""Atari 100k on paper, `python scripts/costs.py`: hours, memory and money for 26 games x 5 seeds, from measured step times.
+"""Atari 100k on paper, `python scripts/speed/costs.py`: hours, memory and money for 26 games x 5 seeds, from measured step times.
 
 Step times of the RTX 4090 are the published ones of DIAMOND's own code (64x64 colour). Those of other GPUs come from files
 results/speed/*.json as `{"gpu": name, "preset": "diamond", "seconds": {phase: seconds a unit}, "gpu_bytes": most}`, whose
@@ -15,14 +15,13 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from markdown_table import markdown_table
-
 from adamas.config import SIZE, Config
 from adamas.data.replay import HEADROOM
 from adamas.training.progress import plan
 from adamas.utils.errors import UserError, exit_code
+from adamas.utils.markdown import markdown_table
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
+RESULTS = Path(__file__).resolve().parents[2] / "results"
 GAMES, SEEDS = 26, 5
 MACHINES = (("RTX 4090", 1), ("H200", 1), ("H200", 8))  # GPU and how many
 PRICES = {"RTX 4090": 0.40, "H200": 3.50}  # dollars a GPU and hour: assumed

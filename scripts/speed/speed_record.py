@@ -7,10 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from markdown_table import markdown_table
-
 from adamas.config import PARTS
 from adamas.utils.errors import UserError
+from adamas.utils.markdown import markdown_table
 
 WORDS = {
     "denoiser": "denoiser update",
@@ -73,7 +72,7 @@ def read_reference(path: Path, record: dict[str, Any]) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"--check {path}: {error.strerror}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"--check {path}: this is not a file that scripts/speed.py wrote") from error
+        raise UserError(f"--check {path}: this is not a file that scripts/speed/speed.py wrote") from error
     if not any(ratios):
         raise UserError(f"--check {path}: it has no ratios; write it with --compare eager")
     for key, value in theirs.items():

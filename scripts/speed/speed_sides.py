@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import speed_published
 import torch
+from speed_published import EPISODE_STEPS, EPISODES
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -32,7 +34,6 @@ from adamas.utils.logger import Logger
 from adamas.world_model import denoiser
 
 ROWS = ("denoiser", "reward_end", "actor_critic", "frame", "imagine", "replay", "collect")
-EPISODES, EPISODE_STEPS = 8, 250  # of random frames, to draw batches from
 LEAST = 0.2  # seconds that a measurement of something quick goes on
 MOST_REPEATS = 10_000
 PEAK_SHAPE = (8, 64, 88, 88)  # float (B, C, H, W) of the convolution whose speed counts as the peak
@@ -223,8 +224,6 @@ def random_replay(config: Config, device: torch.device) -> Replay:
 
 def published(config: Config, device: torch.device, path: Path | None) -> Works:
     """The published code, out of a clone of it at `path`."""
-    import speed_published  # its own names (`agent`, `data`, `utils`) stay in this process
-
     return speed_published.works(config, device, path)
 
 

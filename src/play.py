@@ -15,8 +15,8 @@ from adamas.play.settings import Options, help_text, read
 
 def play(options: Options) -> None:
     """Opens a run, prints the page's address and serves it until Ctrl-C."""
-    # torch takes seconds to import: not before the options are known to be right
-    from adamas.play.auth import Doors, check_address
+    # torch takes seconds to import: after the options were checked
+    from adamas.play.auth import AccessControl, check_address
     from adamas.play.load import open_agent
     from adamas.play.server import serve
     from adamas.play.session import Session, first_settings
@@ -25,16 +25,24 @@ def play(options: Options) -> None:
     check_address(options.host, options.public_origin)
     keep_freed_memory()
     leave_a_core()
-    agent, doors = open_agent(options), Doors(options.public_origin)
+    agent, access = open_agent(options), AccessControl(options.public_origin)
     session = Session(agent, first_settings(agent, options))
 
     def announce(port: int) -> None:
         chip = describe(agent.models.device)
         print(f"playing {agent.config.env}: {agent.folder.path}, checkpoint {agent.checkpoint}, on {chip}")
-        print(f"open    {options.public_origin or f'http://localhost:{port}'}/?token={doors.token}")
-        print(f"remote  ssh -C -L {port}:localhost:{port} {getpass.getuser()}@{socket.gethostname()}", flush=True)
+        print(f"open    {options.public_origin or f'http://localhost:{port}'}/?token={access.token}")
+        print(f"remote  ssh -C -L {port}:localhost:{port} {login()}", flush=True)
 
-    serve(session, doors, options.host, options.port, announce)
+    serve(session, access, options.host, options.port, announce)
+
+
+def login() -> str:
+    """USER@HOST; HOST where the user has no name, as in containers that run under any number."""
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (KeyError, OSError, ImportError):  # OSError from Python 3.13 on, ImportError on Windows
+        return socket.gethostname()
 
 
 def main(arguments: list[str]) -> int:

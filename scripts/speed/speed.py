@@ -27,13 +27,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from adamas.training.estimate import in_words
 from speed_published import check_clone, check_sizes
 from speed_record import duration, read_reference, tell_losses, to_markdown, with_earlier
 from speed_sides import CLOCKS, ROWS, serve
 
 from adamas.config import PARTS, Config, command_line
 from adamas.envs.atari import check_game
-from adamas.training.estimate import in_words
 from adamas.utils.device import describe, pick_device
 from adamas.utils.errors import UserError
 from adamas.utils.files import publish_text

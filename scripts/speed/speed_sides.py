@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import speed_published
 import torch
+from adamas.training.estimate import with_batch
 from speed_published import EPISODE_STEPS, EPISODES
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,7 +27,6 @@ from adamas.envs.atari import AtariEnv, action_meanings
 from adamas.networks import encoders
 from adamas.training.collector import Collector
 from adamas.training.cuda_graphs import WARM_UP
-from adamas.training.estimate import with_batch
 from adamas.training.models import Models
 from adamas.training.updates import UPDATES, Generators, dream
 from adamas.utils import device as chips

@@ -18,6 +18,7 @@ from adamas.launched import launched, python
 if TYPE_CHECKING:
     import torch
 
+    from adamas.threads import Threads
     from adamas.training.run_folder import RunFolder
 
 
@@ -66,25 +67,26 @@ def lead(config: Config, chip: torch.device) -> bool:
     """The first process of a run, often its only one."""
     from adamas.distributed import joined
     from adamas.envs.atari import action_meanings
-    from adamas.training.estimate import measure_costs
+    from adamas.training.estimate import choose_threads, measure_costs
     from adamas.training.run_folder import RunFolder
 
     folder = RunFolder(Path(config.resume)) if config.resume else RunFolder.create(config.runs, config.env)
     with folder.held():
         print("measuring how fast this machine is", flush=True)
-        costs = measure_costs(config, action_meanings(config.env), chip)
+        threads = choose_threads(config, action_meanings(config.env), chip, folder.threads)
+        costs = measure_costs(config, action_meanings(config.env), chip, threads)
         with joined(chip, str(folder.path)):
-            finished = train(config, folder, chip, costs)
+            finished = train(config, folder, chip, costs, threads)
     again = f"{python()} src/main.py resume={folder.path}"
     look = f": play its dream with {python()} src/play.py run={folder.path}" if config.policy == "imagined" else ""
     print(f"done{look}" if finished else f"stopped and saved: go on with {again}", flush=True)
     return finished
 
 
-def train(config: Config, folder: RunFolder, chip: torch.device, costs: dict[str, float]) -> bool:
+def train(config: Config, folder: RunFolder, chip: torch.device, costs: dict[str, float], threads: Threads) -> bool:
     """Composes the parts of a run and sets it going."""
     from adamas import device
-    from adamas.training.estimate import announce, total_seconds
+    from adamas.training.estimate import announce
     from adamas.training.progress import plan
     from adamas.training.session import Session
     from adamas.training.trainer import Trainer
@@ -96,10 +98,13 @@ def train(config: Config, folder: RunFolder, chip: torch.device, costs: dict[str
         trainer.initialize(config.initialize["from"], config.initialize["parts"])
     save_config(replace(config, resume=None), folder.config)
     folder.add_origin()
-    print(announce(config, folder.path, device.describe(chip), trainer.progress, costs), flush=True)
-    total = total_seconds(plan(config), costs)
+    chips = f"{chip} ({threads.describe()})" if chip.type == "cpu" else device.describe(chip)
+    print(announce(config, folder.path, chips, trainer.progress, costs), flush=True)
     snapshot = trainer.state_dict
-    return trainer.run(Session(folder, config.checkpoint, trainer.progress, trainer.logger, snapshot, costs, total))
+    session = Session(
+        folder, config.checkpoint, trainer.progress, trainer.logger, snapshot, costs, plan(config), threads
+    )
+    return trainer.run(session)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from adamas.evaluation.dreams import GROUP, ticks
 from adamas.launched import launched, python
 from adamas.logger import Logger
 from adamas.replay import Replay
+from adamas.threads import Threads, are_chosen, fastest_count, saved
 from adamas.training.fit import UPDATES, Generators
 from adamas.training.graphs import WARM_UP
 from adamas.training.models import Models
@@ -65,20 +66,61 @@ def announce(config: Config, folder: Path, device: str, progress: Progress, cost
     )
 
 
-def measure_costs(config: Config, action_meanings: tuple[str, ...], device: torch.device) -> dict[str, float]:
+def choose_threads(config: Config, action_meanings: tuple[str, ...], device: torch.device, path: Path) -> Threads:
+    """Of each phase of a run whose file is `path`: those that it had, or measured now and written there."""
+    if config.resume:
+        return saved(path)
+    if not are_chosen(device):
+        threads = Threads()
+    else:
+        with torch.random.fork_rng(devices=[]):
+            threads = Threads(_fastest_counts(config, action_meanings, device))
+    threads.save(path)
+    return threads
+
+
+def _fastest_counts(config: Config, action_meanings: tuple[str, ...], device: torch.device) -> dict[str, int]:
+    most, models = torch.get_num_threads(), Models(config, action_meanings, device)
+    counts = {"collect": fastest_count(_acting(models, 1), most)}
+    counts["games"] = fastest_count(_acting(models, config.evaluation.games), most)
+    if config.policy == "imagined":
+        counts["first look"] = fastest_count(_dreaming(models), most)
+        for name in PARTS:
+            batch = max(1, getattr(config, name).optimization.batch_size // FRACTION)
+            small = fastest_count(_rehearsal(name, batch, config, action_meanings, device), most)
+            full = FRACTION * batch
+            seconds = _seconds(_rehearsal(name, batch, config, action_meanings, device), device) if small < most else 0
+            again = 0 < seconds <= ENOUGH  # what gains in a small batch does so in a large one
+            counts[name] = (
+                fastest_count(_rehearsal(name, full, config, action_meanings, device), most) if again else small
+            )
+            gc.collect()  # networks and their averages refer to themselves
+    return counts
+
+
+def measure_costs(
+    config: Config, action_meanings: tuple[str, ...], device: torch.device, threads: Threads
+) -> dict[str, float]:
     """Seconds a unit of each phase, of one process alone with its rows of each batch. Leaves no trace in any random state
     that the run uses."""
     with torch.random.fork_rng(devices=[]):
         parts = PARTS if config.policy == "imagined" else ()
-        costs = {name: _mean_update_seconds(name, config, action_meanings, device) for name in parts}
+        costs = {}
+        for name in parts:
+            threads.use(name)
+            costs[name] = _mean_update_seconds(name, config, action_meanings, device)
         models = Models(config, action_meanings, device)
     e = config.evaluation
     games = e.games, e.final_games
-    acting = {n: _policy_seconds(models, n) / n + EMULATOR_SECONDS for n in {1, *games}}  # a step of one game
+    acting = {}  # seconds of a step of one game
+    for n in {1, *games}:
+        threads.use("collect" if n == 1 else "games")
+        acting[n] = _policy_seconds(models, n) / n + EMULATOR_SECONDS
     costs["collect"] = acting[1]
     costs["play"] = 2 * acting[1]  # acting, then learning from it
     costs["evaluation"], costs["final evaluation"] = (n * acting[n] * STEPS_A_GAME for n in games)
     if config.policy == "imagined":
+        threads.use("first look")
         dream, sets = _dream_seconds(models), 2 * ticks(e.dreams, e.dream_steps)
         costs["first look"] = dream * sets
         costs["evaluation"] += dream * (
@@ -148,6 +190,10 @@ def with_batch(config: Config, name: str, batch: int) -> Config:
 
 
 def _policy_seconds(models: Models, batch: int) -> float:
+    return _seconds(_acting(models, batch), models.device)
+
+
+def _acting(models: Models, batch: int) -> Callable[[], None]:
     policy = models.actor_critic
     obs = torch.zeros(batch, 1, SIZE, SIZE, dtype=torch.uint8, device=models.device)
 
@@ -156,10 +202,14 @@ def _policy_seconds(models: Models, batch: int) -> float:
         with models.autocast():
             policy(obs, policy.initial_hidden(batch))[0].cpu()
 
-    return _seconds(act, models.device)
+    return act
 
 
 def _dream_seconds(models: Models) -> float:
+    return _seconds(_dreaming(models), models.device)
+
+
+def _dreaming(models: Models) -> Callable[[], None]:
     """A step of a group of dreams."""
     context = models.config.denoiser.context
     obs = torch.zeros(GROUP, context, SIZE, SIZE, dtype=torch.uint8, device=models.device)
@@ -171,7 +221,7 @@ def _dream_seconds(models: Models) -> float:
             state = models.world.start(obs, action[:, 1:])
             models.world.step(state, action[:, 0], generator)
 
-    return _seconds(step, models.device)
+    return step
 
 
 def _seconds(work: Callable[[], None], device: torch.device, set_up: int = 1) -> float:

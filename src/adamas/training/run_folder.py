@@ -36,6 +36,7 @@ class RunFolder:
         self.frechet = path / "frechet"
         self.evaluations = path / "evaluations.jsonl"
         self.progress = path / "progress.json"
+        self.threads = path / "threads.json"
         self.lock = path / "lock"
 
     @classmethod

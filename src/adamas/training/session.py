@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from adamas import checkpoint, config
 from adamas.logger import Logger
+from adamas.threads import Threads
 from adamas.training.bars import Bars
 from adamas.training.progress import Progress
 from adamas.training.run_folder import RunFolder
@@ -25,7 +26,8 @@ class Session:
 
     Args:
         snapshot: returns all that a checkpoint holds beside the progress.
-        costs: expected seconds a unit of each phase, and `total` of the whole run, for the bars.
+        costs: expected seconds a unit of each phase, and `plan` its units in the whole run, for the bars.
+        threads: how many work at each phase.
 
     Inside `with session:` signals ask to stop, bars are shown, and a resume is possible from the first moment.
     """
@@ -38,10 +40,12 @@ class Session:
         logger: Logger,
         snapshot: Callable[[], dict[str, Any]],
         costs: Mapping[str, float],
-        total: float,
+        plan: Mapping[str, int],
+        threads: Threads,
     ) -> None:
         self.folder, self.config, self.progress, self.logger, self.snapshot = folder, c, progress, logger, snapshot
-        self.bars, self.stop = Bars(costs, total, progress.total), StopRequest()
+        self.bars, self.stop = Bars(costs, plan, progress.total), StopRequest()
+        self.threads = threads
         self.saved_at = time.monotonic()
 
     def __enter__(self) -> Session:
@@ -55,6 +59,7 @@ class Session:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.bars.close()
+        self.threads.waiting.close()
         self.logger.close()
         self.stop.__exit__(kind, error, trace)
 
@@ -80,6 +85,7 @@ class Session:
 
     def heed(self) -> None:
         """Saves if it is time, and stops if asked to. Also called inside of long rounds that change nothing."""
+        self.threads.waiting.look()
         if self.stop.requested:
             self.save()
             raise Stopped
@@ -99,15 +105,17 @@ class Session:
         parts = {**self.snapshot(), "progress": self.progress.state_dict()}
         checkpoint.save(self.folder.checkpoints, self.progress.saves, parts, self.config.keep)
         p = self.progress
-        left = self.bars.left(p.seconds)
+        left = self.bars.left()
         self.folder.write_progress({"epoch": p.epoch, "steps": p.steps, "seconds": p.seconds, "left": left})
 
     def _work(self, phase: str, work: Callable[[], int | None], bar: tqdm) -> None:
+        self.threads.use(phase)
         start = time.monotonic()
         units = work() or 1
+        seconds = time.monotonic() - start
         self.progress.tick(phase, units)
-        self.logger.add(f"speed/{phase}_a_second", float(units), time.monotonic() - start)
-        self.bars.tick(phase, units)
+        self.logger.add(f"speed/{phase}_a_second", float(units), seconds)
+        self.bars.tick(phase, units, seconds)
         bar.update(units)
 
     def _flush(self, phase: str, bar: tqdm) -> None:

@@ -154,6 +154,7 @@ class Trainer:
     def _evaluate(self, count: int, name: str, session: Session) -> None:
         c, epoch = self.config, self.progress.epoch
         with self.models.autocast():
+            session.threads.use("games")
             games = play_games(self.policy, c.env, count, c.atari, self._seed(), each_step=session.heed)
             dreams = self._evaluate_dreams(name, session) if c.policy == "imagined" else {}
         score, steps = mean(games.returns), self.progress.steps
@@ -178,6 +179,7 @@ class Trainer:
         session.bars.say(f"the first dream is in {self.folder.dreams / 'first.gif'} and in TensorBoard")
 
     def _evaluate_dreams(self, name: str, session: Session) -> dict[str, Any]:
+        session.threads.use("first look")
         evaluation = self._dream(session)
         gallery.show(evaluation, self.logger, self.folder.dreams, self.progress.epoch)
         detail = {key: at_horizons(detail) for key, detail in evaluation.detail.items()}

@@ -8,34 +8,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-HALF_SECONDS, HALF_UNITS = 10.0, 8  # what is older than both counts less than half
-PRIOR_SECONDS = 2.0  # of work that would be needed to believe what is seen as much as what was expected
+HALF_SECONDS, HALF_UNITS = 10.0, 2  # what is older than both counts less than half
+WINDOW_SECONDS, WINDOW_UNITS = 2.0, 2  # units are averaged over so much: those of a phase take turns in what they do
+ENOUGH_SECONDS = 10.0  # for a window of one unit
 SETTLED_SECONDS, SETTLED_UNITS = 10.0, 8  # of a phase, before its changes tell of the load
 
 
 class _Seen:
-    """A phase: recent seconds and units, which fade, at the load of the machine at the time; and how much was seen in all."""
+    """A phase: recent seconds a unit, at the load of the machine at the time; and how much was seen in all.
+
+    Windows are averaged by their logarithm: thirty times slower is followed as fast as thirty times faster.
+    """
 
     def __init__(self, expected: float, load: float) -> None:
-        self.seconds, self.units, self.load = PRIOR_SECONDS, PRIOR_SECONDS / max(expected, 1e-9), load
+        self.rate, self.load = max(expected, 1e-9), load
         self.all_seconds, self.all_units = 0.0, 0
-
-    @property
-    def rate(self) -> float:
-        return self.seconds / self.units
+        self._seconds, self._units = 0.0, 0  # of the window that is open
 
     @property
     def settled(self) -> bool:
         return self.all_seconds >= SETTLED_SECONDS and self.all_units >= SETTLED_UNITS
 
     def add(self, units: int, seconds: float) -> None:
-        kept = 0.5 ** min(seconds / HALF_SECONDS, units / HALF_UNITS)
-        self.seconds, self.units = kept * self.seconds + seconds, kept * self.units + units
+        was_settled = self.settled
         self.all_seconds, self.all_units = self.all_seconds + seconds, self.all_units + units
+        self._seconds, self._units = self._seconds + seconds, self._units + units
+        enough = self._seconds >= WINDOW_SECONDS and self._units >= WINDOW_UNITS
+        if enough or self._seconds >= ENOUGH_SECONDS:
+            kept = 0.5 ** min(self._seconds / HALF_SECONDS, self._units / HALF_UNITS)
+            seen = self._seconds / self._units
+            self.rate = self.rate**kept * seen ** (1 - kept) if was_settled else self.all_seconds / self.all_units
+            self._seconds, self._units = 0.0, 0
 
     def move(self, load: float) -> None:
         """What it would have been at another load."""
-        self.seconds, self.load = self.seconds * load / self.load, load
+        self.rate, self.load = self.rate * load / self.load, load
 
 
 class Pace:
@@ -52,9 +59,9 @@ class Pace:
             self._seen[phase] = _Seen(self.seconds(phase), self._load)
         seen = self._seen[phase]
         seen.move(self._load)
-        before = seen.rate
+        before, settled = seen.rate, seen.settled
         seen.add(units, seconds)
-        if seen.settled:
+        if settled:  # before, what differs from the measured cost is the fault of the measuring
             seen.load = self._load = self._load * seen.rate / before
 
     def seconds(self, phase: str) -> float:

@@ -26,10 +26,18 @@ def main(argv: list[str]) -> int:
     return run_command(Options, argv, USAGE, play)
 
 
+def login() -> str:
+    """USER@HOST; HOST where the user has no name, as in containers that run under any number."""
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (KeyError, OSError, ImportError):  # OSError from Python 3.13 on, ImportError on Windows
+        return socket.gethostname()
+
+
 def play(options: Options) -> None:
     """Opens a run, prints the page's address and serves it until Ctrl-C."""
     # torch takes seconds to import: not before the options are known to be right
-    from adamas.play.auth import Doors, check_address
+    from adamas.play.auth import AccessControl, check_address
     from adamas.play.load import open_agent
     from adamas.play.server import serve
     from adamas.play.session import Session, first_settings
@@ -40,13 +48,13 @@ def play(options: Options) -> None:
     check_address(options.host, options.public_origin)
     keep_freed_memory()
     leave_a_core()
-    agent, doors = open_agent(options), Doors(options.public_origin)
+    agent, access = open_agent(options), AccessControl(options.public_origin)
     session = Session(agent, first_settings(agent, options))
 
     def announce(port: int) -> None:
         chip = describe(agent.models.device)
         say(f"playing {agent.config.env}: {agent.folder.path}, checkpoint {agent.checkpoint}, on {chip}")
-        say(f"open    {options.public_origin or f'http://localhost:{port}'}/?token={doors.token}")
-        say(f"remote  ssh -C -L {port}:localhost:{port} {getpass.getuser()}@{socket.gethostname()}")
+        say(f"open    {options.public_origin or f'http://localhost:{port}'}/?token={access.token}")
+        say(f"remote  ssh -C -L {port}:localhost:{port} {login()}")
 
-    serve(session, doors, options.host, options.port, announce)
+    serve(session, access, options.host, options.port, announce)

@@ -77,7 +77,7 @@ def phone(chromium: Browser, address: str, docs: Path) -> None:
 def open_dream(page: Page, address: str) -> None:
     page.goto(address)
     page.wait_for_timeout(2000)
-    page.locator("#set-stop").uncheck()
+    page.locator("#set-stop_at_end").uncheck()
 
 
 def look(page: Page) -> Image.Image:

@@ -256,8 +256,9 @@ def test_the_world_model_beside_the_real_game(page: Page) -> None:
     page.keyboard.press("v")
     expect(page.locator("#dream")).to_be_hidden()
     page.keyboard.press("v")
-    for canvas in ("dream", "real", "difference", "parting"):
+    for canvas in ("dream", "real", "difference", "distance"):
         expect(page.locator(f"#{canvas}")).to_be_visible()
+    assert picture(page, "difference").any()  # at once, not with the next frame
     expect(page.locator("#distance-now")).to_contain_text("% mean difference")
     page.locator("#set-initial_state").select_option("replay")
     expect(page.locator("#views [data-view=both]")).to_be_disabled()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from adamas.config import PARTS, SIZE, Config
+from adamas.config.schema import MODEL_FREE_ENVS, PARTS, SEGMENT_FRAMES, SIZE, Config
 from adamas.utils.errors import UserError
 
 
@@ -21,32 +21,23 @@ def check(config: Config) -> Config:
             f"{where}.channels has {len(net.channels)} levels but {where}.depths has {len(net.depths)}: give both one number a level",
         )
     _require(
-        config.denoiser.condition_channels % (2 * config.denoiser.context) == 0,
-        f"denoiser.condition_channels={config.denoiser.condition_channels} must be a multiple of twice denoiser.context={config.denoiser.context}",
+        config.network.condition_channels % (2 * config.denoiser.context) == 0,
+        f"network.condition_channels={config.network.condition_channels} must be a multiple of twice denoiser.context={config.denoiser.context}",
     )
-    _check_start(config)
     first, most = config.collection.first_steps, config.collection.first_steps_most
     _require(
         first <= most, f"collection.first_steps={first} is above collection.first_steps_most={most}: raise the second"
     )
-    _require(
-        config.denoiser.sigma_least < config.denoiser.sigma_most,
-        f"denoiser.sigma_least={config.denoiser.sigma_least} must be below denoiser.sigma_most={config.denoiser.sigma_most}",
-    )
-    events, turns = config.denoiser.event_share, config.denoiser.turn_share
+    events, turns = config.replay.event_share, config.replay.direction_change_share
     _require(
         events + turns < 1,
-        f"denoiser.event_share={events} and denoiser.turn_share={turns} leave nothing for other frames: together they must stay below 1",
-    )
-    _require(
-        config.sampler.sigma_min < config.sampler.sigma_max,
-        f"sampler.sigma_min={config.sampler.sigma_min} must be below sampler.sigma_max={config.sampler.sigma_max}",
+        f"replay.event_share={events} and replay.direction_change_share={turns} leave nothing for other frames: together they must stay below 1",
     )
     _require(
         config.sampler.s_churn == 0 or config.sampler.method == "euler",
         f"sampler.s_churn={config.sampler.s_churn} works with sampler.method=euler only: set s_churn=0 or method=euler",
     )
-    halvings, patches = len(config.actor_critic.channels), SIZE // config.actor_critic.patch
+    halvings, patches = len(config.actor_critic.channels), SIZE // config.network.patch
     _require(
         patches >> halvings > 0,
         f"actor_critic.channels has {halvings} levels, too many to halve {patches} pixels that often: give fewer",
@@ -56,24 +47,19 @@ def check(config: Config) -> Config:
         config.atari.max_episode_steps >= needed,
         f"evaluation.dream_steps={config.evaluation.dream_steps} takes games of {needed} steps, more than atari.max_episode_steps={config.atari.max_episode_steps}: lower the first",
     )
-    _require(sum(config.age_weights) > 0, "age_weights are all 0: at least one age group needs a weight")
+    _require(sum(config.replay.age_weights) > 0, "replay.age_weights are all 0: at least one age group needs a weight")
     _require(
         not (config.dataset and config.policy == "model_free"),
         "policy=model_free learns in the real game and cannot use dataset=: drop one of the two",
     )
     _require(
-        not config.reward_end.astray or config.reward_end.dreamed_share > 0,
-        "reward_end.astray=true needs dreams to learn from: set reward_end.dreamed_share above 0",
+        not config.reward_end.predict_divergence or config.reward_end.imagined_share > 0,
+        "reward_end.predict_divergence=true needs imagined frames to learn from: set reward_end.imagined_share above 0",
     )
-    frames, context = config.reward_end.segment_frames, config.denoiser.context
+    context = config.denoiser.context
     _require(
-        config.reward_end.dreamed_share == 0 or frames > context,
-        f"reward_end.segment_frames={frames} leaves nothing to dream after denoiser.context={context} frames: raise the first or set reward_end.dreamed_share=0",
-    )
-    rollouts = config.actor_critic.optimization.micro_batch
-    _require(
-        rollouts == 0 or not config.actor_critic.normalize_advantages,
-        f"actor_critic.optimization.micro_batch={rollouts} would normalize the advantages of each {rollouts} rollouts by themselves: set it to 0 or actor_critic.normalize_advantages=false",
+        config.reward_end.imagined_share == 0 or context < SEGMENT_FRAMES,
+        f"reward_end.imagined_share needs frames to imagine after denoiser.context={context}, and its segments have {SEGMENT_FRAMES}: lower the context or set reward_end.imagined_share=0",
     )
     rollouts, parts = _rollouts(config), config.actor_critic.minibatches
     _require(
@@ -85,21 +71,7 @@ def check(config: Config) -> Config:
 
 def _rollouts(config: Config) -> int:
     """Of which an update of the policy learns."""
-    c = config.actor_critic
-    return c.model_free_envs if config.policy == "model_free" else c.optimization.batch_size
-
-
-def _check_start(config: Config) -> None:
-    """A sampler may start from the previous frame iff the denoiser was trained on that path."""
-    objective, start = config.denoiser.objective, config.sampler.initial_noise
-    _require(
-        (objective == "previous_frame") == (start == "previous_frame"),
-        f"denoiser.objective={objective} does not go with sampler.initial_noise={start}: previous_frame is for both or none",
-    )
-    _require(
-        objective != "previous_frame" or config.sampler.sigma_max >= config.denoiser.sigma_previous,
-        f"sampler.sigma_max={config.sampler.sigma_max} is below denoiser.sigma_previous={config.denoiser.sigma_previous}: raise the first",
-    )
+    return MODEL_FREE_ENVS if config.policy == "model_free" else config.actor_critic.optimization.batch_size
 
 
 def _check_initialize(initialize: dict[str, Any]) -> None:
@@ -129,7 +101,7 @@ def _check_fields(node: Any, prefix: str) -> None:
 
 
 def check_bounds(name: str, number: Any, bounds: Any) -> None:
-    """Raises UserError for a number beyond the `least`, `most` or `above` of a knob."""
+    """Raises UserError for a number beyond the `least`, `most` or `above` of a setting."""
     if "least" in bounds:
         _require(number >= bounds["least"], f"{name}={number} is too small: the least is {bounds['least']}")
     if "most" in bounds:

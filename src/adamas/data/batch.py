@@ -1,4 +1,4 @@
-"""Consecutive rows of a replay, a batch of them: what every part of the world model learns from."""
+"""Batches: what the networks learn from and start from."""
 
 from __future__ import annotations
 
@@ -8,19 +8,30 @@ import torch
 from torch import Tensor
 
 
-class Segment(NamedTuple):
-    """B segments of T consecutive rows, all on the replay's device. The transition t -> t+1 is real
-    iff `mask[t] & mask[t+1]`."""
+class Trajectory(NamedTuple):
+    """B stretches of play: T frames, oldest first, and the T-1 actions between them."""
 
     obs: Tensor  # uint8 (B, T, H, W)
-    action: Tensor  # int64 (B, T)      what was done after seeing obs; 0 where there was none
-    reward: Tensor  # float32 (B, T)    what action brought, unclipped
+    action: Tensor  # int64 (B, T-1): action[t] was done after obs[t] was seen
+
+    def rows(self, index: Tensor | slice) -> Trajectory:
+        """Some of the B stretches."""
+        return Trajectory(self.obs[index], self.action[index])
+
+
+class Segment(NamedTuple):
+    """B segments of T consecutive rows of a replay, all on its device."""
+
+    obs: Tensor  # uint8 (B, T, H, W)
+    action: Tensor  # int64 (B, T): what was done after seeing obs; 0 where there was none
+    reward: Tensor  # float32 (B, T): what action brought, unclipped
     terminated: Tensor  # bool (B, T)
     truncated: Tensor  # bool (B, T)
-    mask: Tensor  # bool (B, T)       True where the frame exists; padding otherwise
+    diverged: Tensor  # bool (B, T): the step led to an imagined frame that has lost track; False in real play
+    mask: Tensor  # bool (B, T): True where the frame exists; padding otherwise
 
     @property
-    def known(self) -> Tensor:
+    def valid(self) -> Tensor:
         """bool (B, T-1): at t, whether the transition t -> t+1 is real."""
         return self.mask[:, :-1] & self.mask[:, 1:]
 
@@ -29,18 +40,18 @@ class Segment(NamedTuple):
         return Segment(*(column[index] for column in self))
 
 
-def cut(columns: dict[str, Tensor], bounds: Tensor, row: Tensor, place: Tensor, length: int) -> Segment:
-    """Segments of `length` rows in which `row` stands at the index `place`. Beyond its episode a segment repeats the
+def cut_segments(columns: dict[str, Tensor], bounds: Tensor, row: Tensor, position: Tensor, length: int) -> Segment:
+    """Segments of `length` rows in which `row` stands at the index `position`. Beyond its episode a segment repeats the
     nearest frame.
 
     Args:
         columns: those of `adamas.data.storage`, one entry a row.
         bounds: int64 (episodes + 1,), on the CPU: the rows at which episodes start, and the number of rows.
-        row, place: int64 (B,), on the CPU.
+        row, position: int64 (B,), on the CPU.
     """
     device = columns["obs"].device
     episode = torch.searchsorted(bounds, row, right=True)
-    plan = torch.stack([row - place, bounds[episode - 1], bounds[episode] - 1]).to(device)
+    plan = torch.stack([row - position, bounds[episode - 1], bounds[episode] - 1]).to(device)
     start, first, last = plan[..., None]  # (B, 1) each
     wanted = start + torch.arange(length, device=device)  # (B, T)
     index = wanted.clamp(first, last)
@@ -57,5 +68,11 @@ def _gather(columns: dict[str, Tensor], index: Tensor, mask: Tensor) -> Segment:
         column("reward") * mask,
         column("terminated") & mask,
         column("truncated") & mask,
+        torch.zeros_like(mask),
         mask,
     )
+
+
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """The mean of x where mask, float (); 0 where there is none."""
+    return torch.where(mask, x, 0.0).sum() / mask.sum().clamp_min(1)

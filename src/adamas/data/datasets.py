@@ -14,7 +14,7 @@ from adamas.utils.errors import UserError
 
 def read_experience(path: str | Path, config: Config, device: torch.device) -> Replay:
     """A dataset, as `adamas.data.replay.read_dataset` has it. UserError if it holds actions that the game does not have."""
-    replay, count = read_dataset(Path(path), config.age_weights, device), len(action_meanings(config.env))
+    replay, count = read_dataset(Path(path), config.replay.age_weights, device), len(action_meanings(config.env))
     if replay.most_action >= count:
         raise UserError(
             f"{path} holds action {replay.most_action} but {config.env} has {count} actions: is it of another game?"

@@ -1,18 +1,18 @@
-"""The rows of a replay in which small things turn, found as rows come."""
+"""The rows of a replay in which small movers change their direction, found as rows come."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from adamas.data.motion import LOOK_BACK, turned
+from adamas.data.motion import LOOK_BACK, direction_changed
 
-AFTER = 2  # frames after a turn that show it still in what the next one is predicted from
+AFTER = 2  # frames after a change that show it still in what the next one is predicted from
 SCAN = 2048  # rows that are searched at once
 
 
-class Turns:
-    """`rows`, int64 (N,) in order: the frames in which something small turned, and the AFTER frames of their episode that
+class DirectionChanges:
+    """`rows`, int64 (N,) in order: the frames in which a small mover changed its direction, and the AFTER frames of their episode that
     follow each."""
 
     def __init__(self) -> None:
@@ -29,8 +29,8 @@ class Turns:
         while self._searched < len(obs):
             first, last = self._searched, min(self._searched + SCAN, len(obs))
             seen_from = max(first - LOOK_BACK - AFTER, 0)
-            turns = turned(obs[seen_from:last]).cpu().nonzero() + seen_from  # (N, 1)
-            rows = (turns[_age(turns[:, 0], starts) >= LOOK_BACK] + torch.arange(AFTER + 1)).unique()
+            changes = direction_changed(obs[seen_from:last]).cpu().nonzero() + seen_from  # (N, 1)
+            rows = (changes[_age(changes[:, 0], starts) >= LOOK_BACK] + torch.arange(AFTER + 1)).unique()
             rows = rows[(rows >= first) & (rows < last)]
             self.rows = torch.cat([self.rows, rows[_age(rows, starts) >= LOOK_BACK]])  # none of the next episode
             self._searched = last

@@ -1,10 +1,12 @@
-"""Where small things move, and when they turn: the ball, shots, pellets.
+"""Small movers: where they are, when they change direction, and when an imagined rollout has lost track of them.
+
+The ball, shots and pellets are small movers.
 
 A ball of four pixels is a thousandth of a frame, and a loss that averages over pixels has as little to say about it.
 Whether a pixel is near a small thing that moves depends on past frames alone, and so a weight on such pixels leaves the
 best prediction what it was: it only says where to learn it first.
 
-The ball of Breakout turns in three frames of a hundred, and they are the ones that are hard to learn.
+The ball of Breakout changes its direction in three frames of a hundred, and they are the ones that are hard to learn.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ LENGTH = 6  # pixels: a thing is small if no row or column of it is this long
 CONTRAST = 40  # grey levels by which it stands out
 MOTION = 30  # grey levels by which a pixel changes where something moves
 REACH = 5  # pixels around it that are near, a little farther than a ball flies in a step
-TURN = 1.5  # pixels by which small things that turn miss the place where straight flight leads
+BEND = 1.5  # pixels by which small things that turn miss the place where straight flight leads
 LOOK_BACK = 3  # frames before one that say whether something turned in it
 
 
@@ -27,9 +29,9 @@ def near_small_movers(frames: Tensor) -> Tensor:
     return _near(_small_movers(frames).any(1))
 
 
-def turned(frames: Tensor) -> Tensor:
+def direction_changed(frames: Tensor) -> Tensor:
     """Frames in order, uint8 (T, H, W) -> bool (T,): whether the small things that move, taken together, did not fly
-    straight on. With c their centre, |c[t] - 2 c[t-1] + c[t-2]| > TURN. False where one of these three frames shows none,
+    straight on. With c their centre, |c[t] - 2 c[t-1] + c[t-2]| > BEND. False where one of these three frames shows none,
     and in the first LOOK_BACK."""
     movers = _small_movers(frames).float()  # (T-1, H, W)
     count = movers.sum((-2, -1))
@@ -37,13 +39,13 @@ def turned(frames: Tensor) -> Tensor:
     rows, columns = (torch.arange(float(n), device=frames.device) for n in frames.shape[-2:])
     centre = torch.stack([down @ rows, across @ columns], dim=-1) / count[:, None]  # (T-1, 2), NaN without movers
     bend = (centre[2:] - 2 * centre[1:-1] + centre[:-2]).norm(dim=-1)
-    return F.pad(bend > TURN, (LOOK_BACK, 0))[: len(frames)]
+    return F.pad(bend > BEND, (LOOK_BACK, 0))[: len(frames)]
 
 
-def lost(frames: Tensor, dreamed: Tensor) -> Tensor:
-    """What happened and how it was dreamed, uint8 (B, T, H, W) each -> bool (B, T-1): whether most of the small things that
+def lost_track(frames: Tensor, imagined: Tensor) -> Tensor:
+    """What happened and how it was imagined, uint8 (B, T, H, W) each -> bool (B, T-1): whether most of the small things that
     moved into frame t+1 are nowhere near in the dream, REACH pixels around. Where none moved, nothing is lost."""
-    movers, found = _small_movers(frames), _near(_small_movers(dreamed))
+    movers, found = _small_movers(frames), _near(_small_movers(imagined))
     return 2 * (movers & ~found).sum((-2, -1)) > movers.sum((-2, -1))
 
 

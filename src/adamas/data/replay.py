@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adamas.data import batch, sampling, storage
-from adamas.data.batch import Segment
-from adamas.data.direction_changes import Turns
+from adamas.data import sampling, storage
+from adamas.data.batch import Segment, Trajectory, cut_segments
+from adamas.data.direction_changes import DirectionChanges
 
 HEADROOM = 1.05  # rows a step of `capacity`, for final frames
 GROWTH = 1.125  # of the number of rows, when the headroom was not enough
@@ -43,7 +43,7 @@ class Replay:
         self._age_weights = torch.tensor(age_weights, dtype=torch.float64)
         self._starts = torch.empty(0, dtype=torch.int64)  # first row of each episode
         self._events = torch.empty(0, dtype=torch.int64)  # rows of the steps that brought a reward or an end
-        self._turns = Turns()
+        self._direction_changes = DirectionChanges()
         self._reward_counts = torch.zeros(3, dtype=torch.int64)  # steps with reward below, at, above 0
         self._chunks: list[dict[str, Any]] = []
         rows = int(capacity * HEADROOM) + 1
@@ -92,32 +92,33 @@ class Replay:
         generator: torch.Generator,
         first_target: int = 0,
         event_share: float = 0.0,
-        turn_share: float = 0.0,
+        direction_change_share: float = 0.0,
     ) -> Segment:
         """Segments around rows that are drawn by age group, then uniformly; such a row stands at an index that is
         drawn uniformly from `first_target .. length - 1`. Beyond its episode a segment repeats the nearest frame.
 
         The share `event_share` of them is drawn uniformly from the steps that brought a reward or an end, and
-        `turn_share` from the frames in which something small turned and the two after it, as far as there are some. The
+        `direction_change_share` from the frames in which a small mover changed its direction and the two after it, as far as there are some. The
         frame that such a step led to, or such a frame, is what then stands at an index from `first_target` on.
         """
         bounds = self._bounds()
-        if turn_share:
-            self._turns.search(self._columns["obs"][: self.num_rows], self._starts)
-        steps = sampling.uniform(self._events, int(batch_size * event_share), generator)
-        turns = sampling.uniform(self._turns.rows, int(batch_size * turn_share), generator)
-        others = sampling.by_age(bounds, self._age_weights, batch_size - len(steps) - len(turns), generator)
-        led_to = torch.randint(min(max(first_target, 1), length - 1), length, (len(steps),), generator=generator)
-        place = torch.randint(first_target, length, (len(turns) + len(others),), generator=generator)
-        row, place = torch.cat([steps, turns, others]), torch.cat([led_to - 1, place])
-        return batch.cut(self._columns, bounds, row, place, length)
+        if direction_change_share:
+            self._direction_changes.search(self._columns["obs"][: self.num_rows], self._starts)
+        events = sampling.uniform(self._events, int(batch_size * event_share), generator)
+        changes = sampling.uniform(self._direction_changes.rows, int(batch_size * direction_change_share), generator)
+        others = sampling.by_age(bounds, self._age_weights, batch_size - len(events) - len(changes), generator)
+        led_to = torch.randint(min(max(first_target, 1), length - 1), length, (len(events),), generator=generator)
+        position = torch.randint(first_target, length, (len(changes) + len(others),), generator=generator)
+        row, position = torch.cat([events, changes, others]), torch.cat([led_to - 1, position])
+        return cut_segments(self._columns, bounds, row, position, length)
 
-    def sample_contexts(self, batch_size: int, length: int, generator: torch.Generator) -> Segment:
-        """Segments that end at a frame from which one can act. Only their left may be padding."""
+    def sample_contexts(self, batch_size: int, length: int, generator: torch.Generator) -> Trajectory:
+        """`length` frames each, of which the last is one from which one can act. Before an episode its first frame repeats."""
         bounds = self._bounds()
         row = sampling.by_age(bounds, self._age_weights, batch_size, generator)
         row = row - self._columns["final"][row].long()
-        return batch.cut(self._columns, bounds, row, torch.full_like(row, length - 1), length)
+        segment = cut_segments(self._columns, bounds, row, torch.full_like(row, length - 1), length)
+        return Trajectory(segment.obs, segment.action[:, :-1])
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Writes the rows since the last save as one new chunk.

@@ -22,9 +22,13 @@ from gymnasium.error import InvalidAction, ResetNeeded
 from gymnasium.spaces import Box, Discrete
 
 from adamas.config import SIZE, Atari
+from adamas.config.hints import game_name
 from adamas.utils.errors import UserError
 
 ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # neither banner nor log lines, in the whole process
+
+FRAME_SKIP = 4  # emulator frames an agent step
+NOOP_MAX = 30  # most no-op emulator frames after a reset
 
 # Where an episode stands, and so what reset() has to do.
 RUNNING, LIFE_LOST, OVER = "running", "life lost", "over"
@@ -47,7 +51,7 @@ def check_game(name: str) -> None:
     if name in _rom_ids():
         return
     plain = {_plain(known): known for known in game_names()}
-    near = difflib.get_close_matches(_plain(name), plain, n=1)
+    near = difflib.get_close_matches(_plain(game_name(name)), plain, n=1)
     hint = (
         f"did you mean {plain[near[0]]}?"
         if near
@@ -58,7 +62,7 @@ def check_game(name: str) -> None:
 
 def action_meanings(game: str) -> tuple[str, ...]:
     """What the actions 0, 1, ... of a game do: ("NOOP", "FIRE", "RIGHT", "LEFT") for Breakout."""
-    return Emulator(game, frame_skip=4, repeat_action_probability=0.0).action_meanings
+    return Emulator(game, repeat_action_probability=0.0).action_meanings
 
 
 def _plain(name: str) -> str:
@@ -73,9 +77,8 @@ class Emulator:
     actions, and only then is nothing left of the game before (after `reset_game()` alone 17 of the 104 games differ).
     """
 
-    def __init__(self, game: str, frame_skip: int, repeat_action_probability: float) -> None:
+    def __init__(self, game: str, repeat_action_probability: float) -> None:
         check_game(game)
-        self.frame_skip = frame_skip
         self._rom = roms.get_rom_path(_rom_ids()[game])
         self._ale = ale_py.ALEInterface()
         self._ale.setFloat("repeat_action_probability", repeat_action_probability)
@@ -96,10 +99,10 @@ class Emulator:
         self._screen = self._ale.getScreenGrayscale()
 
     def play(self, action: int) -> int:
-        """Holds `action` for `frame_skip` emulator frames, fewer if the game ends. Returns the sum of the rewards."""
+        """Holds `action` for FRAME_SKIP emulator frames, fewer if the game ends. Returns the sum of the rewards."""
         self.actions.append(action)
         reward, screen = 0, None
-        for frames_left in reversed(range(self.frame_skip)):
+        for frames_left in reversed(range(FRAME_SKIP)):
             reward += self._ale.act(self._action_set[action])
             if self.over:  # the freshest frame, alone: the one before may be of the last step
                 screen = self._ale.getScreenGrayscale()
@@ -140,7 +143,7 @@ class Emulator:
 
 
 class AtariEnv(gymnasium.Env):
-    """One Atari game at 84x84 grey, `frame_skip` emulator frames a step, rewards unclipped.
+    """One Atari game at 84x84 grey, FRAME_SKIP emulator frames a step, rewards unclipped.
 
     With `episodic_life` a lost life ends the episode (`terminated`) and the `reset()` after it goes on with the same game,
     from the frame that is on the screen. As with the vector env's `life_loss_info`, the step in which a life is lost is a
@@ -148,14 +151,14 @@ class AtariEnv(gymnasium.Env):
     are left: several games report 0 lives while their last life goes on. Game over always ends the episode, and so does
     (`truncated`) step number `max_episode_steps` of the game.
 
-    Every game has its own seed and number of no-op frames (0..`noop_max`), drawn from `np_random`.
+    Every game has its own seed and number of no-op frames (0..NOOP_MAX), drawn from `np_random`.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 15}
 
     def __init__(self, game: str, config: Atari, *, episodic_life: bool, render_mode: str | None = None) -> None:
         self.game, self.config, self.episodic_life, self.render_mode = game, config, episodic_life, render_mode
-        self._emulator = Emulator(game, config.frame_skip, config.repeat_action_probability)
+        self._emulator = Emulator(game, config.repeat_action_probability)
         self._phase = OVER
         self.action_meanings = self._emulator.action_meanings
         self.action_space = Discrete(len(self.action_meanings))
@@ -173,7 +176,7 @@ class AtariEnv(gymnasium.Env):
         super().reset(seed=seed)
         if seed is not None or self._phase != LIFE_LOST:
             game_seed = int(self.np_random.integers(2**31))
-            self._emulator.start(game_seed, noops=int(self.np_random.integers(self.config.noop_max + 1)))
+            self._emulator.start(game_seed, noops=int(self.np_random.integers(NOOP_MAX + 1)))
         self._phase = RUNNING
         return self._emulator.obs(), {"lives": self._emulator.lives}
 
@@ -231,7 +234,7 @@ class AtariEnv(gymnasium.Env):
         config = self.config
         return {
             "game": self.game,
-            "frame_skip": config.frame_skip,
+            "frame_skip": FRAME_SKIP,
             "repeat_action_probability": config.repeat_action_probability,
         }
 
@@ -245,11 +248,11 @@ def make_vector_env(game: str, num_envs: int, config: Atari) -> AtariVectorEnv:
     return AtariVectorEnv(
         _rom_ids()[game],
         num_envs,
-        max_num_frames_per_episode=config.max_episode_steps * config.frame_skip,
+        max_num_frames_per_episode=config.max_episode_steps * FRAME_SKIP,
         repeat_action_probability=config.repeat_action_probability,
         stack_num=1,
-        frameskip=config.frame_skip,
-        noop_max=config.noop_max + 1,  # it draws from 0..noop_max-1
+        frameskip=FRAME_SKIP,
+        noop_max=NOOP_MAX + 1,  # it draws from 0..noop_max-1
         reward_clipping=False,
         use_fire_reset=False,
     )

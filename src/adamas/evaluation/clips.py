@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from adamas.agent.actor_critic import ActorCritic
+from adamas.data.batch import Trajectory
 from adamas.envs.atari import AtariEnv
-from adamas.utils.categorical import draw
 from adamas.utils.errors import UserError
 
 PATIENCE = 100  # games too short for a clip, in a row
-
-
-class Clip(NamedTuple):
-    """N stretches of real play of T steps each, without a game over inside."""
-
-    obs: Tensor  # uint8 (N, T+1, H, W)
-    action: Tensor  # int64 (N, T)
 
 
 class Player:
@@ -37,13 +28,14 @@ class Player:
         """uint8 (H, W) -> action."""
         if self.policy is None:
             return int(torch.randint(self.num_actions, (), generator=self.generator))
-        logits, _, self.hidden = self.policy(obs.to(self.policy.device)[None, None], self.hidden)
-        return int(draw(logits[0, 0].cpu(), self.generator))
+        action, _, _, self.hidden = self.policy.act(obs[None], self.hidden, self.generator)
+        return int(action)
 
 
 @torch.no_grad()
-def record(policy: ActorCritic | None, env: AtariEnv, count: int, steps: int, seed: int) -> Clip:
-    """Plays in `env` and cuts the play into clips, on the CPU. Steps before a game over that fill no clip are left.
+def record(policy: ActorCritic | None, env: AtariEnv, count: int, steps: int, seed: int) -> Trajectory:
+    """Plays in `env` and cuts the play into `count` clips of `steps` steps, on the CPU, none with a game over inside. Steps before
+    a game over that fill no clip are left.
 
     Args:
         policy: who plays; None plays uniformly at random.
@@ -66,4 +58,4 @@ def record(policy: ActorCritic | None, env: AtariEnv, count: int, steps: int, se
             player.new_game()
             if too_short == PATIENCE:
                 raise UserError(f"{PATIENCE} games in a row ended before {steps} steps: lower evaluation.dream_steps")
-    return Clip(*(torch.stack(column) for column in zip(*clips, strict=True)))
+    return Trajectory(*(torch.stack(column) for column in zip(*clips, strict=True)))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from adamas.config import Config
-from adamas.evaluation.clips import Clip
+from adamas.data.batch import Trajectory
 from adamas.evaluation.dreams import dream, ticks
 from adamas.evaluation.evaluate import record_clip
 from adamas.evaluation.frechet import Frechet, Statistics, cached_statistics, compare, statistics
@@ -34,10 +34,15 @@ class Encoder(NamedTuple):
 
 
 def measure_frechet(
-    world: WorldModel, config: Config, cache: Path, each_step: Callable[[], None] = lambda: None
+    world: WorldModel,
+    config: Config,
+    cache: Path,
+    frames: int,
+    inception: Path | None = None,
+    each_step: Callable[[], None] = lambda: None,
 ) -> list[Frechet]:
-    """How far `evaluation.frechet_frames` imagined frames are from as many real ones: by the random encoder, and by
-    Inception where its weights are given.
+    """How far `frames` imagined frames are from as many real ones: by the random encoder, and by Inception where the file of
+    its weights is given.
 
     The dreams start from the contexts of one set of random play and go on with its actions; another set is what they are
     compared with.
@@ -50,71 +55,60 @@ def measure_frechet(
         UserError: the weights of Inception cannot be used.
     """
     device = world.denoiser.sigma_data.device
-    encoders = [Encoder(e.name, e.digest, e.network.to(device)) for e in load_encoders(config)]
-    steps = config.evaluation.frechet_denoising_steps or world.sampler.steps
-    dreaming = WorldModel(world.denoiser, world.reward_end, dataclasses.replace(world.sampler, steps=steps))
-    imagined = dream(dreaming, _clip(config, OTHER_SEED), config.denoiser.context, OTHER_SEED, each_step).imagined
+    encoders = [Encoder(e.name, e.digest, e.network.to(device)) for e in load_encoders(inception)]
+    clip = _clip(config, frames, OTHER_SEED)
+    imagined = dream(world, clip, config.denoiser.context, OTHER_SEED, each_step).imagined
     return [
         compare(
-            statistics(_batches(imagined, config, device), encoder.network),
-            _real(encoder, OTHER_SEED, config, cache, device),
-            _real(encoder, REAL_SEED, config, cache, device),
+            statistics(_batches(imagined, frames, device), encoder.network),
+            _real(encoder, OTHER_SEED, config, frames, cache, device),
+            _real(encoder, REAL_SEED, config, frames, cache, device),
             encoder.name,
         )
         for encoder in encoders
     ]
 
 
-def frechet_is_due(config: Config, epoch: int, final: bool) -> bool:
-    """Whether an evaluation of that epoch measures the distance too."""
-    e = config.evaluation
-    number = epoch // e.every_epochs
-    return e.frechet != "off" if final else e.frechet == "every_n" and number % e.frechet_every == 0
-
-
-def frechet_ticks(config: Config) -> int:
+def frechet_ticks(config: Config, frames: int) -> int:
     """How often `measure_frechet` calls `each_step`."""
-    return ticks(_count_clips(config), config.evaluation.dream_steps)
+    return ticks(_count_clips(config, frames), config.evaluation.dream_steps)
 
 
-def load_encoders(config: Config) -> list[Encoder]:
+def load_encoders(inception: Path | None) -> list[Encoder]:
     """UserError where weights are given that cannot be used."""
     encoders = [Encoder(NAME, SHA256, load_encoder())]
-    if config.evaluation.frechet_inception:
-        weights = Path(config.evaluation.frechet_inception)
-        network = load_inception(weights)
-        encoders.append(Encoder(INCEPTION, sha256(weights), network))
+    if inception:
+        encoders.append(Encoder(INCEPTION, sha256(inception), load_inception(inception)))
     return encoders
 
 
-def _count_clips(config: Config) -> int:
-    return -(-config.evaluation.frechet_frames // config.evaluation.dream_steps)
+def _count_clips(config: Config, frames: int) -> int:
+    return -(-frames // config.evaluation.dream_steps)
 
 
-def _clip(config: Config, seed: int) -> Clip:
-    evaluation = dataclasses.replace(config.evaluation, dreams=_count_clips(config))
+def _clip(config: Config, frames: int, seed: int) -> Trajectory:
+    evaluation = dataclasses.replace(config.evaluation, dreams=_count_clips(config, frames))
     return record_clip(None, dataclasses.replace(config, evaluation=evaluation), seed)
 
 
-def _real(encoder: Encoder, seed: int, config: Config, cache: Path, device: torch.device) -> Statistics:
+def _real(encoder: Encoder, seed: int, config: Config, frames: int, cache: Path, device: torch.device) -> Statistics:
     key = {
         "encoder": [encoder.name, encoder.digest],
         "seed": seed,
         "game": config.env,
         "atari": dataclasses.asdict(config.atari),
-        "frames": config.evaluation.frechet_frames,
+        "frames": frames,
         "steps": config.evaluation.dream_steps,
         "context": config.denoiser.context,
     }
 
     def compute() -> Statistics:
-        frames = _clip(config, seed).obs[:, config.denoiser.context :]
-        return statistics(_batches(frames, config, device), encoder.network)
+        films = _clip(config, frames, seed).obs[:, config.denoiser.context :]
+        return statistics(_batches(films, frames, device), encoder.network)
 
     return cached_statistics(cache / f"{encoder.name}-{seed}.npz", key, compute)
 
 
-def _batches(films: Tensor, config: Config, device: torch.device) -> Iterator[Tensor]:
-    """The first `frechet_frames` frames of films uint8 (N, T, H, W)."""
-    frames = films.flatten(0, 1)[: config.evaluation.frechet_frames]
-    return (batch.to(device) for batch in frames.split(BATCH))
+def _batches(films: Tensor, frames: int, device: torch.device) -> Iterator[Tensor]:
+    """The first `frames` frames of films uint8 (N, T, H, W)."""
+    return (batch.to(device) for batch in films.flatten(0, 1)[:frames].split(BATCH))

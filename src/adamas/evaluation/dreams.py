@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from adamas.data.batch import Trajectory
 from adamas.data.frames import difference, tile
-from adamas.evaluation.clips import Clip
 from adamas.utils.random import seeded
 from adamas.world_model.denoiser import Trace
 from adamas.world_model.world_model import WorldModel
@@ -29,7 +29,7 @@ class Dreams(NamedTuple):
 
 
 def dream(
-    world: WorldModel, clip: Clip, context: int, seed: int, each_step: Callable[[], None] = lambda: None
+    world: WorldModel, clip: Trajectory, context: int, seed: int, each_step: Callable[[], None] = lambda: None
 ) -> Dreams:
     """Imagines what follows the first `context` frames of each clip, open-loop: nothing else of it but its actions.
 
@@ -42,8 +42,7 @@ def dream(
     groups = []
     for first in range(0, len(clip.obs), GROUP):
         index = torch.arange(first, first + GROUP).clamp(max=len(clip.obs) - 1)  # the last group repeats its last clip
-        group = Clip(clip.obs[index], clip.action[index])
-        groups.append(_imagine(world, group, context, (index + seed).tolist(), each_step))
+        groups.append(_imagine(world, clip.rows(index), context, (index + seed).tolist(), each_step))
     imagined = torch.cat(groups)[: len(clip.obs)]
     return Dreams(clip.obs[:, context - 1], clip.obs[:, context:], imagined)
 
@@ -54,11 +53,13 @@ def ticks(count: int, steps: int) -> int:
 
 
 @torch.no_grad()
-def _imagine(world: WorldModel, clip: Clip, context: int, seeds: list[int], each_step: Callable[[], None]) -> Tensor:
+def _imagine(
+    world: WorldModel, clip: Trajectory, context: int, seeds: list[int], each_step: Callable[[], None]
+) -> Tensor:
     device = world.denoiser.sigma_data.device
     generators = seeded(seeds, device)
     obs, action = clip.obs[:, :context].to(device), clip.action.to(device)
-    state = world.start(obs, action[:, : context - 1])
+    state = world.start(Trajectory(obs, action[:, : context - 1]))
     frames = []
     for t in range(context - 1, action.shape[1]):
         state, prediction = world.step(state, action[:, t], generators)
@@ -68,7 +69,7 @@ def _imagine(world: WorldModel, clip: Clip, context: int, seeds: list[int], each
 
 
 @torch.no_grad()
-def trajectory(world: WorldModel, clip: Clip, context: int, seed: int) -> Tensor:
+def trajectory(world: WorldModel, clip: Trajectory, context: int, seed: int) -> Tensor:
     """How the first imagined frame of the first clip comes out of the noise: uint8 (height, width).
 
     Two pairs of rows: at the sampler's own number of denoising steps, and at LONG_TRAJECTORY. The upper row of a pair is

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from adamas.agent.actor_critic import ActorCritic
 from adamas.config import Config
+from adamas.data.batch import Trajectory
 from adamas.envs.atari import AtariEnv
-from adamas.evaluation.clips import Clip, record
+from adamas.evaluation.clips import record
 from adamas.evaluation.detail import Detail, background, measure
 from adamas.evaluation.dreams import Dreams, dream, film, grid, trajectory
 from adamas.world_model.world_model import WorldModel
@@ -47,12 +48,12 @@ def evaluate_world(
     return Evaluation(detail, film([fixed, own], SHOWN), grid([fixed, own], SHOWN_STILL), steps)
 
 
-def fixed_clip(config: Config) -> Clip:
+def fixed_clip(config: Config) -> Trajectory:
     """Uniformly random play, so that it is the same whatever the agent has learned."""
     return record_clip(None, config, FIXED_SEED)
 
 
-def record_clip(policy: ActorCritic | None, config: Config, seed: int) -> Clip:
+def record_clip(policy: ActorCritic | None, config: Config, seed: int) -> Trajectory:
     """`evaluation.dreams` clips, each as long as the context and a dream together."""
     steps = config.denoiser.context - 1 + config.evaluation.dream_steps
     env = AtariEnv(config.env, config.atari, episodic_life=False)

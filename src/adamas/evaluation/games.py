@@ -10,10 +10,11 @@ import torch
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
-from adamas.agent.actor_critic import ActorCritic, Hidden
+from adamas.agent.actor_critic import ActorCritic
+from adamas.agent.rollout import Hidden
 from adamas.config import Atari
 from adamas.envs.atari import make_vector_env
-from adamas.utils.categorical import draw
+from adamas.utils.random import Random, categorical
 
 
 class Games(NamedTuple):
@@ -24,7 +25,7 @@ class Games(NamedTuple):
 
 
 class UniformPlay:
-    """All actions alike: a policy to compare with, called as an ActorCritic is."""
+    """All actions alike: a policy to compare with, which acts as an ActorCritic does."""
 
     device = torch.device("cpu")
 
@@ -34,8 +35,8 @@ class UniformPlay:
     def initial_hidden(self, count: int) -> Hidden:
         return Hidden(*[torch.empty(1, count, 0)] * 3)
 
-    def __call__(self, obs: Tensor, hidden: Hidden) -> tuple[Tensor, None, Hidden]:
-        return torch.zeros(len(obs), 1, self.num_actions), None, hidden
+    def act(self, obs: Tensor, hidden: Hidden, generator: Random) -> tuple[Tensor, None, None, Hidden]:
+        return categorical(torch.zeros(len(obs), self.num_actions), generator), None, None, hidden
 
 
 @torch.no_grad()
@@ -66,20 +67,23 @@ def _play(
     seed: int,
     each_step: Callable[[], None],
 ) -> Games:
-    count = env.num_envs
+    count, whole = env.num_envs, policy.device.type == "cuda"
     obs, _ = env.reset(seed=seed)
     hidden = policy.initial_hidden(count)
     returns, lengths = np.zeros(count), np.zeros(count, dtype=int)
-    playing = np.arange(count)  # games that go on; the policy looks at these only
-    while len(playing):
-        logits, _, hidden = policy(torch.from_numpy(obs[playing]).to(policy.device), hidden)
+    looked_at = np.arange(count)  # by the policy: the games that go on; on a GPU all, whose number never changes
+    playing = np.ones(count, dtype=bool)
+    while playing.any():
+        drawn, _, _, hidden = policy.act(torch.from_numpy(obs[looked_at, 0]), hidden, generator)
         action = np.zeros(count, dtype=np.int64)
-        action[playing] = draw(logits[:, 0].cpu(), generator).numpy()
+        action[looked_at] = drawn.numpy()
         obs, reward, terminated, truncated, _ = env.step(action)
         returns[playing] += reward[playing]
         lengths[playing] += 1
-        goes_on = ~(terminated | truncated)[playing]
-        hidden = Hidden(*(h[:, torch.from_numpy(goes_on).to(h.device)] for h in hidden))
-        playing = playing[goes_on]
+        playing &= ~(terminated | truncated)
+        if not whole:
+            goes_on = playing[looked_at]
+            hidden = Hidden(*(h[:, torch.from_numpy(goes_on)] for h in hidden))
+            looked_at = looked_at[goes_on]
         each_step()
     return Games(returns.tolist(), lengths.tolist())

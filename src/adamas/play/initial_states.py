@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from adamas.data.batch import Trajectory
 from adamas.play.dataset_table import open_table
 from adamas.play.load import Agent
 from adamas.play.real_env import RealEnv
 from adamas.play.step import InitialState, run_policy
-from adamas.utils.categorical import draw
+from adamas.utils.random import categorical
 
 LEAST_STEPS, MOST_STEPS = 20, 80  # of the real game before an initial state
 
@@ -41,7 +42,8 @@ def stored_state(agent: Agent, context: int, number: int) -> InitialState:
     wanted = np.arange(row - context + 1, row + 1)
     frames = np.stack([table.frame(max(int(r), first)) for r in wanted])
     actions = np.where(wanted >= first, table.action[np.maximum(wanted, first)], 0)[:-1]
-    return InitialState(torch.from_numpy(frames)[None], torch.from_numpy(actions.astype(np.int64))[None], None)
+    actions = torch.from_numpy(actions.astype(np.int64))
+    return InitialState(Trajectory(torch.from_numpy(frames)[None], actions[None]), None)
 
 
 def played_state(agent: Agent, real_env: RealEnv, context: int, number: int) -> InitialState:
@@ -53,11 +55,11 @@ def played_state(agent: Agent, real_env: RealEnv, context: int, number: int) -> 
     for _ in range(steps):
         frame = torch.from_numpy(states[-1].obs).to(agent.policy.device)[None, None]
         logits, _, hidden = run_policy(agent, frame, hidden)
-        action = int(draw(logits[None], random))
+        action = int(categorical(logits[None], random))
         state = real_env.step(states[-1], action)
         if state.ended:
             break
         states, actions = [*states, state][-context:], [*actions, action][-(context - 1) :]
     frames = torch.from_numpy(np.stack([state.obs for state in states]))
     real = states[-1]._replace(reward=0.0, episode_return=0.0)  # what came before does not count
-    return InitialState(frames[None], torch.tensor(actions)[None], real)
+    return InitialState(Trajectory(frames[None], torch.tensor(actions)[None]), real)

@@ -44,16 +44,11 @@ class Agent:
 
     @property
     def policy(self) -> ActorCritic:
-        return self.models.agent
+        return self.models.policy
 
     @property
     def action_meanings(self) -> tuple[str, ...]:
         return self.models.action_meanings
-
-    @property
-    def initial_noises(self) -> list[str]:
-        """The values of the setting initial_noise that this denoiser was trained for."""
-        return ["previous_frame"] if self.config.denoiser.objective == "previous_frame" else ["unit", "sigma_max"]
 
     @property
     def can_churn(self) -> bool:

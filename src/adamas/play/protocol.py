@@ -56,7 +56,7 @@ def control(session: Session, field: dict[str, Any]) -> dict[str, Any] | None:
     """A setting with the choices that this agent has; None for one that it does not have."""
     if field["name"] == "s_churn" and not session.agent.can_churn:
         return None
-    choices = {"initial_state": session.initial_states.sources, "initial_noise": session.agent.initial_noises}
+    choices = {"initial_state": session.initial_states.sources}
     return {**field, "choices": choices[field["name"]]} if field["name"] in choices else field
 
 

@@ -149,9 +149,6 @@ class Session:
 
     def _checked(self, settings: Settings) -> Settings:
         """Raises UserError for what this agent cannot do."""
-        if settings.initial_noise not in self.agent.initial_noises:
-            objective = self.agent.config.denoiser.objective
-            raise UserError(f"initial_noise={settings.initial_noise} does not go with denoiser.objective={objective}")
         if settings.s_churn > 0 and not self.agent.can_churn:
             method = self.agent.config.sampler.method
             raise UserError(f"s_churn={settings.s_churn} works with Euler steps only, and this run has {method}")

@@ -38,7 +38,7 @@ class Settings:
 
     denoising_steps: int = knob(1, "denoising steps", least=1, most=10)
     s_churn: float = knob(0.0, "churn", least=0, most=5)
-    initial_noise: str = knob("unit", "initial noise", choices=("unit", "sigma_max", "previous_frame"))
+    initial_noise: str = knob("unit", "initial noise", choices=("unit", "sigma_max"))
     temperature: float = knob(1.0, "temperature", least=0, most=3)
     fps: int = knob(15, "steps a second", least=1, most=60)
     horizon: int = knob(500, "horizon", least=10, most=2000)

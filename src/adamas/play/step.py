@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from adamas.agent.actor_critic import Hidden
+from adamas.data.batch import Trajectory
 from adamas.play.load import Agent
 from adamas.play.real_env import RealState
 from adamas.play.settings import Settings
-from adamas.utils.categorical import draw
+from adamas.utils.random import categorical
 from adamas.world_model.denoiser import Trace
 from adamas.world_model.world_model import WorldModel, WorldState
 
@@ -44,14 +45,13 @@ class PlayState(NamedTuple):
     @property
     def obs(self) -> np.ndarray:
         """uint8 (84, 84): the newest frame."""
-        return self.world.obs[0, -1].cpu().numpy()
+        return self.world.obs[0].cpu().numpy()
 
 
 class InitialState(NamedTuple):
     """The frames and actions that an episode of play continues, and the real game at the same point if there is one."""
 
-    obs: Tensor  # uint8 (1, n, H, W)
-    action: Tensor  # int64 (1, n-1)
+    context: Trajectory  # batch size 1
     real: RealState | None
 
 
@@ -59,11 +59,11 @@ class InitialState(NamedTuple):
 def first_state(agent: Agent, initial: InitialState) -> PlayState:
     """The state before the first action. Both recurrent states are burnt in on the frames, as in training."""
     device = agent.policy.device
-    obs = initial.obs.to(device)
+    context = Trajectory(*(column.to(device) for column in initial.context))
     with agent.autocast():
-        world = agent.world.start(obs, initial.action.to(device))
-    hidden = run_policy(agent, obs[:, :-1], agent.policy.initial_hidden(1)).hidden
-    policy = run_policy(agent, obs[:, -1:], hidden)
+        world = agent.world.start(context)
+    hidden = run_policy(agent, context.obs[:, :-1], agent.policy.initial_hidden(1)).hidden
+    policy = run_policy(agent, context.obs[:, -1:], hidden)
     return PlayState(world, policy, initial.real, 0, None, 0.0, False, [], 0.0)
 
 
@@ -76,7 +76,7 @@ def next_state(agent: Agent, settings: Settings, state: PlayState, action: int, 
     with agent.autocast():
         model = with_sampler(agent.world, settings)
         world, prediction = model.step(state.world, torch.tensor([action], device=device), random, trace)
-    policy = run_policy(agent, world.obs[:, -1:], state.policy.hidden)
+    policy = run_policy(agent, world.obs[:, None], state.policy.hidden)
     reward, terminated = float(prediction.reward), bool(prediction.terminated)
     episode_return = state.episode_return + reward
     return PlayState(world, policy, real, state.step + 1, action, reward, terminated, trace or [], episode_return)
@@ -93,7 +93,7 @@ def run_policy(agent: Agent, obs: Tensor, hidden: Hidden) -> PolicyOutput:
 def sample_action(settings: Settings, state: PlayState) -> int:
     """The policy's action: the most likely one at temperature 0."""
     random = generator(settings.seed, state.step, POLICY)
-    return int(draw(action_logits(settings, state)[None], random))
+    return int(categorical(action_logits(settings, state)[None], random))
 
 
 def action_logits(settings: Settings, state: PlayState) -> Tensor:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from adamas.training.estimate import total_seconds
+from adamas.training.announcement import total_seconds
 
 
 class Bars:
@@ -41,7 +41,7 @@ class Bars:
 
     def tick(self, phase: str, units: int) -> None:
         """So many more units of `phase` are done."""
-        self.run.update(min(units * self.costs[phase], self.run.total - self.run.n))
+        self.run.update(min(units * self.costs.get(phase, 0.0), self.run.total - self.run.n))
 
     def left(self, seconds: float) -> float | None:
         """Expected seconds to the end of a run that took `seconds` to get here."""

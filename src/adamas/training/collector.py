@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from adamas.agent.actor_critic import ActorCritic, Hidden
+from adamas.agent.actor_critic import ActorCritic
+from adamas.agent.rollout import Hidden
 from adamas.data.replay import Replay
 from adamas.envs.atari import AtariEnv
-from adamas.utils.categorical import draw
+
+EPSILON = 0.01  # chance of a uniformly random action
 
 
 class Ended(NamedTuple):
@@ -29,12 +31,12 @@ class Collector:
         self.episode_return = self.game_return = 0.0
 
     @torch.no_grad()
-    def step(self, policy: ActorCritic, epsilon: float, generator: torch.Generator) -> Ended:
+    def step(self, policy: ActorCritic, generator: torch.Generator) -> Ended:
         """One agent step into the replay."""
         hidden = policy.initial_hidden(1) if self.hidden is None else self.hidden
-        logits, _, self.hidden = policy(torch.from_numpy(self.obs).to(policy.device)[None, None], hidden)
-        action = int(draw(logits[0, 0].cpu(), generator))
-        if torch.rand((), generator=generator) < epsilon:
+        drawn, _, _, self.hidden = policy.act(torch.from_numpy(self.obs)[None], hidden, generator)
+        action = int(drawn)
+        if torch.rand((), generator=generator) < EPSILON:
             action = int(torch.randint(int(self.env.action_space.n), (), generator=generator))
         obs, reward, terminated, truncated, info = self.env.step(action)
         self.replay.add(self.obs, action, reward, terminated, truncated, obs)

@@ -1,41 +1,44 @@
-"""Several processes, one run, as torchrun starts them: who is who, and what they make together.
+"""Several processes, one run, as torchrun starts them.
 
-All draw whole batches from equal generators, and each keeps its own rows. A `masked_mean` is over the rows of all, so
-that a loss is the loss of the whole batch in every process, and the gradients that DistributedDataParallel leaves in
-each are those that one process would have. In a run of one process nothing here does anything.
-
-This is on the lowest floor since losses are means.
+Rank 0 plays, evaluates and writes. All ranks make updates: each draws rows of its own, with random numbers of its own,
+and the gradients are summed, so that the weights stay the same everywhere. In a run of one process nothing here does
+anything. Gradients are summed in one tensor after the last backward pass rather than by DistributedDataParallel: these
+models are small, an update may take several backward passes, and no wrapper stands between a part and its loss.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import signal
-import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from adamas.config import PARTS, Config
 from adamas.utils.errors import LostProcess, UserError
-from adamas.utils.random import Rows
-from adamas.utils.torchrun import launched, python
+from adamas.utils.quoting import assignment
+from adamas.utils.torchrun import command, launched
 
-PATIENCE = timedelta(days=1)  # that processes wait for one that plays or evaluates; a dead one is noticed at once
+PATIENCE = timedelta(days=1)  # that ranks wait for one that plays or evaluates; a dead one is noticed at once
 CPU = torch.device("cpu")
-Columns = TypeVar("Columns")  # a batch that has `rows`
 
 
-def place() -> tuple[int, int]:
-    """(rank, size) among the processes that have joined; (0, 1) before, and without others."""
-    there = dist.is_available() and dist.is_initialized()
-    return (dist.get_rank(), dist.get_world_size()) if there else (0, 1)
+def rank() -> int:
+    """0 before the processes have joined, and without others."""
+    return dist.get_rank() if _joined() else 0
+
+
+def world_size() -> int:
+    """1 before the processes have joined, and without others."""
+    return dist.get_world_size() if _joined() else 1
+
+
+def _joined() -> bool:
+    return dist.is_available() and dist.is_initialized()
 
 
 def check_processes(config: Config) -> None:
@@ -58,10 +61,9 @@ def check_processes(config: Config) -> None:
 
 @contextlib.contextmanager
 def joined(device: torch.device, run: str = "") -> Iterator[None]:
-    """Inside, the processes work together. The first one names the run's folder, for what they say when one is lost.
+    """Inside, the processes work together. Rank 0 names the run's folder, for what they say when one is lost.
 
-    When the first one is done, or meets a UserError, the others are told; they `hear` None. What was made inside is not to
-    be kept: a DistributedDataParallel that outlives the group can wait for ever for a thread that waits for Python's lock.
+    When rank 0 is done, or meets a UserError, the others `receive` None.
     """
     rank, size = launched()
     if size == 1:
@@ -69,92 +71,59 @@ def joined(device: torch.device, run: str = "") -> Iterator[None]:
         return
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
-        run = tell(run) if rank == 0 else hear()
+        run = broadcast(run) if rank == 0 else receive()
         yield
         _dismiss()
     except BaseException as error:
         lost = isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or "gloo" in str(error))
         if lost:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun ends those that are left: not before they say so
-        traceback.clear_frames(error.__traceback__)
         if isinstance(error, UserError):
             with contextlib.suppress(RuntimeError):  # they may have met the same and be gone
                 _dismiss()
         if lost:
             raise LostProcess(
                 f"process {rank} of {size} has lost another one; the last save of the run is good: "
-                f"go on with {python()} src/main.py resume={run}"
+                f"go on with {command('train', assignment('resume', run))}"
             ) from error
         raise
     finally:
-        gc.collect()
         dist.destroy_process_group()
 
 
-def tell(message: Any) -> Any:
-    """Gives `message` to all that `hear`, and back."""
-    if place()[1] > 1:
+def broadcast(message: Any) -> Any:
+    """Gives `message` of rank 0 to all that `receive`, and back."""
+    if world_size() > 1:
         dist.broadcast_object_list([message], src=0, device=CPU)
     return message
 
 
-def hear() -> Any:
-    """What the first process tells next."""
+def receive() -> Any:
+    """What rank 0 broadcasts next."""
     box = [None]
     dist.broadcast_object_list(box, src=0, device=CPU)
     return box[0]
 
 
 def _dismiss() -> None:
-    if place()[0] == 0:
-        tell(None)
+    if rank() == 0:
+        broadcast(None)
 
 
-def own_rows(batch: Columns) -> Columns:
-    """This process's rows of a batch."""
-    rank, size = place()
-    return batch if size == 1 else batch.rows(slice(rank, None, size))
+def all_sum(x: Tensor) -> Tensor:
+    """The sum over all ranks."""
+    if world_size() > 1:
+        x = x.clone()
+        dist.all_reduce(x)
+    return x
 
 
-def own_draws(generator: torch.Generator) -> torch.Generator | Rows:
-    """What such rows draw from a generator that all processes have."""
-    rank, size = place()
-    return generator if size == 1 else Rows(generator, rank, size)
-
-
-def data_parallel(model: nn.Module) -> nn.Module:
-    """Its forward pass is `model.loss`, whose gradients become those of all processes' rows."""
-    loss = _Loss(model)
-    return loss if place()[1] == 1 else DistributedDataParallel(loss)
-
-
-class _Loss(nn.Module):
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, *arguments: Any) -> Any:
-        return self.model.loss(*arguments)
-
-
-def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """The mean of x where mask, float (); over the rows of all processes, however many of them each one's mask keeps."""
-    total, count = torch.where(mask, x, 0.0).sum(), mask.sum()
-    if place()[1] > 1:
-        total, count = _Sum.apply(torch.stack([total, count.to(total.dtype)]))
-    return total / count.clamp_min(1)
-
-
-class _Sum(torch.autograd.Function):
-    """The sum over all processes. They all go back from the same loss, and then take the mean of the gradients of
-    their own rows; the gradient of the loss is the sum of those, hence the factor."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        total = x.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient * dist.get_world_size()
+def sum_gradients(parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
+    """Makes each gradient the sum over all ranks, in place. Returns the sum of the losses, float ()."""
+    if world_size() == 1:
+        return loss
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = all_sum(torch.cat([loss.reshape(1), *(gradient.flatten() for gradient in gradients)]))
+    for gradient, summed in zip(gradients, flat[1:].split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(summed.view_as(gradient))
+    return flat[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +51,9 @@ class SavedRun:
 
     def restore(self, state: dict[str, Any], path: Path, device: torch.device) -> tuple[Models, Progress]:
         """The same of a checkpoint that has been read already. UserError when it is not of this config."""
-        config = replace(self.config, compile=False, cuda_graphs=False)  # which pay over a whole training
-        models, progress = Models(config, action_meanings(config.env), device), Progress()
+        models, progress = Models(self.config, action_meanings(self.config.env), device), Progress()
         try:
-            models.load_weights(state["models"])
+            models.load_state_dict(state["models"])
             progress.load_state_dict(state["progress"])
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(f"{path} {_misfit(error, self.folder.config)}") from error

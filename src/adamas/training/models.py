@@ -1,4 +1,4 @@
-"""The networks of a run with their optimizers, built from a config; and weights taken over from another run."""
+"""The networks of a run, built from a config: what plays, dreams and is measured; and weights taken over from another run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from adamas.agent.actor_critic import ActorCritic
 from adamas.config import MEANING, PARTS, Config
-from adamas.training.cuda_graphs import CudaCapture, Graphs
-from adamas.training.distributed import data_parallel
-from adamas.training.optimizer import Optimizer
 from adamas.utils.device import use_bfloat16
 from adamas.utils.errors import UserError
 from adamas.world_model.denoiser import Denoiser
@@ -26,32 +23,23 @@ ACTION_WISE = ("action_embedding.weight", "actor.weight", "actor.bias")  # tenso
 
 
 class Models:
-    """Denoiser, reward/end model and actor-critic, each with its loss and its optimizer.
+    """Denoiser, reward/end model and actor-critic.
 
-    `world` is what imagination uses and `agent` what plays the game: averaged weights, where the config asks for some.
+    `world` is what imagination uses and `policy` what plays the game: averaged weights, where the config asks for some.
     """
 
     def __init__(self, config: Config, action_meanings: tuple[str, ...], device: torch.device) -> None:
-        n = len(action_meanings)
-        place = {"device": device, "memory_format": torch.channels_last}
+        n, network = len(action_meanings), config.network
+        on = {"device": device, "memory_format": torch.channels_last}
         self.config, self.action_meanings, self.device = config, action_meanings, device
-        self.denoiser = Denoiser(config.denoiser, n).to(**place)
-        self.reward_end = RewardEnd(config.reward_end, n).to(**place)
-        self.actor_critic = ActorCritic(config.actor_critic, n).to(**place)
-        per_batch = {"actor_critic": config.actor_critic.epochs * config.actor_critic.minibatches}
-        self.optimizers = {
-            name: Optimizer(name, getattr(self, name), getattr(config, name).optimization, per_batch.get(name, 1))
-            for name in PARTS
-        }
-        self.losses = {name: data_parallel(getattr(self, name)) for name in PARTS}
+        self.denoiser = Denoiser(config.denoiser, network, n).to(**on)
+        self.reward_end = RewardEnd(config.reward_end, network, n).to(**on)
+        self.actor_critic = ActorCritic(config.actor_critic, network, n).to(**on)
         decays = {"denoiser": config.denoiser.ema_decay, "actor_critic": config.actor_critic.ema_decay}
         self.averages = {name: _average(getattr(self, name), decay) for name, decay in decays.items() if decay > 0}
         self.world = WorldModel(self._best("denoiser"), self.reward_end, config.sampler)
-        self.agent: ActorCritic = self._best("actor_critic")
-        self.graphs = Graphs(CudaCapture() if config.cuda_graphs else None)
+        self.policy: ActorCritic = self._best("actor_critic")
         self._bfloat16 = use_bfloat16(config.precision, device)
-        if config.compile:
-            self._compile()
 
     def autocast(self) -> AbstractContextManager:
         """Convolutions and matrix products inside run at the precision of the config."""
@@ -62,29 +50,22 @@ class Models:
         if name in self.averages:
             self.averages[name].update_parameters(getattr(self, name))
 
-    def _best(self, name: str) -> Any:
-        return self.averages[name].module if name in self.averages else getattr(self, name)
-
-    def _compile(self) -> None:
+    def compile(self) -> None:
         """Fuses what lies between the convolutions, once for each shape that is met. Recurrent parts stay as they are."""
         torch._dynamo.config.recompile_limit = SHAPES
-        denoisers, policies = (self.denoiser, self.world.denoiser), (self.actor_critic, self.agent)
+        denoisers, policies = (self.denoiser, self.world.denoiser), (self.actor_critic, self.policy)
         for net in (*(d.net for d in denoisers), self.reward_end.encoder, *(p.encoder for p in policies)):
             net.compile(dynamic=False)
+
+    def _best(self, name: str) -> Any:
+        return self.averages[name].module if name in self.averages else getattr(self, name)
 
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = {name: getattr(self, name).state_dict() for name in PARTS}
         state["averages"] = {name: average.state_dict() for name, average in self.averages.items()}
-        state["optimizers"] = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
         return {**state, "action_meanings": list(self.action_meanings), "meaning": _meaning(self.config)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.load_weights(state)
-        for name in PARTS:
-            self.optimizers[name].load_state_dict(state["optimizers"][name])
-
-    def load_weights(self, state: dict[str, Any]) -> None:
-        """All but the optimizers: enough to play, to dream and to measure."""
         for name in PARTS:
             getattr(self, name).load_state_dict(state[name])
         for name, average in self.averages.items():
@@ -95,10 +76,11 @@ class Models:
 
         What belongs to an action goes to the action of the same meaning; actions that are new here start afresh.
         """
-        theirs = state.get("meaning") or {"denoiser.target": state["target"]}  # all that checkpoints told at first
-        for knob, value in theirs.items():
-            if knob.partition(".")[0] in parts and value != _meaning(self.config)[knob]:
-                raise UserError(f"initialize.from={source}: its {knob} is {value}; set {knob}={value}")
+        ours = _meaning(self.config)
+        for setting, value in state["meaning"].items():
+            of_part = setting.partition(".")[0] in (*parts, "network")
+            if setting in ours and of_part and value != ours[setting]:
+                raise UserError(f"initialize.from={source}: its {setting} is {value}; set {setting}={value}")
         for name in parts:
             weights = best_weights(state, name)
             module = getattr(self, name)
@@ -108,7 +90,7 @@ class Models:
             except RuntimeError as error:
                 raise UserError(
                     f"initialize.from={source}: its {name} has other sizes than this run's; "
-                    f"use that run's {name}.* settings or leave {name} out of initialize.parts"
+                    f"use that run's network.* and {name}.* settings or leave {name} out of initialize.parts"
                 ) from error
         for name, average in self.averages.items():
             average.module.load_state_dict(getattr(self, name).state_dict())
@@ -124,7 +106,7 @@ class Models:
 
 
 def _meaning(config: Config) -> dict[str, str | float]:
-    return {knob: attrgetter(knob)(config) for knob in MEANING}
+    return {setting: attrgetter(setting)(config) for setting in MEANING}
 
 
 def _average(module: nn.Module, decay: float) -> AveragedModel:

@@ -10,24 +10,38 @@ from torch import Tensor, nn
 from adamas import config
 from adamas.utils.errors import UserError
 
+DECAY_TO = 0.1  # share of the learning rate that is left after `decay_updates`
 LOOK_EVERY = 10  # updates between two looks at the counter that lives on the device
 PATIENCE = 10  # skipped updates in a row, at a look, that end the run
 
 
 class Optimizer:
-    """Turns gradients of a loss into an update of `module`: `zero_grad`, the backward passes, `step`.
+    """Turns the gradients of a loss into an update of `module`.
 
     Args:
         name: of the part, for messages.
         module: whose parameters it moves.
-        c: its knobs.
-        per_batch: updates of the weights on each batch, which `c` counts as one.
+        c: its learning rate and schedule.
+        weight_decay: of matrices and kernels; biases, norms and embeddings do not decay.
+        warmup_updates: over which the learning rate rises linearly.
+        max_grad_norm: gradients are scaled down to this l2 norm.
+        steps_per_update: steps that make one update in the sense of `c` and `warmup_updates`.
     """
 
-    def __init__(self, name: str, module: nn.Module, c: config.Optimization, per_batch: int = 1) -> None:
-        self.name, self.config, self.per_batch = name, c, per_batch
+    def __init__(
+        self,
+        name: str,
+        module: nn.Module,
+        c: config.Optimization,
+        weight_decay: float = 0.0,
+        warmup_updates: int = 0,
+        max_grad_norm: float = float("inf"),
+        steps_per_update: int = 1,
+    ) -> None:
+        self.name, self.config, self.warmup_updates, self.max_grad_norm = name, c, warmup_updates, max_grad_norm
+        self.steps_per_update = steps_per_update
         self.parameters = list(module.parameters())
-        self.adamw = torch.optim.AdamW(_groups(module, c.weight_decay), lr=c.learning_rate, fused=True)
+        self.adamw = torch.optim.AdamW(_groups(module, weight_decay), lr=c.learning_rate, fused=True)
         device = self.parameters[0].device
         self.updates = 0
         self.skipped = torch.zeros((), device=device)  # in all
@@ -35,15 +49,11 @@ class Optimizer:
 
     @property
     def learning_rate(self) -> float:
-        """Rises linearly over the warm-up; falls linearly over `decay_updates` to the share `decay_to`, then stays."""
-        c, done = self.config, self.updates // self.per_batch
-        rise = min(1.0, (done + 1) / max(1, c.warmup_updates))
+        """Rises linearly over the warm-up; falls linearly over `decay_updates` to the share DECAY_TO, then stays."""
+        c, done = self.config, self.updates // self.steps_per_update
+        rise = min(1.0, (done + 1) / max(1, self.warmup_updates))
         fallen = min(1.0, done / c.decay_updates) if c.decay_updates else 0.0
-        return c.learning_rate * rise * (1 - (1 - c.decay_to) * fallen)
-
-    def zero_grad(self) -> None:
-        """Gradients that are computed from now on are added up afresh."""
-        self.adamw.zero_grad(set_to_none=True)
+        return c.learning_rate * rise * (1 - (1 - DECAY_TO) * fallen)
 
     def step(self, loss: Tensor) -> Tensor:
         """Clips the gradients of this loss and steps. Returns their l2 norm before clipping, float ().
@@ -52,8 +62,8 @@ class Optimizer:
             UserError: a look found that the last PATIENCE updates, or more, were not finite. The weights are still those
                 before them.
         """
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
-        bad = ~(norm.isfinite() & loss.detach().isfinite())
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+        bad = ~(norm.isfinite() & loss.isfinite())
         for group in self.adamw.param_groups:
             group["lr"] = self.learning_rate
         self.adamw.found_inf = bad.float()  # the fused kernel skips the step where this is 1, without a wait
@@ -78,7 +88,7 @@ class Optimizer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         ours, theirs = self.adamw.state_dict()["param_groups"], state["adamw"]["param_groups"]
-        groups = [{**mine, "lr": saved["lr"]} for mine, saved in zip(ours, theirs, strict=True)]  # knobs of now
+        groups = [{**mine, "lr": saved["lr"]} for mine, saved in zip(ours, theirs, strict=True)]  # settings of now
         self.adamw.load_state_dict({**state["adamw"], "param_groups": groups})
         self.updates = state["updates"]
         self.skipped.copy_(state["skipped"])
@@ -86,7 +96,6 @@ class Optimizer:
 
 
 def _groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight matrices and kernels decay; biases, norms and embeddings do not."""
     embeddings = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
     decayed = [p for p in module.parameters() if p.ndim >= 2 and id(p) not in embeddings]
     free = [p for p in module.parameters() if p.ndim < 2 or id(p) in embeddings]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 
+from adamas.data.batch import Trajectory
 from adamas.data.replay import read_dataset
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation.clips import record
@@ -20,7 +21,7 @@ from adamas.utils.device import pick_device
 from adamas.utils.errors import UserError
 from adamas.world_model.gym_env import WorldModelEnv
 from adamas.world_model.gym_vector_env import WorldModelVectorEnv
-from adamas.world_model.parallel_rollouts import Contexts, Dreaming
+from adamas.world_model.parallel_rollouts import ParallelRollouts
 
 HORIZON = 50  # steps: as far as evaluations look; a dream drifts ever further from the game
 STORED, PLAYED = 1024, 32  # contexts from the replay, and from play, which takes time
@@ -33,7 +34,7 @@ class SavedWorldEnv(WorldModelEnv):
     Args:
         run: a run folder. Its newest good checkpoint is used.
         horizon: steps after which a dream is truncated.
-        device: as the knob `device`.
+        device: as the setting `device`.
 
     Raises:
         UserError: `run` is no run folder, or has no world model or no good checkpoint.
@@ -43,7 +44,7 @@ class SavedWorldEnv(WorldModelEnv):
         self, run: str | Path, horizon: int = HORIZON, device: str = "auto", render_mode: str | None = None
     ) -> None:
         saved = open_world(Path(run), pick_device(device))
-        super().__init__(saved.dreaming(1, horizon), saved.models.action_meanings, render_mode)
+        super().__init__(saved.rollouts(1, horizon), saved.models.action_meanings, render_mode)
 
 
 class SavedWorldVectorEnv(WorldModelVectorEnv):
@@ -58,17 +59,17 @@ class SavedWorldVectorEnv(WorldModelVectorEnv):
         render_mode: str | None = None,
     ) -> None:
         saved = open_world(Path(run), pick_device(device))
-        super().__init__(num_envs, saved.dreaming(num_envs, horizon), saved.models.action_meanings, render_mode)
+        super().__init__(num_envs, saved.rollouts(num_envs, horizon), saved.models.action_meanings, render_mode)
 
 
 class SavedWorld(NamedTuple):
     """The models of a run, and where dreams can begin."""
 
     models: Models
-    starts: Contexts
+    starts: Trajectory
 
-    def dreaming(self, count: int, horizon: int) -> Dreaming:
-        return Dreaming(self.models.world, self.starts, count, horizon, self.models.autocast)
+    def rollouts(self, count: int, horizon: int) -> ParallelRollouts:
+        return ParallelRollouts(self.models.world, self.starts, count, horizon, self.models.autocast)
 
 
 def open_world(path: Path, device: torch.device) -> SavedWorld:
@@ -79,18 +80,17 @@ def open_world(path: Path, device: torch.device) -> SavedWorld:
     models, _ = run.load_newest(device)
     stored = run.folder.replay.is_dir()
     starts = _stored_contexts(run) if stored else _played_contexts(run, models)
-    return SavedWorld(models, Contexts(*(column.to(device) for column in starts)))
+    return SavedWorld(models, Trajectory(*(column.to(device) for column in starts)))
 
 
-def _stored_contexts(run: SavedRun) -> Contexts:
-    replay = read_dataset(run.folder.replay, run.config.age_weights)
-    segment = replay.sample_contexts(STORED, run.config.denoiser.context, torch.Generator().manual_seed(0))
-    return Contexts(segment.obs, segment.action[:, :-1])
+def _stored_contexts(run: SavedRun) -> Trajectory:
+    replay = read_dataset(run.folder.replay, run.config.replay.age_weights)
+    return replay.sample_contexts(STORED, run.config.denoiser.context, torch.Generator().manual_seed(0))
 
 
-def _played_contexts(run: SavedRun, models: Models) -> Contexts:
+def _played_contexts(run: SavedRun, models: Models) -> Trajectory:
     c, n = run.config, run.config.denoiser.context
     env = AtariEnv(c.env, c.atari, episodic_life=False)
     with models.autocast():
-        clip = record(models.agent, env, PLAYED, max(APART, n - 1), seed=0)
-    return Contexts(clip.obs[:, -n:], clip.action[:, 1 - n :])
+        clip = record(models.policy, env, PLAYED, max(APART, n - 1), seed=0)
+    return Trajectory(clip.obs[:, -n:], clip.action[:, 1 - n :])

@@ -1,4 +1,4 @@
-"""The processes of a run beside its first one, which alone plays, evaluates and writes: they make its updates with it."""
+"""The processes of a run beside rank 0, which alone plays, evaluates and writes: they make its updates with it."""
 
 from __future__ import annotations
 
@@ -6,54 +6,56 @@ from pathlib import Path
 
 import torch
 
-from adamas.config import Config
+from adamas.config import PARTS, Config
 from adamas.data.replay import Replay
 from adamas.envs.atari import action_meanings
 from adamas.training import distributed
+from adamas.training.generators import Generators
+from adamas.training.learners import Learners
 from adamas.training.models import Models
 from adamas.training.signals import StopRequest
-from adamas.training.updates import UPDATES, Generators
+from adamas.training.updates import Updates
 from adamas.utils.logger import Logger
 
 
-class Followers:
-    """What the first process tells them. Without any, nothing happens."""
+class Workers:
+    """What rank 0 tells them. Without any, nothing happens."""
 
     def __init__(self) -> None:
         self.rows = 0  # of the replay, that they have
 
-    def begin(self, models: Models, random: Generators) -> None:
-        """From now on they are where the first process is, but for the replay."""
-        if distributed.place()[1] > 1:
-            distributed.tell((models.state_dict(), random.state_dict()))
+    def begin(self, learners: Learners) -> None:
+        """From now on they have the weights and optimizers of rank 0."""
+        distributed.broadcast((learners.models.state_dict(), learners.state_dict()))
 
     def update(self, part: str, replay: Replay) -> None:
         """They make this update too, after they got the rows that are new to them."""
-        if distributed.place()[1] > 1:
-            distributed.tell((part, replay.rows(self.rows) if self.rows < replay.num_rows else None))
+        if distributed.world_size() > 1:
+            distributed.broadcast((part, replay.rows(self.rows) if self.rows < replay.num_rows else None))
             self.rows = replay.num_rows
 
 
-def follow(config: Config, device: torch.device) -> bool:
-    """The life of a follower. It leaves signals to the first process, and ends when that one does."""
+def work(config: Config, device: torch.device) -> bool:
+    """The life of a worker. It leaves signals to rank 0, and ends when that one does."""
     with distributed.joined(device), StopRequest():
-        _obey(config, device)
+        _make_updates(config, device)
     return True
 
 
-def _obey(config: Config, device: torch.device) -> None:
-    models = Models(config, action_meanings(config.env), device)
+def _make_updates(config: Config, device: torch.device) -> None:
+    learners = Learners(Models(config, action_meanings(config.env), device))
     random = Generators.seeded(config.seed, device)
-    replay = Replay(config.collection.steps, config.age_weights, device=device)
-    logger = Logger(Path())  # never written
-    order = distributed.hear()
+    replay = Replay(config.collection.steps, config.replay.age_weights, device=device)
+    updates = Updates(learners, replay, random, Logger(Path()))  # never written
+    order = distributed.receive()
     if order is not None:
-        models.load_state_dict(order[0])
-        random.load_state_dict(order[1])
-        order = distributed.hear()
+        learners.models.load_state_dict(order[0])
+        learners.load_state_dict(order[1])
+        order = distributed.receive()
     while order is not None:
         part, rows = order
         if rows:
             replay.extend(rows)
-        UPDATES[part](models, replay, random, logger)
-        order = distributed.hear()
+        random.reseed(config.seed, distributed.rank(), PARTS.index(part), learners.updates(part))
+        updates.make(part)
+        order = distributed.receive()

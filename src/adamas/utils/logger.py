@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections import defaultdict
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+
+
+class Ratio(NamedTuple):
+    """A metric whose mean over many updates is sum(numerator) / sum(denominator); each float ()."""
+
+    numerator: Tensor
+    denominator: Tensor
+
+
+Metrics = dict[str, Tensor | Ratio]
 
 
 class Logger:
@@ -31,6 +42,11 @@ class Logger:
         sums = self._sums[name]
         sums[0] = sums[0] + value
         sums[1] = sums[1] + weight
+
+    def add_all(self, prefix: str, metrics: Metrics) -> None:
+        """Adds each metric under `prefix` and its name."""
+        for name, metric in metrics.items():
+            self.add(prefix + name, *(metric if isinstance(metric, Ratio) else (metric,)))
 
     def flush(self, step: int) -> dict[str, float]:
         """Writes and returns every mean that has some weight, then forgets them. Waits for the device once."""

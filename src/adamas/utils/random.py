@@ -1,28 +1,13 @@
-"""Random numbers for a batch: from one generator for all samples, of which a process may keep some, or from one for each."""
+"""Random numbers for a batch: from one generator for all samples, or from one for each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Rows:
-    """Some rows of what a generator draws for a batch that `step` processes share: first, first + step, ..."""
-
-    generator: torch.Generator
-    first: int
-    step: int
-
-    @property
-    def device(self) -> torch.device:
-        return self.generator.device
-
-
-Random = torch.Generator | Rows | Sequence[torch.Generator]  # the last: as many as the batch has samples
+Random = torch.Generator | Sequence[torch.Generator]  # the latter: as many as the batch has samples
 
 
 def seeded(seeds: Sequence[int], device: torch.device | str = "cpu") -> list[torch.Generator]:
@@ -40,12 +25,17 @@ def exponential(shape: Sequence[int], generator: Random) -> Tensor:
     return _draw(lambda s, g: torch.empty(s, device=g.device).exponential_(generator=g), shape, generator)
 
 
+def categorical(logits: Tensor, generator: Random) -> Tensor:
+    """float (B, ..., K) -> int64 (B, ...), each distributed as softmax(logits).
+
+    The exponential race: with E ~ Exp(1), argmax(p / E) is k with probability p_k. It never waits for the device.
+    """
+    return (logits.float().softmax(-1) / exponential(logits.shape, generator)).argmax(-1)
+
+
 def _draw(one: Callable[[Sequence[int], torch.Generator], Tensor], shape: Sequence[int], generator: Random) -> Tensor:
     if isinstance(generator, torch.Generator):
         return one(shape, generator)
-    if isinstance(generator, Rows):
-        whole = one((shape[0] * generator.step, *shape[1:]), generator.generator)
-        return whole[generator.first :: generator.step]
     if len(generator) != shape[0]:
         raise ValueError(f"{len(generator)} generators cannot serve a batch of {shape[0]}")
     return torch.stack([one(shape[1:], each) for each in generator])

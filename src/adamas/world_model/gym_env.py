@@ -1,7 +1,7 @@
 """The world model as a Gymnasium env: the game that it imagines, to be played by any agent.
 
 An observation is the newest frame, uint8 (84, 84); a reward is the sign of the game's, as the world model was trained. A
-predicted end is `terminated`; the horizon, and a dream that has gone astray, are `truncated`. A dream begins with a context,
+predicted end is `terminated`; the horizon, and a rollout that has diverged, are `truncated`. A dream begins with a context,
 real play of n frames and the n-1 actions between them: drawn, or given to `reset` as `options={"context": (obs, action)}`,
 uint8 (n, 84, 84) and (n-1,) in the single env, each with `num_envs` in front in the vector env.
 """
@@ -18,7 +18,8 @@ from gymnasium.error import InvalidAction, ResetNeeded
 from gymnasium.spaces import Box, Discrete
 
 from adamas.config import SIZE
-from adamas.world_model.parallel_rollouts import Contexts, Dreaming
+from adamas.data.batch import Trajectory
+from adamas.world_model.parallel_rollouts import ParallelRollouts
 
 KEYS = {"UP": "w", "DOWN": "s", "LEFT": "a", "RIGHT": "d", "FIRE": " "}  # as ale-py's own envs have them
 RENDERING: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 15}
@@ -29,8 +30,10 @@ class WorldModelEnv(gymnasium.Env):
 
     metadata: ClassVar[dict[str, Any]] = RENDERING
 
-    def __init__(self, dreaming: Dreaming, action_meanings: Sequence[str], render_mode: str | None = None) -> None:
-        self._dreaming, self._action_meanings, self.render_mode = dreaming, list(action_meanings), render_mode
+    def __init__(
+        self, rollouts: ParallelRollouts, action_meanings: Sequence[str], render_mode: str | None = None
+    ) -> None:
+        self._rollouts, self._action_meanings, self.render_mode = rollouts, list(action_meanings), render_mode
         self._running = False
         self.action_space = Discrete(len(action_meanings))
         self.observation_space = frame_space()
@@ -40,10 +43,10 @@ class WorldModelEnv(gymnasium.Env):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """A new dream. ValueError if `options["context"]` does not have the shapes that the world model needs."""
         super().reset(seed=seed)
-        contexts = read_contexts(options, 1, self._dreaming.starts, self.action_space)
-        self._dreaming.begin([0], [draw_seed(self.np_random)], contexts)
+        contexts = read_contexts(options, 1, self._rollouts.starts, self.action_space)
+        self._rollouts.begin([0], [draw_seed(self.np_random)], contexts)
         self._running = True
-        return frames(self._dreaming)[0], {}
+        return frames(self._rollouts)[0], {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """One step of the dream: obs uint8 (84, 84), reward -1, 0 or 1, terminated, truncated, info {}."""
@@ -51,14 +54,14 @@ class WorldModelEnv(gymnasium.Env):
             raise ResetNeeded("the dream has not begun or has ended: call reset() before step()")
         if not self.action_space.contains(action):
             raise InvalidAction(f"action {action} is not in 0..{self.action_space.n - 1}: {self._action_meanings}")
-        prediction, truncated = self._dreaming.step(torch.tensor([int(action)]))
+        prediction, truncated = self._rollouts.step(torch.tensor([int(action)]))
         ended, cut = bool(prediction.terminated[0]), bool(truncated[0])
         self._running = not (ended or cut)
-        return frames(self._dreaming)[0], float(prediction.reward[0]), ended, cut, {}
+        return frames(self._rollouts)[0], float(prediction.reward[0]), ended, cut, {}
 
     def render(self) -> np.ndarray | None:
         """The newest frame, uint8 (84, 84, 3), if `render_mode` is rgb_array."""
-        return rgb(frames(self._dreaming)[0]) if self.render_mode else None
+        return rgb(frames(self._rollouts)[0]) if self.render_mode else None
 
     def get_action_meanings(self) -> list[str]:
         """What the actions 0, 1, ... do: ["NOOP", "FIRE", "RIGHT", "LEFT"] for Breakout."""
@@ -80,9 +83,9 @@ def draw_seed(random: np.random.Generator) -> int:
     return int(random.integers(2**31))
 
 
-def frames(dreaming: Dreaming) -> np.ndarray:
+def frames(rollouts: ParallelRollouts) -> np.ndarray:
     """The newest frames, uint8 (B, 84, 84): a copy, as the caller may keep them or write to them."""
-    return dreaming.obs.cpu().numpy().copy()
+    return rollouts.obs.cpu().numpy().copy()
 
 
 def rgb(frame: np.ndarray) -> np.ndarray:
@@ -90,7 +93,7 @@ def rgb(frame: np.ndarray) -> np.ndarray:
     return np.repeat(frame[..., None], 3, axis=2)
 
 
-def read_contexts(options: dict[str, Any] | None, count: int, like: Contexts, actions: Discrete) -> Contexts | None:
+def read_contexts(options: dict[str, Any] | None, count: int, like: Trajectory, actions: Discrete) -> Trajectory | None:
     """The context of `options`, checked, on the device; None where there is none."""
     if not options or options.get("context") is None:
         return None
@@ -105,4 +108,4 @@ def read_contexts(options: dict[str, Any] | None, count: int, like: Contexts, ac
     if not all(map(actions.contains, action.flatten().tolist())):
         raise ValueError(f"the context holds an action that is not in 0..{actions.n - 1}")
     device = like.obs.device
-    return Contexts(torch.tensor(obs, device=device), torch.tensor(action, dtype=torch.int64, device=device))
+    return Trajectory(torch.tensor(obs, device=device), torch.tensor(action, dtype=torch.int64, device=device))

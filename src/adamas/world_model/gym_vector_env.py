@@ -13,8 +13,9 @@ from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from adamas.data.batch import Trajectory
 from adamas.world_model.gym_env import RENDERING, draw_seed, frame_space, frames, read_contexts, rgb
-from adamas.world_model.parallel_rollouts import Contexts, Dreaming
+from adamas.world_model.parallel_rollouts import ParallelRollouts
 
 
 class WorldModelVectorEnv(VectorEnv):
@@ -24,9 +25,9 @@ class WorldModelVectorEnv(VectorEnv):
     metadata: ClassVar[dict[str, Any]] = {**RENDERING, "autoreset_mode": AutoresetMode.SAME_STEP}
 
     def __init__(
-        self, num_envs: int, dreaming: Dreaming, action_meanings: Sequence[str], render_mode: str | None = None
+        self, num_envs: int, rollouts: ParallelRollouts, action_meanings: Sequence[str], render_mode: str | None = None
     ) -> None:
-        self._dreaming, self._action_meanings, self.render_mode = dreaming, list(action_meanings), render_mode
+        self._rollouts, self._action_meanings, self.render_mode = rollouts, list(action_meanings), render_mode
         self._randoms = [np_random()[0] for _ in range(num_envs)]
         self.num_envs = num_envs
         self.single_action_space, self.single_observation_space = Discrete(len(action_meanings)), frame_space()
@@ -37,14 +38,18 @@ class WorldModelVectorEnv(VectorEnv):
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """New dreams. Env i with seed s is the single env with seed s + i, up to what the batch size does to rounding."""
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed or [None] * self.num_envs
+        seeds = (
+            [int(seed) + i for i in range(self.num_envs)]
+            if isinstance(seed, (int, np.integer))
+            else seed or [None] * self.num_envs
+        )
         if len(seeds) != self.num_envs:
             raise ValueError(f"{len(seeds)} seeds for {self.num_envs} envs: give one number, or one an env")
         for i, each in enumerate(seeds):
             self._randoms[i] = self._randoms[i] if each is None else np_random(each)[0]
-        contexts = read_contexts(options, self.num_envs, self._dreaming.starts, self.single_action_space)
+        contexts = read_contexts(options, self.num_envs, self._rollouts.starts, self.single_action_space)
         self._begin(range(self.num_envs), contexts)
-        return frames(self._dreaming), {}
+        return frames(self._rollouts), {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """obs uint8 (num_envs, 84, 84), reward float64, terminated, truncated (num_envs,), infos."""
@@ -52,24 +57,24 @@ class WorldModelVectorEnv(VectorEnv):
             raise InvalidAction(
                 f"actions {actions} are not {self.num_envs} numbers in 0..{self.single_action_space.n - 1}"
             )
-        prediction, cut = self._dreaming.step(torch.from_numpy(actions))
+        prediction, cut = self._rollouts.step(torch.from_numpy(actions))
         reward = prediction.reward.cpu().double().numpy()
         terminated, truncated = prediction.terminated.cpu().numpy(), cut.cpu().numpy()
         infos: dict[str, Any] = {}
         if (ended := np.flatnonzero(terminated | truncated)).size:
-            last = frames(self._dreaming)
+            last = frames(self._rollouts)
             for i in ended:
                 infos = self._add_info(infos, {"final_obs": last[i], "final_info": {}}, i)
             self._begin(ended.tolist())
-        return frames(self._dreaming), reward, terminated, truncated, infos
+        return frames(self._rollouts), reward, terminated, truncated, infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """The newest frame of each env, uint8 (84, 84, 3), if `render_mode` is rgb_array."""
-        return tuple(map(rgb, frames(self._dreaming))) if self.render_mode else None
+        return tuple(map(rgb, frames(self._rollouts))) if self.render_mode else None
 
     def get_action_meanings(self) -> list[str]:
         """What the actions 0, 1, ... do."""
         return list(self._action_meanings)
 
-    def _begin(self, places: Sequence[int], contexts: Contexts | None = None) -> None:
-        self._dreaming.begin(places, [draw_seed(self._randoms[i]) for i in places], contexts)
+    def _begin(self, indices: Sequence[int], contexts: Trajectory | None = None) -> None:
+        self._rollouts.begin(indices, [draw_seed(self._randoms[i]) for i in indices], contexts)

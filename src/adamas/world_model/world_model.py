@@ -8,28 +8,41 @@ import torch
 from torch import Tensor, nn
 
 from adamas import config
+from adamas.data.batch import Trajectory
 from adamas.networks.lstm import State
-from adamas.utils.categorical import draw
-from adamas.utils.random import Random
+from adamas.utils.random import Random, categorical
 from adamas.world_model.denoiser import Denoiser, Trace
-from adamas.world_model.reward_end import ASTRAY, TERMINATED, RewardEnd
+from adamas.world_model.reward_end import DIVERGED, TERMINATED, RewardEnd
 
 
 class WorldState(NamedTuple):
-    """Where B dreams stand. Its shapes never change."""
+    """Where B imagined rollouts stand. Its shapes never change."""
 
-    obs: Tensor  # uint8 (B, n, H, W): the last n frames, oldest first; obs[:, -1] is now
-    action: Tensor  # int64 (B, n-1): what was done after each of them but the last
+    context: Trajectory  # the last n frames, the newest of them now, and the n-1 actions between them
     hidden: State  # of the reward/end model
+
+    @property
+    def obs(self) -> Tensor:
+        """The newest frame, uint8 (B, H, W)."""
+        return self.context.obs[:, -1]
 
 
 class Prediction(NamedTuple):
     """What an action brings."""
 
     obs: Tensor  # uint8 (B, H, W)
-    reward: Tensor  # float32 (B,): -1, 0 or +1; 0 where the dream has gone astray
-    terminated: Tensor  # bool (B,)
-    truncated: Tensor  # bool (B,): the dream has gone astray with this frame
+    reward: Tensor  # float32 (B,): -1, 0 or +1; 0 where the rollout has diverged
+    end: Tensor  # int64 (B,): CONTINUE, TERMINATED or DIVERGED
+
+    @property
+    def terminated(self) -> Tensor:
+        """bool (B,): the episode is over."""
+        return self.end == TERMINATED
+
+    @property
+    def diverged(self) -> Tensor:
+        """bool (B,): this frame has lost track of what moves."""
+        return self.end == DIVERGED
 
 
 class WorldModel(nn.Module):
@@ -42,26 +55,22 @@ class WorldModel(nn.Module):
         self.sampler = sampler
 
     @torch.no_grad()
-    def start(self, obs: Tensor, action: Tensor) -> WorldState:
-        """The state after frames uint8 (B, n, H, W) with actions int64 (B, n-1) between them.
-
-        The recurrent state is burnt in with the weights of now.
-        """
-        _, _, hidden = self.reward_end(obs[:, :-1], action, obs[:, 1:])
-        return WorldState(obs, action, hidden)
+    def start(self, context: Trajectory) -> WorldState:
+        """The state after a context of n frames. The recurrent state is burnt in with the weights of now."""
+        _, _, hidden = self.reward_end(context.obs[:, :-1], context.action, context.obs[:, 1:])
+        return WorldState(context, hidden)
 
     @torch.no_grad()
     def step(
         self, state: WorldState, action: Tensor, generator: Random, trace: Trace | None = None
     ) -> tuple[WorldState, Prediction]:
-        """One step of B dreams with action int64 (B,). Goes on after a predicted end: mask what comes then.
+        """One step of B rollouts with action int64 (B,). Goes on after a predicted end: mask what comes then.
 
         To `trace` goes how the frame came out of the noise, as in `Denoiser.sample`.
         """
-        now, actions = state.obs[:, -1:], torch.cat([state.action, action[:, None]], dim=1)
-        obs = self.denoiser.sample(state.obs, actions, self.sampler, generator, trace)
-        rewards, ends, hidden = self.reward_end(now, action[:, None], obs[:, None], state.hidden)
-        reward, end = draw(rewards[:, 0], generator), draw(ends[:, 0], generator)
-        prediction = Prediction(obs, (reward.float() - 1) * (end != ASTRAY), end == TERMINATED, end == ASTRAY)
-        frames = torch.cat([state.obs[:, 1:], obs[:, None]], dim=1)
-        return WorldState(frames, actions[:, 1:], hidden), prediction
+        frames, actions = state.context.obs, torch.cat([state.context.action, action[:, None]], dim=1)
+        obs = self.denoiser.sample(frames, actions, self.sampler, generator, trace)
+        rewards, ends, hidden = self.reward_end(frames[:, -1:], action[:, None], obs[:, None], state.hidden)
+        reward, end = categorical(rewards[:, 0], generator), categorical(ends[:, 0], generator)
+        context = Trajectory(torch.cat([frames[:, 1:], obs[:, None]], dim=1), actions[:, 1:])
+        return WorldState(context, hidden), Prediction(obs, (reward.float() - 1) * (end != DIVERGED), end)

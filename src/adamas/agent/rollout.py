@@ -1,0 +1,42 @@
+"""Rollouts: what the policy learns from, imagined or real."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+NO_FRAME = -1  # in place of the grey levels of a frame before the first one
+
+
+class Hidden(NamedTuple):
+    """What a policy remembers of B episodes; dimension 1 counts them."""
+
+    h: Tensor  # float (1, B, lstm_dim)
+    c: Tensor  # float (1, B, lstm_dim)
+    past: Tensor  # int16 (1, B, frame_stack - 1, H, W): the last frames, oldest first; NO_FRAME before the first one
+
+    def where(self, keep: Tensor, other: Hidden) -> Hidden:
+        """Of each episode with keep, bool (B,), this state; of the rest the other one."""
+        shaped = (keep.to(h.device).reshape(1, -1, *[1] * (h.ndim - 2)) for h in self)
+        return Hidden(*(torch.where(k, mine, new) for k, mine, new in zip(shaped, self, other, strict=True)))
+
+
+class Rollout(NamedTuple):
+    """B rollouts of T steps. A rollout ends where its episode does; `mask` leaves out the rest."""
+
+    hidden: Hidden  # the policy's state before obs[:, 0]
+    obs: Tensor  # uint8 (B, T+1, H, W)
+    action: Tensor  # int64 (B, T)
+    log_p: Tensor  # float (B, T): log-probability of each action when it was drawn
+    value: Tensor  # float (B, T+1): what the critic said of each frame then
+    reward: Tensor  # float32 (B, T)
+    terminated: Tensor  # bool (B, T)
+    truncated: Tensor  # bool (B, T)
+    mask: Tensor  # bool (B, T): the step was taken
+
+    def rows(self, index: Tensor | slice) -> Rollout:
+        """Some of the B rollouts."""
+        hidden = Hidden(*(h[:, index] for h in self.hidden))
+        return Rollout(hidden, *(column[index] for column in self[1:]))

@@ -1,0 +1,71 @@
+"""The update of any part: a module with `loss(batch, generator) -> (loss, metrics)`, a mean over its `valid_steps(batch)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adamas.training import distributed
+from adamas.training.optimizer import Optimizer
+from adamas.utils.logger import Metrics, Ratio
+from adamas.utils.random import Random
+
+
+class Learner:
+    """Takes optimizer steps for one part.
+
+    Args:
+        module: the part.
+        optimizer: of the module's parameters.
+        autocast: entered around the loss.
+        micro_batch: rows of a batch whose gradients are computed at a time; 0: all.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        optimizer: Optimizer,
+        autocast: Callable[[], AbstractContextManager],
+        micro_batch: int = 0,
+    ) -> None:
+        self.module, self.optimizer, self.autocast, self.micro_batch = module, optimizer, autocast, micro_batch
+        self.gradients: Callable[[Any, Random], Metrics] = self.backward  # or a recording of it
+
+    def step(self, batch: Any, generator: Random) -> Metrics:
+        """One step down the gradient of the loss of `batch`; of several processes, of all their batches."""
+        metrics = self.gradients(batch, generator)
+        loss = metrics["loss"] = distributed.sum_gradients(self.optimizer.parameters, metrics["loss"])
+        metrics["learning_rate"] = torch.tensor(self.optimizer.learning_rate)
+        metrics["grad_norm"] = self.optimizer.step(loss)
+        metrics["skipped_updates"] = self.optimizer.skipped
+        return metrics
+
+    def backward(self, batch: Any, generator: Random) -> Metrics:
+        """Leaves the gradients of the mean loss in the parameters, and returns the loss and what comes with it."""
+        self.optimizer.adamw.zero_grad(set_to_none=True)
+        steps = distributed.all_sum(self.module.valid_steps(batch).sum()).clamp_min(1)
+        metrics: Metrics = {}
+        for rows in self._micro_batches(batch):
+            with self.autocast():
+                loss, found = self.module.loss(rows, generator)
+            share = self.module.valid_steps(rows).sum() / steps
+            (loss * share).backward()
+            for name, metric in {**found, "loss": loss}.items():
+                metrics[name] = _add(metrics.get(name), metric, share)
+        return metrics
+
+    def _micro_batches(self, batch: Any) -> Iterator[Any]:
+        rows = len(batch.obs)
+        size = self.micro_batch or rows
+        return (batch.rows(slice(first, first + size)) if size < rows else batch for first in range(0, rows, size))
+
+
+def _add(total: Tensor | Ratio | None, metric: Tensor | Ratio, share: Tensor) -> Tensor | Ratio:
+    """A mean counts with its share of the steps; the counts of a ratio are added up."""
+    if isinstance(metric, Ratio):
+        return metric if total is None else Ratio(*(a + b for a, b in zip(total, metric, strict=True)))
+    return metric.detach() * share + (0 if total is None else total)

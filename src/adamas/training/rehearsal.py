@@ -1,0 +1,148 @@
+"""What work costs on this machine, measured with random frames before a run."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from adamas.config import SIZE, Config
+from adamas.data.batch import Trajectory
+from adamas.data.replay import Replay
+from adamas.evaluation.dreams import GROUP
+from adamas.training.cuda_graphs import WARM_UP
+from adamas.training.generators import Generators
+from adamas.training.learners import Learners
+from adamas.training.models import Models
+from adamas.training.schedule import planned_updates
+from adamas.training.updates import Updates
+from adamas.utils.logger import Logger
+from adamas.utils.torchrun import launched
+
+EMULATOR_SECONDS = 5e-4  # a step of one emulator, about
+FRACTION = 8  # a batch this much smaller is tried first
+ENOUGH = 0.4  # seconds: work that takes longer is timed once; a smaller batch that does stands for the full one
+LONG = 3.0  # seconds: beside work that takes longer, what its first run sets up is little
+
+
+class Rehearsal:
+    """Times each kind of work of a run, of one process alone with its rows of each batch. Leaves no trace in any random
+    state that the run uses."""
+
+    def __init__(self, config: Config, action_meanings: tuple[str, ...], device: torch.device) -> None:
+        self.config, self.action_meanings, self.device = config, action_meanings, device
+        with torch.random.fork_rng(devices=[]):
+            self._models = Models(config, action_meanings, device)
+
+    def update(self, part: str) -> float:
+        """Seconds of an update of a part, on average over the run."""
+        with torch.random.fork_rng(devices=[]):
+            return sum(share * self._update(part, variant) for share, variant in self._variants(part) if share)
+
+    def acting(self, games: int) -> float:
+        """Seconds of a step of one of so many games played at once."""
+        policy = self._models.actor_critic
+        obs, random = torch.zeros(games, SIZE, SIZE, dtype=torch.uint8), torch.Generator().manual_seed(0)
+
+        def act() -> None:
+            with self._models.autocast():
+                policy.act(obs, policy.initial_hidden(games), random)
+
+        return _seconds(act, self.device) / games + EMULATOR_SECONDS
+
+    @cached_property
+    def dreaming(self) -> float:
+        """Seconds of a step of a group of dreams."""
+        n, world = self.config.denoiser.context, self._models.world
+        obs = torch.zeros(GROUP, n, SIZE, SIZE, dtype=torch.uint8, device=self.device)
+        action = torch.zeros(GROUP, n, dtype=torch.int64, device=self.device)
+        random = torch.Generator(self.device).manual_seed(0)
+
+        def step() -> None:
+            with self._models.autocast():
+                world.step(world.start(Trajectory(obs, action[:, 1:])), action[:, 0], random)
+
+        return _seconds(step, self.device)
+
+    def _variants(self, part: str) -> list[tuple[float, Config]]:
+        """What a run makes updates of in turn, and which share of them: the denoiser before and after it is shown its own
+        frames, reward and end with frames that are real and that are imagined."""
+        c = self.config
+        if part == "denoiser" and c.denoiser.autoregressive_steps:
+            early = replace(c.denoiser, autoregressive_steps=0)
+            late = replace(c.denoiser, autoregressive_after=0)
+            share = min(1.0, c.denoiser.autoregressive_after / max(1, planned_updates(c, part)))
+            return [(share, replace(c, denoiser=early)), (1 - share, replace(c, denoiser=late))]
+        if part == "reward_end":
+            real, imagined = (replace(c.reward_end, imagined_share=share) for share in (0.0, 1.0))
+            share = c.reward_end.imagined_share
+            return [(1 - share, replace(c, reward_end=real)), (share, replace(c, reward_end=imagined))]
+        return [(1.0, c)]
+
+    def _update(self, part: str, config: Config) -> float:
+        full = getattr(config, part).optimization.batch_size // launched()[1]
+        batch = max(1, full // FRACTION)
+        set_up = WARM_UP + 1 if config.cuda_graphs else 1
+        try:
+            if self.device.type == "cpu" and batch < full:
+                seconds = _seconds(self._updates(part, batch, config), self.device)
+                if seconds > ENOUGH:
+                    return seconds * full / batch
+            return _seconds(self._updates(part, full, config), self.device, set_up)
+        finally:
+            gc.collect()  # networks and their averages refer to themselves
+
+    def _updates(self, part: str, batch: int, config: Config) -> Callable[[], None]:
+        """Makes an update of the part with `batch` segments of random frames."""
+        config = with_batch(config, part, batch)
+        learners, random = (
+            Learners(Models(config, self.action_meanings, self.device)),
+            Generators.seeded(0, self.device),
+        )
+        replay, frames = Replay(64, device=self.device), np.random.default_rng(0)
+        for _ in range(64):
+            frame = frames.integers(0, 256, (SIZE, SIZE), dtype=np.uint8)
+            replay.add(frame, 0, 0.0, False, False, frame)
+        updates = Updates(learners, replay, random, Logger(Path()))  # never written
+        return lambda: updates.make(part)
+
+
+def with_batch(config: Config, part: str, batch: int) -> Config:
+    """A copy whose part learns from so many segments or rollouts at once, in no more minibatches than it has rollouts."""
+    config = copy.deepcopy(config)
+    getattr(config, part).optimization.batch_size = batch
+    if part == "actor_critic":
+        config.actor_critic.minibatches = min(config.actor_critic.minibatches, batch)
+    return config
+
+
+def _seconds(work: Callable[[], None], device: torch.device, set_up: int = 1) -> float:
+    """Of the last one or two of several runs: those before set things up."""
+    for _ in range(set_up):
+        first = _stopwatch(work, 1, device)
+    if device.type == "cpu" and first > LONG:
+        return first
+    once = _stopwatch(work, 1, device)
+    return once if once > ENOUGH else _stopwatch(work, 2, device)
+
+
+def _stopwatch(work: Callable[[], None], times: int, device: torch.device) -> float:
+    """Mean seconds of running it so many times."""
+    _wait(device)
+    start = time.perf_counter()
+    for _ in range(times):
+        work()
+    _wait(device)
+    return (time.perf_counter() - start) / times
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -57,10 +57,10 @@ def small_config(
     precision: str = "float32",
     reward_end: dict | None = None,
     actor_critic: dict | None = None,
-    replay: dict | None = None,
+    sampling: dict | None = None,
     **denoiser: object,
 ) -> Config:
-    """Of networks that take milliseconds, and batches of 8."""
+    """Of networks that take milliseconds, and batches of 8. `sampling` is the section `replay`."""
 
     def optimization() -> config.Optimization:
         return config.Optimization(batch_size=8, learning_rate=1e-2)
@@ -69,7 +69,7 @@ def small_config(
     c = Config(
         precision=precision,
         network=small_network(architecture),
-        replay=config.Replay(**(replay or {})),
+        replay=config.Replay(**(sampling or {})),
         denoiser=config.Denoiser(**{**levels, "context": 3, "optimization": optimization(), **denoiser}),
         sampler=config.Sampler(steps=1),
         reward_end=config.RewardEnd(**{**levels, "optimization": optimization(), **(reward_end or {})}),

@@ -24,8 +24,8 @@ from websockets.sync.client import ClientConnection, connect
 from adamas.data.replay import read_dataset
 from adamas.play import auth, protocol
 from adamas.play.auth import AccessControl, check_address
+from adamas.play.connections import MOST_UNACKNOWLEDGED
 from adamas.play.load import open_agent
-from adamas.play.connections import MOST_CONNECTIONS, MOST_UNACKNOWLEDGED
 from adamas.play.server import MOST_BYTES, Server
 from adamas.play.session import Session
 from adamas.play.settings import Options, Settings

@@ -1,4 +1,4 @@
-"""A table in Markdown, for the scripts beside this file."""
+"""Tables in Markdown."""
 
 from __future__ import annotations
 

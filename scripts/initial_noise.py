@@ -20,7 +20,6 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
-from markdown_table import markdown_table
 from tqdm import tqdm
 
 from adamas.evaluation.clips import Clip
@@ -30,6 +29,7 @@ from adamas.evaluation.tables import at_all_steps
 from adamas.training.load_run import SavedRun
 from adamas.training.models import Models
 from adamas.utils.errors import UserError, exit_code
+from adamas.utils.markdown import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAME = [  # the published objective

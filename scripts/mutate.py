@@ -22,9 +22,10 @@ from queue import SimpleQueue
 from typing import NamedTuple
 
 import pytest
-from markdown_table import markdown_table
 from mutations import FAST, MUTATIONS, Mutation
 from tqdm import tqdm
+
+from adamas.utils.markdown import markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path("src/adamas")

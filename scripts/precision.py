@@ -15,7 +15,6 @@ from statistics import fmean, stdev
 from tempfile import TemporaryDirectory
 
 import torch
-from markdown_table import markdown_table
 from tqdm import tqdm
 
 from adamas.config import Config, command_line
@@ -27,6 +26,7 @@ from adamas.training.updates import Generators, measure_changes, update_denoiser
 from adamas.utils.device import describe, pick_device
 from adamas.utils.errors import UserError
 from adamas.utils.logger import Logger
+from adamas.utils.markdown import markdown_table
 
 PRECISIONS = ("float32", "bfloat16")
 BATCHES = 64  # of held-out segments

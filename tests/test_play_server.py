@@ -1,4 +1,4 @@
-"""The play server over real sockets: who is let in, and what a message may do."""
+"""The play server over real sockets: which requests are served, and what a message may do."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ from websockets.sync.client import ClientConnection, connect
 
 from adamas.data.replay import read_dataset
 from adamas.play import auth, protocol
-from adamas.play.auth import Doors, check_address
+from adamas.play.auth import AccessControl, check_address
 from adamas.play.load import open_agent
-from adamas.play.server import MOST_BYTES, MOST_UNSEEN, Server
+from adamas.play.connections import MOST_CONNECTIONS, MOST_UNACKNOWLEDGED
+from adamas.play.server import MOST_BYTES, Server
 from adamas.play.session import Session
 from adamas.play.settings import Options, Settings
 from adamas.utils.errors import UserError
@@ -38,7 +39,7 @@ class Served:
     """A server in a thread of its own."""
 
     def __init__(self, session: Session) -> None:
-        self.session, self.doors = session, Doors(PUBLIC)
+        self.session, self.access = session, AccessControl(PUBLIC)
         self._stop: Future = Future()
         port: Future = Future()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run(port)))
@@ -50,7 +51,7 @@ class Served:
         stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._stop.add_done_callback(lambda _: self._loop.call_soon_threadsafe(stop.set))
-        self.server = Server(self.session, self.doors)
+        self.server = Server(self.session, self.access)
         await self.server.run("127.0.0.1", 0, port.set_result, stop)
 
     def close(self) -> None:
@@ -60,7 +61,7 @@ class Served:
 
     def cut(self) -> None:
         """The player's connection breaks."""
-        self._loop.call_soon_threadsafe(self.server._seat.socket.transport.abort)
+        self._loop.call_soon_threadsafe(self.server._player.socket.transport.abort)
 
     def get(self, path: str, **headers: str) -> tuple[int, http.client.HTTPMessage, bytes]:
         """A plain request. Header names are written with _ for -."""
@@ -74,7 +75,7 @@ class Served:
 
     @contextlib.contextmanager
     def open(self, token: str | None = None, origin: str | None = "own", client: str = "me") -> Iterator[Player]:
-        query = f"token={self.doors.token if token is None else token}&client={client}"
+        query = f"token={self.access.token if token is None else token}&client={client}"
         origin = f"http://{self.host}" if origin == "own" else origin
         with connect(f"ws://{self.host}/socket?{query}", origin=origin, open_timeout=30, proxy=None) as socket:
             yield Player(socket)
@@ -86,10 +87,10 @@ class Player:
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
 
-    def say(self, message: object) -> None:
+    def send(self, message: object) -> None:
         self.socket.send(message if isinstance(message, (str, bytes)) else json.dumps(message))
 
-    def hear(self) -> tuple[dict, bytes]:
+    def receive(self) -> tuple[dict, bytes]:
         """The next message and the bytes of its pictures. Frames are marked as seen."""
         data = self.socket.recv(timeout=30)
         if isinstance(data, str):
@@ -97,20 +98,20 @@ class Player:
         (length,) = struct.unpack_from("<I", data)
         header = json.loads(data[4 : 4 + length])
         if header["type"] == "frame":
-            self.say({"do": "seen"})
+            self.send({"type": "acknowledge"})
         return header, data[4 + length :]
 
     def wait(self, kind: str, until=lambda header: True) -> tuple[dict, bytes]:
         while True:
-            header, pictures = self.hear()
+            header, pictures = self.receive()
             if header["type"] == kind and until(header):
                 return header, pictures
 
 
 @pytest.fixture
 def served(made_run: Path, tmp_path: Path) -> Iterator[Served]:
-    session = Session(open_agent(Options(run=str(made_run), device="cpu")), Settings(stop=False))
-    session.library.recordings = tmp_path / "recordings"
+    session = Session(open_agent(Options(run=str(made_run), device="cpu")), Settings(stop_at_end=False))
+    session.datasets.recordings = tmp_path / "recordings"
     session.paused = True
     made = Served(session)
     yield made
@@ -123,28 +124,28 @@ def refused(served: Served, **how: str) -> int:
     return caught.value.response.status_code
 
 
-# Doors
+# Access
 
 
 def test_without_the_token_nobody_gets_in(served: Served) -> None:
-    for token in ("", "x", served.doors.token[:-1], served.doors.token + "x", "é"):
+    for token in ("", "x", served.access.token[:-1], served.access.token + "x", "é"):
         assert refused(served, token=token.replace("é", "%C3%A9")) == 401
         assert served.get(f"/?token={token.replace('é', '%C3%A9')}")[0] == 401
     assert served.get("/")[0] == 401
     assert served.get("/recordings/x.npz")[0] == 401
-    assert served.get(f"/?token={served.doors.token}")[0] == 200
+    assert served.get(f"/?token={served.access.token}")[0] == 200
 
 
 def test_the_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     compared = []
     monkeypatch.setattr(auth.hmac, "compare_digest", lambda a, b: compared.append((a, b)) or a == b)
-    mine = Doors()
-    assert mine.refuse_token("x")
-    assert not mine.refuse_token(mine.token)
+    mine = AccessControl()
+    assert not mine.allows_token("x")
+    assert mine.allows_token(mine.token)
     assert len(compared) == 2
     assert len(mine.token) >= 32
     assert mine.token not in repr(mine)
-    assert mine.token != Doors().token
+    assert mine.token != AccessControl().token
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "http://localhost:1", "https://localhost", "null", None])
@@ -153,18 +154,18 @@ def test_a_foreign_page_cannot_open_a_socket(served: Served, origin: str | None)
 
 
 def test_a_foreign_page_gets_nothing_else_either(served: Served) -> None:
-    assert served.get(f"/?token={served.doors.token}", Origin="http://evil.example")[0] == 403
+    assert served.get(f"/?token={served.access.token}", Origin="http://evil.example")[0] == 403
     assert served.get("/page.js", Origin="http://evil.example")[0] == 403
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "localhost.evil.example", "localhost:x", ""])
 def test_another_name_is_misdirected(served: Served, host: str) -> None:
-    for path in ("/page.js", f"/?token={served.doors.token}"):
+    for path in ("/page.js", f"/?token={served.access.token}"):
         assert served.get(path, Host=host, Origin=f"http://{host}")[0] == 421
 
 
 def test_the_name_of_a_tunnel_is_let_in(served: Served) -> None:
-    token = served.doors.token
+    token = served.access.token
     assert served.get(f"/?token={token}", Host="dream.example", Origin=PUBLIC)[0] == 200
     assert served.get(f"/?token={token}", Host="localhost:9999")[0] == 200  # ssh -L 9999:...
     assert served.get(f"/?token={token}", Host="dream.example", Origin="http://evil.example")[0] == 403
@@ -178,8 +179,8 @@ def test_the_name_of_a_tunnel_is_let_in(served: Served) -> None:
         ("localhost", None, None),
         ("::1", None, None),
         ("0.0.0.0", "http://name:8000", None),
-        ("0.0.0.0", None, "lets others in"),
-        ("10.0.0.7", None, "lets others in"),
+        ("0.0.0.0", None, "can be reached by others"),
+        ("10.0.0.7", None, "can be reached by others"),
         ("127.0.0.1", "name", "must look like"),
         ("127.0.0.1", "https://name/path", "must look like"),
         ("127.0.0.1", "ftp://name", "must look like"),
@@ -192,7 +193,7 @@ def test_an_open_address_needs_a_name(host: str, public: str | None, words: str 
 
 
 def test_the_page_loads_nothing_from_elsewhere(served: Served) -> None:
-    _, headers, body = served.get(f"/?token={served.doors.token}")
+    _, headers, body = served.get(f"/?token={served.access.token}")
     policy = headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
@@ -205,8 +206,8 @@ def test_the_page_loads_nothing_from_elsewhere(served: Served) -> None:
         status, headers, body = served.get(path)
         assert (status, headers["Content-Type"].split(";")[0]) == (200, kind)
         assert body
-    assert served.get(f"/nothing?token={served.doors.token}")[0] == 404
-    assert served.get(f"/../config.py?token={served.doors.token}")[0] == 404
+    assert served.get(f"/nothing?token={served.access.token}")[0] == 404
+    assert served.get(f"/../config.py?token={served.access.token}")[0] == 404
 
 
 # Messages
@@ -214,21 +215,21 @@ def test_the_page_loads_nothing_from_elsewhere(served: Served) -> None:
 
 def test_a_player_is_greeted_and_shown_the_dream(served: Served) -> None:
     with served.open() as player:
-        hello, _ = player.hear()
+        hello, _ = player.receive()
         assert (hello["type"], hello["game"], hello["actions"]) == (
             "hello",
             "Breakout",
             ["NOOP", "FIRE", "RIGHT", "LEFT"],
         )
         assert hello["keys"] == ["LEFT", "RIGHT", "FIRE"]
-        noises = [control["choices"] for control in hello["controls"] if control["name"] == "noise"]
+        noises = [control["choices"] for control in hello["controls"] if control["name"] == "initial_noise"]
         assert noises == [["unit", "sigma_max"]]
-        frame, pictures = player.hear()
-        assert frame["pictures"] == ["dream", "reality"]
-        assert pictures[: 84 * 84] == served.session.moment.frame.tobytes()
-        player.say({"do": "step"})
+        frame, pictures = player.receive()
+        assert frame["pictures"] == ["dream", "real"]
+        assert pictures[: 84 * 84] == served.session.state.obs.tobytes()
+        player.send({"type": "step"})
         frame, pictures = player.wait("frame")
-        assert frame["pictures"] == ["dream", "reality", "noisy 1", "clean 1"]
+        assert frame["pictures"] == ["dream", "real", "noisy 1", "denoised 1"]
         assert len(pictures) == 4 * 84 * 84
         assert abs(sum(frame["probabilities"]) - 1) < 1e-5
 
@@ -242,14 +243,14 @@ def test_a_player_is_greeted_and_shown_the_dream(served: Served) -> None:
         "7",
         "NaN",
         b"\x00\x01",
-        '{"do": "fly"}',
-        '{"do": "step", "do": 5}',
-        '{"do": "set", "name": "churn", "value": NaN}',
-        '{"do": "set", "name": "seed", "value": 1e999}',
-        '{"do": "rewind", "steps": "1"}',
-        '{"do": "seen", "number": 1}',
-        '{"do": "look", "source": 1}',
-        '{"do": "look", "source": "../../config", "episode": 0, "step": 0}',
+        '{"type": "fly"}',
+        '{"type": "step", "type": 5}',
+        '{"type": "set", "name": "s_churn", "value": NaN}',
+        '{"type": "set", "name": "seed", "value": 1e999}',
+        '{"type": "rewind", "steps": "1"}',
+        '{"type": "seen", "number": 1}',
+        '{"type": "view", "source": 1}',
+        '{"type": "view", "source": "../../config", "episode": 0, "step": 0}',
         "[" * 2000,
     ],
 )
@@ -257,12 +258,12 @@ def test_a_malformed_message_gets_an_error_and_changes_nothing(served: Served, m
     with served.open() as player:
         player.wait("frame")
         before = protocol.frame(served.session)
-        player.say(message)
-        error, _ = player.hear()
+        player.send(message)
+        error, _ = player.receive()
         assert error["type"] == "error"
         assert "\n" not in error["text"]
         assert protocol.frame(served.session) == before
-        player.say({"do": "step"})  # and the player plays on
+        player.send({"type": "step"})  # and the player plays on
         assert player.wait("frame")[0]["step"] == 1
 
 
@@ -270,35 +271,35 @@ def test_a_message_that_is_too_long_closes_the_socket_and_changes_nothing(served
     with served.open() as player:
         player.wait("frame")
         before = protocol.frame(served.session)
-        player.say("x" * (MOST_BYTES + 1))
+        player.send("x" * (MOST_BYTES + 1))
         with pytest.raises(ConnectionClosed) as caught:
             player.wait("error")
         assert caught.value.rcvd.code == 1009
     assert protocol.frame(served.session) == before
     with served.open() as player:
-        assert player.hear()[0]["type"] == "hello"
+        assert player.receive()[0]["type"] == "hello"
 
 
 def test_the_game_does_not_run_ahead_of_a_slow_page(served: Served) -> None:
     with served.open() as player:
         player.wait("frame")
-        player.say({"do": "pause", "paused": False})
+        player.send({"type": "pause", "paused": False})
         header, _ = player.wait("frame", lambda frame: frame["step"] == 3)
         stuck = []
         with contextlib.suppress(TimeoutError):
             while True:  # from here on nothing is marked as seen
                 stuck.append(player.socket.recv(timeout=1))
-        assert len(stuck) <= MOST_UNSEEN + 1
-        assert served.session.moment.step <= header["step"] + MOST_UNSEEN + 1
+        assert len(stuck) <= MOST_UNACKNOWLEDGED + 1
+        assert served.session.state.step <= header["step"] + MOST_UNACKNOWLEDGED + 1
 
 
 def test_keys_come_back_with_the_frame_that_they_led_to(served: Served) -> None:
     with served.open() as player:
         player.wait("frame")
-        player.say({"do": "keys", "held": ["LEFT"], "number": 41})
-        player.say({"do": "step"})
+        player.send({"type": "keys", "held": ["LEFT"], "number": 41})
+        player.send({"type": "step"})
         frame, _ = player.wait("frame")
-        assert (frame["key"], frame["action"]) == (41, 3)
+        assert (frame["keys_number"], frame["action"]) == (41, 3)
 
 
 # One player at a time
@@ -307,44 +308,44 @@ def test_keys_come_back_with_the_frame_that_they_led_to(served: Served) -> None:
 def test_a_second_page_may_take_over_and_the_first_one_is_told(served: Served) -> None:
     with served.open(client="a") as first, served.open(client="b") as second:
         first.wait("frame")
-        assert second.hear()[0] == {"type": "busy"}
-        second.say({"do": "step"})
+        assert second.receive()[0] == {"type": "busy"}
+        second.send({"type": "step"})
         assert "somebody else" in second.wait("error")[0]["text"]
-        assert served.session.moment.step == 0
+        assert served.session.state.step == 0
 
-        first.say({"do": "keys", "held": ["LEFT"], "number": 1})
-        second.say({"do": "take_over"})
-        assert first.wait("taken")
+        first.send({"type": "keys", "held": ["LEFT"], "number": 1})
+        second.send({"type": "take_over"})
+        assert first.wait("replaced")
         second.wait("hello")
-        second.say({"do": "step"})
+        second.send({"type": "step"})
         assert second.wait("frame", lambda frame: frame["step"])[0]["action"] == 0  # keys of the first are let go of
-        first.say({"do": "step"})
+        first.send({"type": "step"})
         assert "somebody else" in first.wait("error")[0]["text"]
-        first.say({"do": "take_over"})
-        assert second.wait("taken")
+        first.send({"type": "take_over"})
+        assert second.wait("replaced")
 
 
 def test_a_reload_finds_everything_as_it_was(served: Served) -> None:
     with served.open() as player:
         player.wait("frame")
-        player.say({"do": "record", "on": True})
-        player.say({"do": "keys", "held": ["LEFT"], "number": 1})
+        player.send({"type": "record", "on": True})
+        player.send({"type": "keys", "held": ["LEFT"], "number": 1})
         for _ in range(3):
-            player.say({"do": "step"})
+            player.send({"type": "step"})
         before, pictures = player.wait("frame", lambda frame: frame["step"] == 3)
     with served.open() as player:
-        assert player.hear()[0]["type"] == "hello"
-        after, again = player.hear()
+        assert player.receive()[0]["type"] == "hello"
+        after, again = player.receive()
         assert (after, again) == (before, pictures)
-        assert after["recording"] == 3
-        player.say({"do": "step"})
+        assert after["recorded_steps"] == 3
+        player.send({"type": "step"})
         assert player.wait("frame")[0]["action"] == 0  # nobody holds the key any more
 
 
 def test_a_lost_connection_does_not_keep_its_own_page_out(served: Served) -> None:
     with served.open(client="tab") as lost, served.open(client="tab") as back:
         assert back.wait("frame")
-        assert lost.wait("taken")
+        assert lost.wait("replaced")
 
 
 def test_nobody_there_and_the_game_waits(served: Served) -> None:
@@ -353,8 +354,8 @@ def test_nobody_there_and_the_game_waits(served: Served) -> None:
         player.wait("frame", lambda frame: frame["step"] > 2)
     with served.open() as player:
         first = player.wait("frame")[0]["step"]
-    step = served.session.moment.step
-    assert first <= step <= first + MOST_UNSEEN + 2
+    step = served.session.state.step
+    assert first <= step <= first + MOST_UNACKNOWLEDGED + 2
 
 
 # Recordings
@@ -363,18 +364,18 @@ def test_nobody_there_and_the_game_waits(served: Served) -> None:
 def test_recordings_are_saved_told_and_downloaded(served: Served, tmp_path: Path) -> None:
     with served.open() as player:
         player.wait("frame")
-        player.say({"do": "record", "on": True})
+        player.send({"type": "record", "on": True})
         for _ in range(3):
-            player.say({"do": "step"})
-        player.say({"do": "record", "on": False})
+            player.send({"type": "step"})
+        player.send({"type": "record", "on": False})
         saved, _ = player.wait("saved")
         assert saved["recordings"] == [saved["name"]]
         assert saved["name"] in saved["sources"]
-        player.say({"do": "look", "source": saved["name"], "episode": 0, "step": 1})
-        look, picture = player.wait("look")
+        player.send({"type": "view", "source": saved["name"], "episode": 0, "step": 1})
+        look, picture = player.wait("dataset_row")
         assert (look["step"], len(picture)) == (1, 84 * 84)
 
-    token = f"?token={served.doors.token}"
+    token = f"?token={served.access.token}"
     status, headers, body = served.get(f"/recordings/{saved['name']}{token}")
     assert status == 200
     assert headers["Content-Disposition"] == f'attachment; filename="{saved["name"]}"'
@@ -389,8 +390,8 @@ def test_stopping_the_server_saves_what_is_being_recorded(served: Served, made_r
     session = served.session
     with served.open() as player:
         player.wait("frame")
-        player.say({"do": "record", "on": True})
-        player.say({"do": "step"})
+        player.send({"type": "record", "on": True})
+        player.send({"type": "step"})
         player.wait("frame", lambda frame: frame["step"] == 1)
     other = Served(session)  # another server of the same session is stopped
     other.close()

@@ -22,6 +22,7 @@ from gymnasium.error import InvalidAction, ResetNeeded
 from gymnasium.spaces import Box, Discrete
 
 from adamas.config import SIZE, Atari
+from adamas.config.hints import game_name
 from adamas.utils.errors import UserError
 
 ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # neither banner nor log lines, in the whole process
@@ -50,7 +51,7 @@ def check_game(name: str) -> None:
     if name in _rom_ids():
         return
     plain = {_plain(known): known for known in game_names()}
-    near = difflib.get_close_matches(_plain(name), plain, n=1)
+    near = difflib.get_close_matches(_plain(game_name(name)), plain, n=1)
     hint = (
         f"did you mean {plain[near[0]]}?"
         if near

@@ -99,7 +99,7 @@ class Replay:
         event_share: float = 0.0,
         direction_change_share: float = 0.0,
     ) -> Segment:
-        """Segments around rows that are drawn by age group, then uniformly; such a row stands at an index that is
+        """Segments around rows that `sampling.by_age` draws; such a row stands at an index that is
         drawn uniformly from `first_target .. length - 1`. Beyond its episode a segment repeats the nearest frame.
 
         The share `event_share` of them is drawn uniformly from the steps that brought a reward or an end, and

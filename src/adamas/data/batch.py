@@ -60,7 +60,7 @@ def cut_segments(columns: dict[str, Tensor], bounds: Tensor, row: Tensor, positi
 
 def _gather(columns: dict[str, Tensor], index: Tensor, mask: Tensor) -> Segment:
     def column(name: str) -> Tensor:  # index_select copies whole frames: 20 times as fast as obs[index]
-        return columns[name].index_select(0, index.flatten()).unflatten(0, index.shape)
+        return columns[name].index_select(0, index.flatten()).reshape(*index.shape, *columns[name].shape[1:])
 
     return Segment(
         column("obs"),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 GROUP_CHANNELS = 32  # channels a normalisation group, where there are as many
+Module = TypeVar("Module", bound=nn.Module)
 HEAD_CHANNELS = 8  # channels an attention head
 
 
-def zero(module: nn.Module) -> nn.Module:
+def zero(module: Module) -> Module:
     """Starts `module` at zero, so that the branch that it ends adds nothing at first."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
@@ -55,6 +57,8 @@ def patches(x: Tensor, size: int) -> Tensor:
 
 class FourierFeatures(nn.Module):
     """Scalar (B,) -> (B, channels): cosines and sines at fixed random frequencies (Tancik et al. 2020)."""
+
+    frequencies: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -31,4 +31,5 @@ def show_pictures(evaluation: Evaluation, logger: Logger, folder: Path, name: st
     folder.mkdir(exist_ok=True)
     for tag, (file, data, frame) in pictures.items():
         (folder / file).write_bytes(data)
-        logger.picture(f"dream/{tag}", data, *frame.shape, epoch)
+        height, width = frame.shape
+        logger.picture(f"dream/{tag}", data, height, width, epoch)

@@ -107,7 +107,8 @@ def read_curve(folder: RunFolder, warn: Callable[[str], None] = warn_on_stderr) 
 
 def _is_evaluation(record: Mapping[str, Any]) -> bool:
     """Older lines have no digest: what else tells that one is damaged."""
-    returns, score = record.get("returns"), record.get("return")
+    returns: Any = record.get("returns")
+    score: Any = record.get("return")
     numbers = isinstance(returns, list) and all(isinstance(x, (int, float)) for x in [score, *returns])
     whole = (
         isinstance(record.get("epoch"), int) and isinstance(record.get("steps"), int) and record.get("kind") in KINDS
@@ -125,7 +126,7 @@ def read_scalars(folder: Path) -> dict[str, list[ScalarEvent]]:
 
 def final_of(curve: Sequence[dict[str, Any]], config: Config) -> dict[str, Any] | None:
     """The evaluation at the end of a run; None as long as it is not finished, or if `config` has more ahead of it."""
-    last = curve[-1] if curve else {"kind": ""}
+    last: dict[str, Any] = curve[-1] if curve else {"kind": ""}
     if last["kind"] != "final_evaluation" or len(last["returns"]) < config.evaluation.final_games:
         return None
     collected = config.dataset is not None or last["steps"] >= config.collection.steps

@@ -58,7 +58,7 @@ class Trainer:
             kept = config.collection.steps if config.policy == "imagined" else 0
             self.replay = Replay(kept, config.replay.age_weights, device=device)
         self.updates = Updates(self.learners, self.replay, self.random, self.logger)
-        self.player: Collector | RealRollouts
+        self.player: Any  # a Collector, or RealRollouts for policy=model_free
         if config.policy == "model_free":
             self.player = RealRollouts(envs, self.models.actor_critic, config.seed)
         else:

@@ -51,7 +51,9 @@ def test_what_is_printed_can_be_pasted_and_is_read_as_it_was_meant(name: str) ->
     assert arguments.read(Some, [f"run={word[5:]}"]).run == str(Path(name))
 
 
-@pytest.mark.parametrize("text", ["2026_11_28", "1e5", "true", "007", "0x1", "nan", "a(b)", "a=b", "~/x", "é", "x y", "on"])
+@pytest.mark.parametrize(
+    "text", ["2026_11_28", "1e5", "true", "007", "0x1", "nan", "a(b)", "a=b", "~/x", "é", "x y", "on"]
+)
 def test_a_text_setting_is_taken_as_it_was_typed(text: str) -> None:
     assert hydras(f"runs={text}") == text
     assert literal(f"runs={text},b", sweeping=True) == f'runs="{text}","b"'

@@ -61,7 +61,7 @@ def knobs(node: Any, prefix: str = "") -> Iterator[Knob]:
     for item in dataclasses.fields(node):
         name, value, text = prefix + item.name, getattr(node, item.name), item.metadata.get("help", "")
         if dataclasses.is_dataclass(value):
-            yield Knob(name, value.__doc__.splitlines()[0])
+            yield Knob(name, (value.__doc__ or "").splitlines()[0])
             yield from knobs(value, prefix=f"{name}.")
         elif isinstance(value, dict):
             yield from (Knob(f"{name}.{key}", text[key], Any, default) for key, default in value.items())

@@ -7,7 +7,6 @@ Each is an ordinary compressed `.npz`, so `numpy.load` reads it and a person can
 from __future__ import annotations
 
 import re
-import sys
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import Tensor
 
+from adamas.utils.console import warn
 from adamas.utils.errors import UserError
 from adamas.utils.files import publish, sha256
 
@@ -76,7 +76,7 @@ def dataset_files(path: Path) -> list[Path]:
         raise UserError(f"dataset {path} is neither a folder nor a .npz file")
     files = visible_files(path)
     if hidden := sorted({*path.glob("*.npz")} - {*files}):
-        print(f"{path}: skipped {len(hidden)} hidden files such as {hidden[0].name}", file=sys.stderr)
+        warn(f"{path}: skipped {len(hidden)} hidden files such as {hidden[0].name}")
     if not files:
         raise UserError(f"dataset {path} holds no .npz file")
     return files

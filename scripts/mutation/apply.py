@@ -87,7 +87,11 @@ def match(pattern: Any, node: Any, bindings: Bindings | None = None) -> Bindings
         return bindings if isinstance(node, ast.expr) and _bind(bindings, pattern.id, node) else None
     if isinstance(pattern, list):
         same = isinstance(node, list) and len(pattern) == len(node)
-        return bindings if same and all(match(p, n, bindings) is not None for p, n in zip(pattern, node, strict=True)) else None
+        return (
+            bindings
+            if same and all(match(p, n, bindings) is not None for p, n in zip(pattern, node, strict=True))
+            else None
+        )
     if not isinstance(pattern, ast.AST):
         return bindings if pattern == node else None
     if type(pattern) is not type(node):

@@ -70,7 +70,7 @@ WORLD = (
         ("WorldModel.start", "the recurrent state not burnt in", Swap("WorldState(A, B)", "WorldState(A, tuple(0 * h for h in B))")),
     ),
     *_faults(
-        "agent.imagination", "test_actor_critic.py test_world_model.py",
+        "agent.imagination", "test_world_model.py",
         ("imagine", "the reward of a step that also ends the episode is dropped", Swap("A.reward * B", "A.reward * (B & ~A.terminated)")),
         ("imagine", "the step into a diverged frame counts", Swap("A & ~B.diverged", "A")),
         ("imagine", "what comes after an end counts", Swap("A & ~B.terminated", "A")),
@@ -142,8 +142,8 @@ EXPERIENCE = (
     ),
     *_faults(
         "data.sampling", "test_replay.py",
-        ("by_age", "the first row of an age group alone", Swap("A + (B * C).long()", "A")),
-        ("_group_bounds", "the newest episodes left out", Swap("A.clamp(max=B)", "0 * A")),
+        ("by_age", "the first row of an episode alone", Swap("bounds[A] + B", "bounds[A]")),
+        ("by_age", "the newest episodes left out", Swap("torch.where(A, B, C)", "torch.full_like(B, C)")),
     ),
     *_faults(
         "data.batch", "test_replay.py test_data_path.py",
@@ -157,7 +157,7 @@ EXPERIENCE = (
         ("direction_changed", "a fast ball turns at each step", Swap("A - 2 * B + C", "A - B")),
     ),
     *_faults(
-        "training.collector", "test_data_path.py test_training.py test_checkpoint.py",
+        "training.collector", "test_collector.py",
         ("Collector.step", "the frame after the action stored for the one before", Swap("self.replay.add(self.obs, ...)", "self.replay.add(obs, ...)")),
         ("Collector._end", "past frames not forgotten at a new episode",
          Swap("self.hidden = None", "self.hidden = self.hidden._replace(h=0 * self.hidden.h, c=0 * self.hidden.c)")),
@@ -195,7 +195,7 @@ MEASURES = (
         ("load", "a damaged checkpoint is read", Swap("A != B", "False", nth=0)),
     ),
     *_faults(
-        "training.trainer", "test_training.py",
+        "training.trainer", "test_resume.py",
         ("Trainer.resume", "a resume draws other random numbers", drop("self.random.load_state_dict(A)")),
         ("Trainer.resume", "a resume begins with new optimizers", drop("self.learners.load_state_dict(A)")),
     ),

@@ -1,4 +1,4 @@
-"""adamas report and scripts/speed/costs.py: run folders in, tables and pictures out."""
+"""adamas report: run folders in, tables and pictures out."""
 
 from __future__ import annotations
 
@@ -293,39 +293,3 @@ def test_reference_curves(runs: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (2, f"error: {runs} holds no evaluated run of Tennis\n")
     done = adamas("report", f"runs={tmp_path / 'none'}", f"out={tmp_path}")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-
-
-# Costs
-
-
-def test_costs_of_the_published_step_times(tmp_path: Path) -> None:
-    done = run_script("speed/costs.py", "--speed", str(tmp_path), "--price", "RTX 4090=1")
-    hours = (410_000 * 0.088 + 410_000 * 0.115 + 405_000 * 0.340) / 3600
-    assert done.returncode == 0, done.stderr
-    assert (
-        f"| 1 x RTX 4090 | at least {hours:.1f} h | {130 * hours / 24:,.0f} days | {130 * hours:,.0f} | ${130 * hours:,.0f} | 12 GB |"
-        in done.stdout
-    )
-    assert "| 8 x H200 | not measured |" in done.stdout
-
-
-def test_costs_of_measured_step_times(tmp_path: Path) -> None:
-    seconds = {"collect": 0.036, "denoiser": 0.0, "reward_end": 0.0, "actor_critic": 0.0, "evaluation": 0.0}
-    record = {
-        "gpu": "NVIDIA H200",
-        "preset": "diamond",
-        "seconds": {**seconds, "final evaluation": 36.0},
-        "gpu_bytes": 9e9,
-    }
-    (tmp_path / "h200.json").write_text(json.dumps(record))
-    done = run_script(
-        "speed/costs.py", "--speed", str(tmp_path), "--price", "H200=2", "--out", str(tmp_path / "costs.md")
-    )
-    # a run: 100,000 x 0.036 s + 36 s = 1.01 h; 130 runs on 8 GPUs: 17 rounds
-    assert "| 8 x H200 | 1.0 h | 1 days | 131 | $263 | 9 GB | measured (h200.json) |" in done.stdout
-    assert "| 1 x H200 | 1.0 h | 5 days |" in done.stdout
-    assert (tmp_path / "costs.md").read_text() == done.stdout
-    (tmp_path / "worse.json").write_text("{}")
-    done = run_script("speed/costs.py", "--speed", str(tmp_path))
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert run_script("speed/costs.py", "--price", "H200=much").returncode == 2

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from adamas.training.estimate import in_words
 from PIL import Image, ImageSequence
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_atari import ROMS
@@ -26,7 +27,6 @@ from adamas.cli import train as train_command
 from adamas.config import Config
 from adamas.config.files import load_config, save_config
 from adamas.training import checkpoint, estimate
-from adamas.training.estimate import in_words
 from adamas.training.load_run import SavedRun
 from adamas.training.run_records import read_scalars
 from adamas.utils.errors import UserError

@@ -58,8 +58,9 @@ def page(browser: Browser, served: Served) -> Iterator[Page]:
 class visit:
     """A browser window of its own with the page in it. At the end the page must not have complained of anything."""
 
-    def __init__(self, browser: Browser, served: Served, **window: object) -> None:
+    def __init__(self, browser: Browser, served: Served, script: str = "", **window: object) -> None:
         self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **window})
+        self.context.add_init_script(script)  # runs before those of the page
         self.page = self.context.new_page()
         self.complaints: list[str] = []
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -135,6 +136,61 @@ def test_keys_move_the_paddle(page: Page, left: str, right: str) -> None:
     assert int(page.locator("#latency").text_content()) >= 0
 
 
+def key_event(page: Page, kind: str, code: str, key: str) -> None:
+    page.evaluate(
+        "([kind, code, key]) => { document.body.dispatchEvent(new KeyboardEvent(kind, { code, key, bubbles: true })) }",
+        [kind, code, key],
+    )
+
+
+@pytest.mark.parametrize("key", ["ф", "q", "א", "Unidentified"])
+def test_a_key_is_known_by_its_place_in_every_layout(page: Page, served: Served, key: str) -> None:
+    key_event(page, "keydown", "KeyA", key)
+    wait(page, lambda: served.session.state.action == 3)
+    key_event(page, "keyup", "KeyA", "a")  # the layout was changed while the key was held
+    wait(page, lambda: served.session._held == [])
+    key_event(page, "keydown", "KeyM", "ь")
+    wait(page, lambda: served.session.player == "agent")
+    key_event(page, "keydown", "KeyP", "з")
+    wait(page, lambda: served.session.paused)
+
+
+def hide(page: Page) -> None:
+    page.evaluate(
+        "Object.defineProperty(document, 'hidden', { value: true, configurable: true });"
+        "document.dispatchEvent(new Event('visibilitychange'));"
+    )
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        hide,
+        lambda page: page.evaluate("dispatchEvent(new Event('blur')), undefined"),
+        lambda page: page.locator("#tabs [data-tab=browse]").click(),
+        lambda page: page.keyboard.press("Control+k"),
+    ],
+)
+def test_keys_are_released_when_the_page_is_left(page: Page, served: Served, leave: Callable[[Page], None]) -> None:
+    page.keyboard.down("ArrowLeft")
+    page.locator("#touch .RIGHT").dispatch_event("pointerdown", {"pointerId": 1})
+    wait(page, lambda: served.session._held == ["LEFT", "RIGHT"])
+    leave(page)
+    wait(page, lambda: served.session._held == [])
+    expect(page.locator("#touch .held")).to_have_count(0)
+
+
+def test_the_hints_name_the_keys_of_the_players_keyboard(browser: Browser, served: Served) -> None:
+    azerty = "new Map([['KeyW', 'z'], ['KeyA', 'q'], ['KeyS', 's'], ['KeyD', 'd'], ['KeyM', ','], ['KeyN', 'т']])"
+    script = f"navigator.keyboard.getLayoutMap = async () => {azerty};"
+    with visit(browser, served, script) as page:
+        expect(page.locator("#keys")).to_contain_text("arrows or ZQSD")
+        expect(page.locator("h2 kbd")).to_have_text(",")
+        expect(page.locator("#new-episode kbd")).to_have_text(
+            "N"
+        )  # keyboards with Cyrillic letters have Latin ones too
+
+
 def test_touch_moves_the_paddle_and_the_phone_does_not_scroll_sideways(browser: Browser, served: Served) -> None:
     with visit(browser, served, **PHONE) as page:
         for name, key in (("LEFT", 3), ("RIGHT", 2)):
@@ -188,20 +244,21 @@ def test_sliders_act_at_once(page: Page, served: Served) -> None:
     slide(page, "fps", 30)
     assert served.session.settings.fps == 30
     page.locator("#set-initial_noise").select_option("sigma_max")
-    wait(page, lambda: served.session.settings.noise == "sigma_max")
+    wait(page, lambda: served.session.settings.initial_noise == "sigma_max")
     slide(page, "horizon", 10)
     expect(page.locator("#ended b")).to_have_text("The horizon is reached")
     page.locator("#set-show_denoising").uncheck()
     expect(page.locator("#denoising")).to_be_hidden()
 
 
-def test_the_dream_beside_reality(page: Page) -> None:
+def test_the_world_model_beside_the_real_game(page: Page) -> None:
     expect(page.locator("#real")).to_be_hidden()
     page.keyboard.press("v")
     expect(page.locator("#dream")).to_be_hidden()
     page.keyboard.press("v")
-    for canvas in ("dream", "real", "difference", "parting"):
+    for canvas in ("dream", "real", "difference", "distance"):
         expect(page.locator(f"#{canvas}")).to_be_visible()
+    assert picture(page, "difference").any()  # at once, not with the next frame
     expect(page.locator("#distance-now")).to_contain_text("% mean difference")
     page.locator("#set-initial_state").select_option("replay")
     expect(page.locator("#views [data-view=both]")).to_be_disabled()
@@ -278,6 +335,13 @@ def test_a_second_window_asks_before_it_takes_over(browser: Browser, page: Page,
         wait(second, lambda: step(second) > here)
         page.locator("#dialog button").click()
         expect(page.locator("#dialog")).to_be_hidden()
+
+
+def test_churn_has_no_control_where_the_sampler_cannot_add_noise(browser: Browser, served: Served) -> None:
+    served.session.agent.config.sampler.method = "heun"
+    with visit(browser, served) as page:
+        expect(page.locator("#set-temperature")).to_be_visible()
+        expect(page.locator("#set-s_churn")).to_have_count(0)
 
 
 def test_a_model_that_is_too_slow_is_told_of_and_the_page_answers(page: Page, served: Served) -> None:

@@ -8,11 +8,13 @@ import http.client
 import json
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -24,8 +26,8 @@ from websockets.sync.client import ClientConnection, connect
 from adamas.data.replay import read_dataset
 from adamas.play import auth, protocol
 from adamas.play.auth import AccessControl, check_address
-from adamas.play.load import open_agent
 from adamas.play.connections import MOST_CONNECTIONS, MOST_UNACKNOWLEDGED
+from adamas.play.load import open_agent
 from adamas.play.server import MOST_BYTES, Server
 from adamas.play.session import Session
 from adamas.play.settings import Options, Settings
@@ -302,6 +304,211 @@ def test_keys_come_back_with_the_frame_that_they_led_to(served: Served) -> None:
         assert (frame["keys_number"], frame["action"]) == (41, 3)
 
 
+# Hostile input
+
+
+def steps_on(player: Player) -> None:
+    """The player is undisturbed: a step brings the next frame."""
+    player.send({"type": "step"})
+    step = player.wait("frame")[0]["step"]
+    player.send({"type": "step"})
+    assert player.wait("frame", lambda frame: frame["step"] == step + 1)
+
+
+def raw(served: Served, data: bytes = b"") -> socket.socket:
+    """A connection of bytes."""
+    made = socket.create_connection(("127.0.0.1", served.port), timeout=30)
+    made.sendall(data)
+    return made
+
+
+def rest_of(connection: socket.socket) -> bytes:
+    """What it sends until it closes the connection."""
+    received = b""
+    with connection, contextlib.suppress(ConnectionError):
+        while data := connection.recv(65536):
+            received += data
+    return received
+
+
+def request(path: bytes, host: bytes, *headers: bytes) -> bytes:
+    return b"\r\n".join([b"GET " + path + b" HTTP/1.1", b"Host: " + host, *headers, b"", b""])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../auth.py",
+        "/%2e%2e/auth.py",
+        "/page.js/../../auth.py",
+        "/page/page.js",
+        "//etc/passwd",
+        "/etc/passwd",
+        "/index.html",
+        "/recordings/../config.npz",
+        "/recordings/%2e%2e/config.npz",
+        "/recordings/..%2fconfig.npz",
+        "/recordings/..\\config.npz",
+        "/recordings//etc/passwd.npz",
+        "/recordings/",
+        "/recordings/.npz",
+        "//[",
+        "/\u0000",
+    ],
+)
+def test_no_path_leads_out_of_the_page_and_the_recordings(served: Served, path: str) -> None:
+    (served.session.datasets.recordings.parent / "config.npz").write_text("secret")
+    host, token = served.host.encode(), served.access.token.encode()
+    answer = rest_of(raw(served, request(path.encode() + b"?token=" + token, host)))
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert b"secret" not in answer
+    assert rest_of(raw(served, request(path.encode(), host))).startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500) + b"\r\n",  # the start of TLS
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 1000 + b"\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",  # no Host
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n",
+        b"GET /?token=\xff\xe9 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /\xff?token=%ff HTTP/1.1\r\nHost: \xff\r\n\r\n",
+        b"GET /socket HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n\r\n",
+    ],
+)
+def test_what_is_no_request_is_refused_without_a_traceback(
+    served: Served, data: bytes, capfd: pytest.CaptureFixture
+) -> None:
+    with served.open() as player:
+        player.wait("frame")
+        with contextlib.suppress(ConnectionError):  # it may be refused before all of it is sent
+            answer = rest_of(raw(served, data))
+            assert not answer or int(answer.split()[1]) in (400, 401, 404, 405, 414, 421, 426, 431)
+        steps_on(player)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (b"\x81\x05hello", 1002),  # not masked
+        (b"\xf1\x80" + bytes(4), 1002),  # reserved bits
+        (b"\x83\x80" + bytes(4), 1002),  # a reserved kind
+        (b"\x80\x80" + bytes(4), 1002),  # goes on where nothing began
+        (b"\x09\x80" + bytes(4), 1002),  # a ping in pieces
+        (b"\x89\xfe\x00\x80" + bytes(4 + 128), 1002),  # a ping that is too long
+        (b"\x81\x82" + bytes(4) + b"\xff\xfe", 1007),  # no UTF-8
+        (b"\x81\xff" + b"\xff" * 8 + bytes(4), 1009),  # a length of 2**64 - 1
+        (b"\x81\xff" + (MOST_BYTES + 1).to_bytes(8, "big") + bytes(4), 1009),
+        (b"\x01\xfe\x0f\xff" + bytes(4 + 4095) + b"\x80\x82" + bytes(4 + 2), 1009),  # too long in pieces
+    ],
+)
+def test_a_malformed_frame_closes_its_socket_alone(
+    served: Served, frame: bytes, code: int, capfd: pytest.CaptureFixture
+) -> None:
+    with served.open(client="player") as player, served.open(client="other") as other:
+        player.wait("frame")
+        assert other.receive()[0] == {"type": "busy"}
+        other.socket.socket.sendall(frame)
+        with pytest.raises(ConnectionClosed) as caught:
+            other.receive()
+        assert caught.value.rcvd is None or caught.value.rcvd.code == code
+        steps_on(player)
+    assert capfd.readouterr().err == ""
+
+
+def test_who_does_not_read_holds_up_nobody_else(served: Served) -> None:
+    served.session.do({"type": "set", "name": "denoising_steps", "value": 10})
+    served.session.do({"type": "step"})
+    stuck = raw(served, upgrade(served))
+    for _ in range(200):  # frames of 150 kB each, of which none is read
+        stuck.sendall(masked(b'{"type": "rewind", "steps": 0}'))
+    wait_until(lambda: served.server._player and served.server._player.socket.transport.get_write_buffer_size() > 0)
+    with served.open(client="next") as player:
+        assert player.receive()[0] == {"type": "busy"}
+        began = time.monotonic()
+        player.send({"type": "take_over"})
+        player.wait("frame")
+        steps_on(player)
+        player.send({"type": "pause", "paused": False})
+        player.wait("frame", lambda frame: frame["step"] >= 6)
+        assert time.monotonic() - began < 10
+    stuck.close()
+
+
+def upgrade(served: Served) -> bytes:
+    """The request that opens a socket."""
+    headers = ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"]
+    headers += ["Sec-WebSocket-Key: " + "A" * 22 + "==", f"Origin: http://{served.host}"]
+    path = f"/socket?token={served.access.token}&client=stuck"
+    return request(path.encode(), served.host.encode(), *(header.encode() for header in headers))
+
+
+def masked(text: bytes) -> bytes:
+    """A frame of text, shorter than 126 bytes."""
+    return bytes([0x81, 0x80 | len(text)]) + bytes(4) + text
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    until = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("kind", ["idle", "half a request", "no token", "a foreign page"])
+def test_a_thousand_connections_are_not_served_and_the_player_is_undisturbed(
+    served: Served, kind: str, capfd: pytest.CaptureFixture
+) -> None:
+    host = served.host.encode()
+    data = {
+        "idle": b"",
+        "half a request": b"GET / HTTP/1.1\r\nHost:",
+        "no token": request(b"/", host),
+        "a foreign page": upgrade(served).replace(b"Origin: http://", b"Origin: http://evil."),
+    }[kind]
+    with served.open() as player, contextlib.ExitStack() as opened:
+        player.wait("frame")
+        for number in range(1000):
+            with contextlib.suppress(ConnectionError):
+                opened.enter_context(raw(served, data))
+            if number % 250 == 0:
+                steps_on(player)
+        wait_until(lambda: len(served.server._connections) <= MOST_CONNECTIONS)
+        steps_on(player)
+        status, _, _ = served.get(f"/?token={served.access.token}")
+        assert status == 200  # who has the token is served all the same
+    assert capfd.readouterr().err == ""
+
+
+def test_a_connection_that_says_nothing_does_not_hold_up_the_end(served: Served) -> None:
+    other = Served(served.session)
+    idle = [raw(other), raw(other, b"GET / HT")]
+    began = time.monotonic()
+    other.close()
+    assert time.monotonic() - began < 10
+    for connection in idle:
+        connection.close()
+
+
+def test_datasets_are_read_while_the_playing_thread_is_busy(served: Served) -> None:
+    with served.open() as player:
+        player.wait("frame")
+        free = threading.Event()
+        served.server._worker.submit(free.wait)
+        player.send({"type": "view", "source": "replay", "episode": 0, "step": 3})
+        try:
+            assert player.wait("dataset_row")[0]["step"] == 3
+        finally:
+            free.set()
+
+
 # One player at a time
 
 
@@ -439,6 +646,28 @@ def test_a_users_error_is_one_line(argument: str, tmp_path: Path) -> None:
     code, out, err = run(argument, cwd=tmp_path)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("error: ")
+
+
+def test_a_user_without_a_name_can_play(made_run: Path, tmp_path: Path) -> None:
+    """As in a container that runs under a number of which its /etc/passwd knows nothing."""
+    program = tmp_path / "nameless.py"
+    program.write_text(
+        "import pwd, runpy, sys\n"
+        "def unknown(*key): raise KeyError('getpwuid(): uid not found')\n"
+        "pwd.getpwuid = pwd.getpwnam = unknown\n"
+        f"sys.argv = ['play.py', 'run={made_run}', 'port=0', 'device=cpu']\n"
+        f"runpy.run_path({str(ROOT / 'src' / 'play.py')!r}, run_name='__main__')\n"
+    )
+    names = ("LOGNAME", "USER", "LNAME", "USERNAME", "HOME")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    environment |= {"PYTHONPATH": str(ROOT / "src")}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, str(program)], cwd=tmp_path, env=environment, text=True, **pipes)
+    lines = [process.stdout.readline() for _ in range(3)]
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert lines[2].split()[-1] == socket.gethostname()
 
 
 def test_pictures_travel_as_raw_bytes() -> None:

@@ -1,9 +1,7 @@
 """Atari 100k on paper, `python scripts/speed/costs.py`: hours, memory and money for 26 games x 5 seeds, from measured step times.
 
 Step times of the RTX 4090 are the published ones of DIAMOND's own code (64x64 colour). Those of other GPUs come from files
-results/speed/*.json as `{"gpu": name, "preset": "diamond", "seconds": {phase: seconds a unit}, "gpu_bytes": most}`, whose
-phases are those of `adamas.training.progress.plan`; without such a file a machine is "not measured". Prices are assumptions:
-set your own with --price.
+that `speed.py` wrote for preset=diamond; without such a file a machine is "not measured". Prices are assumptions.
 """
 
 from __future__ import annotations
@@ -15,9 +13,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from adamas.config import SIZE, Config
-from adamas.data.replay import HEADROOM
-from adamas.training.progress import plan
+from adamas.config import Config
+from adamas.training.phases import plan
 from adamas.utils.errors import UserError, exit_code
 from adamas.utils.markdown import markdown_table
 
@@ -26,15 +23,6 @@ GAMES, SEEDS = 26, 5
 MACHINES = (("RTX 4090", 1), ("H200", 1), ("H200", 8))  # GPU and how many
 PRICES = {"RTX 4090": 0.40, "H200": 3.50}  # dollars a GPU and hour: assumed
 UNKNOWN = "not measured"
-GROWS = {
-    "collect": "agent steps",
-    "denoiser": "epochs x updates, batch, and the pixels and channels of the U-Net",
-    "reward_end": "epochs x updates, batch x segment length",
-    "actor_critic": "epochs x updates, batch x horizon x (denoising steps + 1)",
-    "first look": "the steps of a dream",
-    "evaluation": "epochs, and the longest of its games",
-    "final evaluation": "the longest of its games",
-}
 
 
 class Speed(NamedTuple):
@@ -54,97 +42,60 @@ PUBLISHED = Speed(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--price", action="append", default=[], metavar="GPU=DOLLARS", help='an hour of one GPU, such as "H200=3.5"'
-    )
     parser.add_argument("--speed", type=Path, default=RESULTS / "speed", help="folder of measured step times")
-    parser.add_argument("--out", type=Path, help="also write to this file")
-    arguments = parser.parse_args()
-    text = to_markdown({"RTX 4090": PUBLISHED, **read_speeds(arguments.speed)}, read_prices(arguments.price))
-    print(text, end="")
-    if arguments.out:
-        arguments.out.write_text(text)
-
-
-def read_prices(given: list[str]) -> dict[str, float]:
-    prices = dict(PRICES)
-    for text in given:
-        gpu, _, dollars = text.rpartition("=")
-        try:
-            prices[gpu] = float(dollars)
-        except ValueError:
-            raise UserError(f"--price {text}: write the GPU and dollars an hour, such as H200=3.5") from None
-        if gpu not in PRICES:
-            raise UserError(f"--price {text}: the GPUs are {' and '.join(PRICES)}")
-    return prices
+    print(to_markdown({"RTX 4090": PUBLISHED, **read_speeds(parser.parse_args().speed)}))
 
 
 def read_speeds(folder: Path) -> dict[str, Speed]:
     """{GPU: what was measured of it} for the preset diamond; the last file by name counts."""
-    if not folder.is_dir():
-        raise UserError(f"--speed {folder} is not a folder")
     found = {}
     for path in sorted(folder.glob("*.json")):
         try:
             record = json.loads(path.read_text())
-            if record["preset"] != "diamond":
-                continue
-            memory = record.get("gpu_bytes")
-            speed = Speed(f"measured ({path.name})", dict(record["seconds"]), memory and memory / 1e9)
-            found |= {gpu: speed for gpu, _ in MACHINES if gpu in record["gpu"]}
+            memory = record["gpu_bytes"] and record["gpu_bytes"] / 1e9
+            speed = Speed(f"measured ({path.name})", dict(record["seconds"]), memory)
+            gpus = {gpu for gpu, _ in MACHINES if gpu in record["gpu"] and record["preset"] == "diamond"}
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path} does not hold gpu, preset and seconds: {error!r}") from error
+            raise UserError(f"{path} is not a file that scripts/speed/speed.py wrote: {error!r}") from error
+        found |= dict.fromkeys(gpus, speed)
     return found
 
 
-def to_markdown(speeds: dict[str, Speed], prices: dict[str, float]) -> str:
-    runs = GAMES * SEEDS
+def to_markdown(speeds: dict[str, Speed]) -> str:
+    units = {phase.name: count for phase, count in plan(Config()).items()}
+    head = ["machine", "a run", "all runs", "GPU hours", "money", "GPU memory a run", "step times"]
+    body = [machine_row(gpu, count, speeds.get(gpu), units) for gpu, count in MACHINES]
+    hours = [[name, f"{n:,}", *(phase_hours(name, n, speed) for speed in speeds.values())] for name, n in units.items()]
     lines = [
         "# Atari 100k on paper",
-        f"`python {' '.join(sys.argv)}`: {GAMES} games x {SEEDS} seeds = {runs} runs of `preset=diamond`, one a GPU at a time.",
-        markdown_table(
-            ["machine", "a run", "all runs", "GPU hours", "money", "GPU memory a run", "step times"],
-            (machine_row(gpu, count, speeds.get(gpu), prices[gpu], runs) for gpu, count in MACHINES),
-            "lrrrrrl",
-        ),
-        "Prices are assumed, dollars a GPU and hour: " + ", ".join(f"{k} {v:.2f}" for k, v in prices.items()) + ".",
-        "## Which part grows with what",
-        phases(speeds),
-        f"The replay is {plan(Config())['collect'] * HEADROOM * SIZE**2 / 1e9:.2f} GB, and grows with the agent steps.",
+        f"`python {' '.join(sys.argv)}`: {GAMES} games x {SEEDS} seeds = {GAMES * SEEDS} runs of `preset=diamond`, one a "
+        "GPU at a time.",
+        markdown_table(head, body, "lrrrrrl"),
+        "Prices are assumed, dollars a GPU and hour: " + ", ".join(f"{k} {v:.2f}" for k, v in PRICES.items()) + ".",
+        "## Hours of each part",
+        markdown_table(["part", "units a run", *speeds], hours, "lr" + "r" * len(speeds)),
     ]
-    return "\n\n".join(lines) + "\n"
+    return "\n\n".join(lines)
 
 
-def machine_row(gpu: str, count: int, speed: Speed | None, price: float, runs: int) -> list[str]:
-    name = f"{count} x {gpu}"
+def machine_row(gpu: str, count: int, speed: Speed | None, units: dict[str, int]) -> list[str]:
     if speed is None:
-        return [name, *[UNKNOWN] * 5, "-"]
-    hours = sum(hours_of(phase, speed) or 0 for phase in planned())
-    missing = [phase for phase in planned() if phase not in speed.seconds]
-    days = math.ceil(runs / count) * hours / 24
-    least = "at least " if missing else ""
-    note = f"{speed.source}, without {', '.join(missing)}" if missing else speed.source
-    memory = UNKNOWN if speed.gigabytes is None else f"{speed.gigabytes:.0f} GB"
-    money = f"${runs * hours * price:,.0f}"
-    return [name, f"{least}{hours:.1f} h", f"{days:,.0f} days", f"{runs * hours:,.0f}", money, memory, note]
+        return [f"{count} x {gpu}", *[UNKNOWN] * 5, "-"]
+    runs, hours = GAMES * SEEDS, sum(n * speed.seconds.get(name, 0.0) for name, n in units.items()) / 3600
+    missing = [name for name in units if name not in speed.seconds]
+    return [
+        f"{count} x {gpu}",
+        f"{'at least ' if missing else ''}{hours:.1f} h",
+        f"{math.ceil(runs / count) * hours / 24:,.0f} days",
+        f"{runs * hours:,.0f}",
+        f"${runs * hours * PRICES[gpu]:,.0f}",
+        UNKNOWN if speed.gigabytes is None else f"{speed.gigabytes:.0f} GB",
+        speed.source + (f", without {', '.join(missing)}" if missing else ""),
+    ]
 
 
-def planned() -> dict[str, int]:
-    """Units of each phase that a run has."""
-    return {phase: units for phase, units in plan(Config()).items() if units}
-
-
-def hours_of(phase: str, speed: Speed) -> float | None:
-    """Of all its units in a run; None where its step time is not known."""
-    return planned()[phase] * speed.seconds[phase] / 3600 if phase in speed.seconds else None
-
-
-def phases(speeds: dict[str, Speed]) -> str:
-    head, rows = ["part", "units a run", *(f"hours, {gpu}" for gpu in speeds), "grows with"], []
-    for phase, units in planned().items():
-        hours = [hours_of(phase, speed) for speed in speeds.values()]
-        rows.append([phase, f"{units:,}", *(UNKNOWN if h is None else f"{h:.1f}" for h in hours), GROWS[phase]])
-    return markdown_table(head, rows, "lr" + "r" * len(speeds) + "l")
+def phase_hours(name: str, units: int, speed: Speed) -> str:
+    return f"{units * speed.seconds[name] / 3600:.1f}" if name in speed.seconds else UNKNOWN
 
 
 if __name__ == "__main__":

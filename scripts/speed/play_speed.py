@@ -49,9 +49,8 @@ def main() -> None:
 
 def make_run(preset: str, path: Path) -> Path:
     """A run folder with an untrained model."""
-    config = OmegaConf.to_object(
-        OmegaConf.merge(schema(), OmegaConf.load(ROOT / "config" / "preset" / f"{preset}.yaml"))
-    )
+    preset_file = OmegaConf.load(ROOT / "config" / "preset" / f"{preset}.yaml")
+    config = OmegaConf.to_object(OmegaConf.merge(schema(), preset_file))
     models = Models(config, action_meanings(config.env), torch.device("cpu"))
     save_config(config, path / "config.yaml")
     parts = {"models": models.state_dict(), "progress": Progress().state_dict()}
@@ -70,11 +69,8 @@ def measure(run: Path, preset: str, arguments: argparse.Namespace) -> None:
             for steps in arguments.steps:
                 page = chromium.new_page(viewport={"width": 1280, "height": 800})
                 page.goto(address)
-                print(
-                    f"preset={preset}, {steps} denoising steps:",
-                    play(page, steps, server.pid, arguments.seconds),
-                    flush=True,
-                )
+                result = play(page, steps, server.pid, arguments.seconds)
+                print(f"preset={preset}, {steps} denoising steps: {result}", flush=True)
                 page.close()
             chromium.close()
     finally:
@@ -84,8 +80,8 @@ def measure(run: Path, preset: str, arguments: argparse.Namespace) -> None:
 
 def play(page: Page, steps: int, server: int, seconds: int) -> str:
     page.wait_for_timeout(2000)
-    page.locator("#set-stop").uncheck()
-    for name, value in (("steps", steps), ("horizon", 2000)):
+    page.locator("#set-stop_at_end").uncheck()
+    for name, value in (("denoising_steps", steps), ("horizon", 2000)):
         slider = page.locator(f"#set-{name}")
         slider.evaluate("(e, value) => { e.value = value; e.dispatchEvent(new Event('input')); }", value)
     page.keyboard.press("r")

@@ -6,7 +6,7 @@ float32 eager (`--compare eager`) or the published code in a clone of it (`--pub
 that a machine with other work to do can measure them; on a very busy one measure processor time (`--clock processor`).
 Writes JSON and a table into results/speed/, named by chip and preset; rows that were not chosen stay as they were there.
 `--check FILE` compares the ratios with those of such a file instead, and exits with 1 where one fell by more than `--tolerance`.
-Any knob of src/main.py can be given as knob=value.
+Any setting of `adamas train` can be given as name=value.
 """
 
 from __future__ import annotations
@@ -21,26 +21,24 @@ import re
 import statistics
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
+from adamas.training.estimate import in_words
 from speed_published import check_clone, check_sizes
 from speed_record import duration, read_reference, tell_losses, to_markdown, with_earlier
 from speed_sides import CLOCKS, ROWS, serve
 
 from adamas.config import PARTS, Config, command_line
 from adamas.envs.atari import check_game
-from adamas.training.estimate import in_words
 from adamas.utils.device import describe, pick_device
 from adamas.utils.errors import UserError
 from adamas.utils.files import publish_text
 
 ROOT = Path(__file__).resolve().parents[2]
-SLOWER = 4  # how much longer other code takes, for the first guess of the time
-UNNAMED = ("preset", "device", "env", "seed", "runs")  # knobs that the name of a preset need not tell
+UNNAMED = ("preset", "device", "env", "seed", "runs")  # settings that the name of a preset need not tell
 
 
 @dataclass
@@ -58,8 +56,7 @@ class Side:
         context = multiprocessing.get_context("spawn")
         self.name = name
         self._connection, theirs = context.Pipe()
-        arguments = (theirs, name, config, str(device), clock, path)
-        self._process = context.Process(target=serve, args=arguments, daemon=True)
+        self._process = context.Process(target=serve, args=(theirs, name, config, device, clock, path), daemon=True)
         self._process.start()
         theirs.close()
         self._receive("its start")
@@ -82,12 +79,6 @@ class Side:
         return answer
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        print(f"error: {message}; --help shows what there is", file=sys.stderr)
-        sys.exit(2)
-
-
 def main() -> int:
     arguments = read_arguments()
     code = 0
@@ -96,35 +87,25 @@ def main() -> int:
         nonlocal code
         code = measure_and_tell(config, arguments)
 
-    sys.argv = [sys.argv[0], *arguments.knobs]
+    sys.argv = [sys.argv[0], *arguments.settings]
     return command_line.launch(run) or code
 
 
 def read_arguments() -> argparse.Namespace:
-    parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("knobs", nargs="*", metavar="knob=value", help="as src/main.py takes them")
-    parser.add_argument("--rows", type=known_rows, default=list(ROWS), help=f"what to time: {','.join(ROWS)} (all)")
-    parser.add_argument("--pairs", type=positive, default=5, help="measurements of each row, in turns with other code")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("settings", nargs="*", metavar="name=value", help="as `adamas train` takes them")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS, help="what to time")
+    parser.add_argument("--pairs", type=int, default=5, help="measurements of each row, in turns with other code")
     parser.add_argument("--compare", choices=["eager"], help="also time plain float32 eager")
     parser.add_argument("--published", type=Path, metavar="PATH", help="also time the code in this clone of DIAMOND")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="wall, or the processor time of all threads")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "speed", help="folder to write to")
     parser.add_argument("--check", type=Path, metavar="FILE", help="compare with a file that this script wrote")
     parser.add_argument("--tolerance", type=float, default=0.2, help="share of a ratio that may be lost with --check")
-    return parser.parse_intermixed_args()
-
-
-def known_rows(text: str) -> list[str]:
-    for name in text.split(","):
-        if name not in ROWS:
-            raise argparse.ArgumentTypeError(f"no row is called '{name}'; use some of {','.join(ROWS)}")
-    return text.split(",")
-
-
-def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError("a whole number from 1 on is needed")
-    return int(text)
+    arguments = parser.parse_intermixed_args()
+    if arguments.pairs < 1:
+        parser.error("--pairs: a whole number from 1 on is needed")
+    return arguments
 
 
 def measure_and_tell(config: Config, arguments: argparse.Namespace) -> int:
@@ -139,10 +120,11 @@ def measure_and_tell(config: Config, arguments: argparse.Namespace) -> int:
     reference = read_reference(arguments.check, record) if arguments.check else None
     if not reference:
         arguments.out.mkdir(parents=True, exist_ok=True)  # what cannot be written is not worth measuring
-    others = other_sides(arguments, reference)
-    record |= measure(config, device, arguments, others)
+    wanted = {side for row in reference["rows"].values() for side in row["ratio"]} if reference else set()
+    others = [side for side in ("eager",) if side in {arguments.compare, *wanted}]
+    record |= measure(config, device, arguments, others + ["published"] * bool(arguments.published))
     if reference:
-        return tell_losses(record, reference, arguments)
+        return tell_losses(record, reference, arguments.check, arguments.tolerance)
     path = arguments.out / f"{slug(record['chip'])}-{short(record['preset'])}.json"
     record = with_earlier(record, path)
     publish_text(path, json.dumps(record, indent=1) + "\n")
@@ -151,21 +133,15 @@ def measure_and_tell(config: Config, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def other_sides(arguments: argparse.Namespace, reference: dict[str, Any] | None) -> list[str]:
-    known = {side for row in reference["rows"].values() for side in row["ratio"]} if reference else set()
-    eager = arguments.compare == "eager" or "eager" in known
-    return ["eager"] * eager + ["published"] * bool(arguments.published)
-
-
 # What was measured where
 
 
 def conditions(config: Config, device: torch.device, arguments: argparse.Namespace) -> dict[str, Any]:
-    changes = sorted(word for word in arguments.knobs if word.partition("=")[0] not in UNNAMED)
-    cuda = device.type == "cuda"
+    changes = sorted(word for word in arguments.settings if word.partition("=")[0] not in UNNAMED)
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""  # costs.py looks for its GPUs here
     return {
-        "chip": torch.cuda.get_device_name(device) if cuda else processor(),
-        "gpu": torch.cuda.get_device_name(device) if cuda else "",  # scripts/speed/costs.py looks for its GPUs here
+        "chip": gpu or processor(),
+        "gpu": gpu,
         "preset": " ".join([config.preset, *changes]),
         "device": describe(device),
         "clock": arguments.clock,
@@ -204,73 +180,51 @@ def commit() -> str:
 
 
 def measure(config: Config, device: torch.device, arguments: argparse.Namespace, others: list[str]) -> dict[str, Any]:
-    rows, pairs = [row for row in ROWS if row in arguments.rows], arguments.pairs
-    names = ["ours", *others]
+    rows = [row for row in ROWS if row in arguments.rows]
     print(
         f"timing {', '.join(rows)}\n"
         f"  preset       {config.preset}\n"
         f"  device       {describe(device)}, {os.getloadavg()[0]:.1f} processes at work on {os.cpu_count()} cores\n"
         f"  clock        {arguments.clock}\n"
-        f"  compared     {pairs} times in turns with: {', '.join(others) or 'nothing'}",
+        f"  compared     {arguments.pairs} times in turns with: {', '.join(others) or 'nothing'}",
         flush=True,
     )
     sides: list[Side] = []
     try:
-        for name in names:
+        for name in ("ours", *others):
             sides.append(Side(name, config, device, arguments.clock, arguments.published))
         peak, kind = sides[0].ask("peak")
-        each = sides[0].ask("guess", config, rows)
-        print(
-            f"  peak         {peak / 1e9:.0f} GFLOP/s, 3x3 convolutions in {kind}\n"
-            f"  time         about {in_words(each * (pairs + 1) * (1 + SLOWER * len(others)))}",
-            flush=True,
-        )
-        measured = rounds(sides, rows, pairs)
+        print(f"  peak         {peak / 1e9:.0f} GFLOP/s, 3x3 convolutions in {kind}", flush=True)
+        measured = rounds(sides, rows, arguments.pairs)
         memory = {side.name: side.ask("memory") for side in sides}
     finally:
         for side in sides:
             side.close()
     table = {row: summary(found, peak) for row, found in measured.items()}
+    updates = {name: getattr(config, name).optimization.updates for name in PARTS}
     return {
         "peak": {"gflops": peak / 1e9, "type": kind},
         "seconds": {row: table[row]["seconds"] for row in (*PARTS, "collect") if row in table},
         "gpu_bytes": memory["ours"] if device.type == "cuda" else None,
         "memory": memory,
-        "updates": {
-            **{name: getattr(config, name).optimization.updates for name in PARTS},
-            "collect": config.collection.steps_per_epoch,
-        },
-        "rows": {row: {**entry, "pairs": pairs, "commit": commit()} for row, entry in table.items()},
+        "updates": {**updates, "collect": config.collection.steps_per_epoch},
+        "rows": {row: {**entry, "pairs": arguments.pairs, "commit": commit()} for row, entry in table.items()},
     }
 
 
 def rounds(sides: list[Side], rows: list[str], pairs: int) -> dict[str, Measured]:
     """Every row `pairs` times by each side that has it, in turns; what comes first changes from round to round."""
     measured = {row: Measured() for row in rows}
-    waits: dict[tuple[str, str], float] = {}
-    first = time.perf_counter()
-    for number, row in enumerate(rows, 1):
+    for row, found in measured.items():
         able = [side for side in sides if side.ask("has", row)]
         for side in able:
-            flops, waits[row, side.name] = side.ask("warm_up", row, side.name == "ours")
-            measured[row].flops = measured[row].flops or flops
+            found.flops = side.ask("warm_up", row, side.name == "ours") or found.flops
         for turn in range(pairs):
             for side in able if turn % 2 == 0 else able[::-1]:
-                seconds, waits[row, side.name] = side.ask("measure", row)
-                measured[row].seconds.setdefault(side.name, []).append(seconds)
-            spent = time.perf_counter() - first
-            this = sum(waits[row, side.name] for side in able) * (pairs - turn - 1)
-            later = spent / (number - 1 + (turn + 1) / pairs) * (len(rows) - number) if number < len(rows) else 0
-            print(f"  {row}: {turn + 1} of {pairs}, {shown(measured[row])}; {left(this + later)}", flush=True)
+                found.seconds.setdefault(side.name, []).append(side.ask("measure", row))
+            shown = ", ".join(f"{side} {duration(seconds[-1])}" for side, seconds in found.seconds.items())
+            print(f"  {row}: {turn + 1} of {pairs}, {shown}", flush=True)
     return measured
-
-
-def shown(measured: Measured) -> str:
-    return ", ".join(f"{side} {duration(seconds[-1])}" for side, seconds in measured.seconds.items())
-
-
-def left(seconds: float) -> str:
-    return f"about {in_words(seconds)} left" if seconds else "done"
 
 
 def summary(measured: Measured, peak: float) -> dict[str, Any]:

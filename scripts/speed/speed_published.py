@@ -13,9 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from adamas.config import SIZE, Config
+from adamas.config import SIGMA_MIN, SIZE, Config
+from adamas.config.schema import SEGMENT_FRAMES
 from adamas.envs.atari import action_meanings
+from adamas.training.learners import MAX_GRAD_NORM, WARMUP_UPDATES, WEIGHT_DECAY
 from adamas.utils.errors import UserError
+from adamas.world_model.denoiser import FRAME_STD, RHO
 
 EPISODES, EPISODE_STEPS = 8, 250  # of random frames, to draw batches from
 FILES = ("agent.py", "envs/world_model_env.py", "models/diffusion/denoiser.py")
@@ -30,19 +33,13 @@ def check_clone(path: Path) -> None:
 
 def check_sizes(config: Config) -> None:
     """Raises UserError for networks that the published code cannot build."""
-    c, r, a = config.denoiser, config.reward_end, config.actor_critic
     needed = {
-        "denoiser.target": (c.target, "frame"),
-        "denoiser.input": (c.input, "frames"),
-        "denoiser.patch": (c.patch, 1),
-        "denoiser.attention": (c.attention, True),
-        "reward_end.patch": (r.patch, 1),
-        "reward_end.input": (r.input, "frames"),
-        "reward_end.attention": (r.attention, True),
-        "reward_end.shortcut": (r.shortcut, False),
-        "actor_critic.patch": (a.patch, 1),
-        "actor_critic.frames": (a.frames, 1),
-        "actor_critic.epochs": (a.epochs, 1),
+        "denoiser.target": (config.denoiser.target, "frame"),
+        "network.architecture": (config.network.architecture, "diamond"),
+        "network.patch": (config.network.patch, 1),
+        "actor_critic.frame_stack": (config.actor_critic.frame_stack, 1),
+        "actor_critic.epochs": (config.actor_critic.epochs, 1),
+        "actor_critic.minibatches": (config.actor_critic.minibatches, 1),
     }
     for name, (value, only) in needed.items():
         if value != only:
@@ -73,10 +70,10 @@ def works(config: Config, device: torch.device, path: Path) -> dict:
         dataset.add_episode(episode)
 
     def batches(size: int, length: int, beyond_end: bool = False) -> DataLoader:
-        sampler = BatchSampler(dataset, 0, 1, size, length, list(config.age_weights), beyond_end)
+        sampler = BatchSampler(dataset, 0, 1, size, length, list(config.replay.age_weights), beyond_end)
         return DataLoader(dataset, batch_sampler=sampler, collate_fn=collate_segments_to_batch)
 
-    steps = DiffusionSamplerConfig(s.steps, s.sigma_min, s.sigma_max, int(s.rho))
+    steps = DiffusionSamplerConfig(s.steps, SIGMA_MIN, s.sigma_max, int(RHO))
     env = WorldModelEnv(
         agent.denoiser,
         agent.rew_end_model,
@@ -88,48 +85,47 @@ def works(config: Config, device: torch.device, path: Path) -> dict:
         env.predict_rew_end = torch.compile(env.predict_rew_end, mode="reduce-overhead")
     _never_end(env)
     agent.setup_training(
-        SigmaDistributionConfig(c.sigma_log_mean, c.sigma_log_std, c.sigma_least, c.sigma_most),
-        ActorCriticLossConfig(a.horizon, a.discount, a.lambda_, a.value_weight, a.entropy_weight),
+        SigmaDistributionConfig(c.P_mean, c.P_std, SIGMA_MIN, c.sigma_max),
+        ActorCriticLossConfig(a.horizon, a.discount, a.lambda_, 1.0, a.entropy_weight),
         env,
     )
 
-    def update(name: str, theirs: str, loader: DataLoader | None) -> object:
-        o = getattr(config, name).optimization
+    def update(name: str, theirs: str, loader: DataLoader | None, most: float) -> object:
         model, stream = getattr(agent, theirs), iter(loader) if loader is not None else None
-        optimizer = configure_opt(model, o.learning_rate, o.weight_decay, 1e-8)
-        schedule = get_lr_sched(optimizer, o.warmup_updates)
+        decay, warm_up = (WEIGHT_DECAY, WARMUP_UPDATES) if loader is not None else (0.0, 0)
+        optimizer = configure_opt(model, getattr(config, name).optimization.learning_rate, decay, 1e-8)
+        schedule = get_lr_sched(optimizer, warm_up)
 
         def work() -> None:
             loss, _ = model(next(stream).to(device)) if stream is not None else model()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), o.max_grad_norm)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), most)
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
 
         return work
 
-    length = c.context + 1 + c.fed_back_frames
+    length = c.context + 1 + c.autoregressive_steps
     segments = batches(c.optimization.batch_size, length)
     replay = iter(segments)
-    r = config.reward_end
-    transitions = batches(r.optimization.batch_size, r.segment_frames, beyond_end=True)
+    transitions = batches(config.reward_end.optimization.batch_size, SEGMENT_FRAMES, beyond_end=True)
     obs = torch.rand(1, c.context, 1, SIZE, SIZE, device=device) * 2 - 1
     action = torch.zeros(1, c.context, dtype=torch.int64, device=device)
 
     @torch.no_grad()
     def rollout() -> None:
         seen, _ = env.reset()
-        hidden = tuple(torch.zeros(env.num_envs, a.lstm_dim, device=device) for _ in range(2))
+        hidden = tuple(torch.zeros(env.num_envs, config.network.lstm_dim, device=device) for _ in range(2))
         for _ in range(a.horizon):
             output = agent.actor_critic.predict_act_value(seen, hidden)
             hidden = output.hx_cx
             seen, *_ = env.step(torch.distributions.Categorical(logits=output.logits_act).sample())
 
     return {
-        "denoiser": (update("denoiser", "denoiser", segments), 1),
-        "reward_end": (update("reward_end", "rew_end_model", transitions), 1),
-        "actor_critic": (update("actor_critic", "actor_critic", None), 1),
+        "denoiser": (update("denoiser", "denoiser", segments, c.max_grad_norm), 1),
+        "reward_end": (update("reward_end", "rew_end_model", transitions, MAX_GRAD_NORM), 1),
+        "actor_critic": (update("actor_critic", "actor_critic", None, MAX_GRAD_NORM), 1),
         "frame": (lambda: env.sampler.sample(obs, action), 1),
         "imagine": (rollout, a.optimization.batch_size * a.horizon),
         "replay": (lambda: next(replay).to(device), 1),
@@ -142,15 +138,16 @@ def _sizes(config: Config) -> object:
     from models.diffusion import DenoiserConfig, InnerModelConfig
     from models.rew_end_model import RewEndModelConfig
 
-    c, r, a = config.denoiser, config.reward_end, config.actor_critic
-    inner = InnerModelConfig(1, c.context, c.condition_channels, c.depths, c.channels, [False] * len(c.depths))
+    c, r, a, width = config.denoiser, config.reward_end, config.actor_critic, config.network.condition_channels
+    lstm = config.network.lstm_dim
+    inner = InnerModelConfig(1, c.context, width, c.depths, c.channels, [False] * len(c.depths))
     coarsest = 2 ** (len(r.channels) - 1)
     halved = -(-SIZE // coarsest) * coarsest  # the size that its LSTM's width, rounded down, is right for
     none = [False] * len(r.channels)
     return AgentConfig(
-        DenoiserConfig(inner, c.sigma_data, c.offset_noise),
-        RewEndModelConfig(r.lstm_dim, 1, halved, r.condition_channels, r.depths, r.channels, none),
-        ActorCriticConfig(a.lstm_dim, 1, SIZE, a.channels, [1] * len(a.channels)),
+        DenoiserConfig(inner, FRAME_STD, c.offset_noise),
+        RewEndModelConfig(lstm, 1, halved, width // 2, r.depths, r.channels, none),
+        ActorCriticConfig(lstm, 1, SIZE, a.channels, [1] * len(a.channels)),
         len(action_meanings(config.env)),
     )
 

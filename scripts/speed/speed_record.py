@@ -1,8 +1,7 @@
-"""What speed.py, beside this file, has measured: its JSON, its table, and its comparison with an earlier one."""
+"""What `speed.py`, beside this file, has measured: its JSON, its table, and its comparison with an earlier one."""
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -21,23 +20,21 @@ WORDS = {
     "collect": "agent step in the game",
     "epoch": "one epoch (projected)",
 }
+SAME = ("chip", "preset", "clock", "torch", "precision")  # what rows of one table have in common
 
 
-def projected(record: dict[str, Any]) -> dict[str, Any] | None:
-    """One epoch of the schedule out of the rows that it is made of; None where one is missing."""
+def projected(record: dict[str, Any]) -> dict[str, Any]:
+    """{"epoch": one epoch of the schedule out of the rows that it is made of}; {} where one is missing."""
     rows, updates = record["rows"], record["updates"]
     if not updates.keys() <= rows.keys():
-        return None
-    sides = set.intersection(*(set(rows[name]["others"]) for name in PARTS))
+        return {}
     mine = sum(count * rows[name]["seconds"] for name, count in updates.items())
     others = {
         side: sum(count * rows[name]["others"].get(side, rows[name]["seconds"]) for name, count in updates.items())
-        for side in sorted(sides)
+        for side in sorted(set.intersection(*(set(rows[name]["others"]) for name in PARTS)))
     }
-    return {"seconds": mine, "others": others, "ratio": {side: theirs / mine for side, theirs in others.items()}}
-
-
-SAME = ("chip", "preset", "clock", "torch", "precision")  # what rows of one table have in common
+    ratio = {side: theirs / mine for side, theirs in others.items()}
+    return {"epoch": {"seconds": mine, "others": others, "ratio": ratio}}
 
 
 def with_earlier(record: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -47,24 +44,15 @@ def with_earlier(record: dict[str, Any], path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         earlier = {}
     if all(earlier.get(key) == record[key] for key in SAME):
-        record = {
-            **record,
-            "rows": {**earlier["rows"], **record["rows"]},
-            "seconds": {**earlier["seconds"], **record["seconds"]},
-            "memory": most(earlier["memory"], record["memory"]),
-            **most({"gpu_bytes": earlier["gpu_bytes"]}, {"gpu_bytes": record["gpu_bytes"]}),
-        }
-    record["rows"].pop("epoch", None)
-    epoch = projected(record)
-    return {**record, "rows": {**record["rows"], **({"epoch": epoch} if epoch else {})}}
-
-
-def most(earlier: dict[str, int | None], now: dict[str, int | None]) -> dict[str, int | None]:
-    """The greater bytes of each side; None where none are known."""
-    return {side: max(earlier.get(side) or 0, now.get(side) or 0) or None for side in {**earlier, **now}}
+        merged = {key: {**earlier[key], **record[key]} for key in ("rows", "seconds")}
+        memory = {side: max(earlier["memory"].get(side) or 0, n or 0) for side, n in record["memory"].items()}
+        used = max(earlier["gpu_bytes"] or 0, record["gpu_bytes"] or 0) or None
+        record = {**record, **merged, "memory": {**earlier["memory"], **memory}, "gpu_bytes": used}
+    return {**record, "rows": {**record["rows"], **projected(record)}}
 
 
 def read_reference(path: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """A record to compare with. UserError unless it has ratios, of the same preset and clock."""
     try:
         reference = json.loads(path.read_text())
         theirs = {key: reference[key] for key in ("preset", "clock")}
@@ -81,24 +69,24 @@ def read_reference(path: Path, record: dict[str, Any]) -> dict[str, Any]:
     return reference
 
 
-def tell_losses(record: dict[str, Any], reference: dict[str, Any], arguments: argparse.Namespace) -> int:
-    """Prints a line for each ratio that fell, and returns the exit code."""
-    record["rows"] |= {"epoch": epoch} if (epoch := projected(record)) else {}
+def tell_losses(record: dict[str, Any], reference: dict[str, Any], path: Path, tolerance: float) -> int:
+    """Prints a line for each ratio that fell by more than the share `tolerance`, and returns the exit code."""
+    rows = {**record["rows"], **projected(record)}
     pairs = [
-        (row, side, was, record["rows"][row]["ratio"][side])
+        (row, side, was, rows[row]["ratio"][side])
         for row, entry in reference["rows"].items()
         for side, was in entry["ratio"].items()
-        if side in record["rows"].get(row, {}).get("ratio", {})
+        if side in rows.get(row, {}).get("ratio", {})
     ]
     if not pairs:
-        raise UserError(f"--check {arguments.check}: it has no ratio of what was measured now")
+        raise UserError(f"--check {path}: it has no ratio of what was measured now")
     if reference["chip"] != record["chip"]:
-        print(f"note: {arguments.check} is of {reference['chip']}, and this is {record['chip']}")
-    lost = [pair for pair in pairs if pair[3] < pair[2] * (1 - arguments.tolerance)]
+        print(f"note: {path} is of {reference['chip']}, and this is {record['chip']}")
+    lost = [pair for pair in pairs if pair[3] < pair[2] * (1 - tolerance)]
     for row, side, was, now in lost:
         print(f"slower: {row} is {now:.2f} times as fast as {side}, and was {was:.2f} times ({now / was - 1:+.0%})")
     if not lost:
-        print(f"as fast as before: {len(pairs)} ratios are within {arguments.tolerance:.0%} of {arguments.check}")
+        print(f"as fast as before: {len(pairs)} ratios are within {tolerance:.0%} of {path}")
     return 1 if lost else 0
 
 
@@ -106,28 +94,24 @@ def to_markdown(record: dict[str, Any]) -> str:
     peak, others = record["peak"], sorted({side for row in record["rows"].values() for side in row["ratio"]})
     head = ["work", "time", "a second", "GFLOP", "GFLOP/s", "share of the peak", "least time at the peak"]
     head += [f"times as fast as {side} (pairs from - to)" for side in others]
+    body = [cells(name, record["rows"][name], peak["gflops"], others) for name in WORDS if name in record["rows"]]
+    memory = ", ".join(f"{side} {n / 1e9:.1f} GB" for side, n in record["memory"].items() if n)
     lines = [
         f"# Speed: {record['chip']}, preset {record['preset']}",
-        f"Peak of 3x3 convolutions: {peak['gflops']:.0f} GFLOP/s in {peak['type']}. Time is {record['clock']} time, the median; "
-        f"ratios are medians of pairs. torch {record['torch']}, precision {record['precision']}, {record['device']}.",
-        markdown_table(
-            head,
-            (cells(name, record["rows"][name], peak["gflops"], others) for name in WORDS if name in record["rows"]),
-            "l" + "r" * (len(head) - 1),
-        ),
-        "Memory at most, a process each, over the rows that it was timed with: "
-        + ", ".join(f"{side} {n / 1e9:.1f} GB" for side, n in record["memory"].items() if n)
-        + ".",
+        f"Peak of 3x3 convolutions: {peak['gflops']:.0f} GFLOP/s in {peak['type']}. Time is {record['clock']} time, the "
+        f"median; ratios are medians of pairs. torch {record['torch']}, precision {record['precision']}, "
+        f"{record['device']}.",
+        markdown_table(head, body, "l" + "r" * (len(head) - 1)),
+        f"Memory at most, a process each, over the rows that it was timed with: {memory}.",
     ]
     return "\n\n".join(lines) + "\n"
 
 
 def cells(name: str, row: dict[str, Any], peak: float, others: list[str]) -> list[str]:
-    shown = [WORDS[name], duration(row["seconds"]), f"{1 / row['seconds']:.3g}"]
+    shown = [WORDS[name], duration(row["seconds"]), f"{1 / row['seconds']:.3g}", *["-"] * 4]
     if row.get("gflop"):
-        shown += [f"{row['gflop']:.3g}", f"{row['gflops']:.3g}", f"{row['share']:.0%}", duration(row["gflop"] / peak)]
-    else:
-        shown += ["-"] * 4
+        least = duration(row["gflop"] / peak)
+        shown[3:] = [f"{row['gflop']:.3g}", f"{row['gflops']:.3g}", f"{row['share']:.0%}", least]
     for side in others:
         spread = row.get("range", {}).get(side)
         cell = f"{row['ratio'][side]:.2f}" if side in row["ratio"] else "-"
@@ -137,7 +121,5 @@ def cells(name: str, row: dict[str, Any], peak: float, others: list[str]) -> lis
 
 def duration(seconds: float) -> str:
     """0.0123 -> "12.3 ms"."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}" if seconds < 1000 else f"{seconds:.0f} s"
-    return f"{seconds * 1e6:.3g} µs"
+    size, unit = next((s, u) for s, u in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")) if seconds >= s or u == "µs")
+    return f"{seconds / size:.3g} {unit}" if seconds < 1000 else f"{seconds:.0f} s"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from adamas.training.run_folder import RunFolder
+    from adamas.utils.threads import Threads
 
 
 def main(argv: list[str]) -> int:
@@ -69,13 +70,16 @@ def lead(config: Config, chip: torch.device) -> bool:
     from adamas.training.phases import measure_costs
     from adamas.training.rehearsal import Rehearsal
     from adamas.training.run_folder import RunFolder
+    from adamas.utils import threads
 
+    say("measuring how fast this machine is")
+    kept = threads.saved(RunFolder(Path(config.resume)).threads) if config.resume else None
+    rehearsal = Rehearsal(config, action_meanings(config.env), chip, kept)
+    costs = measure_costs(rehearsal)
     folder = RunFolder(Path(config.resume)) if config.resume else RunFolder.create(config.runs, config.env)
-    with folder.held():
-        say("measuring how fast this machine is")
-        costs = measure_costs(Rehearsal(config, action_meanings(config.env), chip))
-        with joined(chip, str(folder.path)):
-            finished = train(config, folder, chip, costs)
+    with folder.held(), joined(chip, str(folder.path)):
+        rehearsal.threads.save(folder.threads)
+        finished = train(config, folder, chip, costs, rehearsal.threads)
     again = command("train", assignment("resume", folder.path))
     look = (
         f": play its dream with {command('play', assignment('run', folder.path))}"
@@ -86,9 +90,16 @@ def lead(config: Config, chip: torch.device) -> bool:
     return finished
 
 
-def train(config: Config, folder: RunFolder, chip: torch.device, costs: dict[str, float]) -> bool:
+def with_absolute_paths(config: Config) -> Config:
+    """What a resume from another folder finds too."""
+    source = config.initialize["from"]
+    initialize = {**config.initialize, "from": source and str(Path(source).resolve())}
+    return replace(config, dataset=config.dataset and str(Path(config.dataset).resolve()), initialize=initialize)
+
+
+def train(config: Config, folder: RunFolder, chip: torch.device, costs: dict[str, float], threads: Threads) -> bool:
     """Composes the parts of a run and sets it going."""
-    from adamas.training.announcement import announce, total_seconds
+    from adamas.training.announcement import announce
     from adamas.training.phases import plan
     from adamas.training.run_loop import RunLoop
     from adamas.training.trainer import Trainer
@@ -99,9 +110,10 @@ def train(config: Config, folder: RunFolder, chip: torch.device, costs: dict[str
         trainer.resume()
     elif config.initialize["from"]:
         trainer.initialize(config.initialize["from"], config.initialize["parts"])
-    save_config(replace(config, resume=None), folder.config)
+    save_config(replace(with_absolute_paths(config), resume=None), folder.config)
     folder.add_origin()
-    say(announce(config, folder.path, device.describe(chip), trainer.progress, costs))
-    total = total_seconds({phase.name: units for phase, units in plan(config).items()}, costs)
-    snapshot = trainer.state_dict
-    return trainer.run(RunLoop(folder, config.checkpoint, trainer.progress, trainer.logger, snapshot, costs, total))
+    described = f"{chip} ({threads.describe()})" if chip.type == "cpu" else device.describe(chip)
+    say(announce(config, folder.path, described, trainer.progress, costs))
+    units = {phase.name: count for phase, count in plan(config).items()}
+    progress, logger, snapshot = trainer.progress, trainer.logger, trainer.state_dict
+    return trainer.run(RunLoop(folder, config.checkpoint, progress, logger, snapshot, costs, units, threads))

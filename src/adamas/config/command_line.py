@@ -42,7 +42,7 @@ from adamas.utils.resources import resource
 from adamas.utils.torchrun import launched, left_over
 
 CONFIG_DIR = resource("config")
-FIXED = ("preset", "env", "seed", "policy", "dataset", "runs", "initialize", "denoiser.sigma_data", *MEANING)
+FIXED = ("preset", "env", "seed", "policy", "runs", "initialize", *MEANING)
 RESUMED = "resumed"  # the name under which a saved run takes the place of a preset
 
 
@@ -192,6 +192,8 @@ def _store_resumed(run: str, given: dict[str, Any], sweeping: bool) -> None:
     if sweeping:
         raise UserError("-m cannot be used with resume=, which goes on with one run: drop one of the two")
     config = load_config(config_of_run(run, said="resume="))
+    if given.get("dataset") and not config.dataset:
+        raise UserError(f"dataset= says where the dataset of a run is now, and {run} has none: drop it")
     ConfigStore.instance().store(name=RESUMED, node=as_plain(config), group="preset", package="_global_")
 
 

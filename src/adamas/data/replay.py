@@ -58,6 +58,11 @@ class Replay:
         return len(self._starts)
 
     @property
+    def num_transitions(self) -> int:
+        """Steps whose next frame is known."""
+        return self.num_rows - self.num_episodes
+
+    @property
     def reward_counts(self) -> dict[int, int]:
         """Number of steps with a negative (-1), no (0) and a positive (+1) reward."""
         return dict(zip((-1, 0, 1), self._reward_counts.tolist(), strict=True))

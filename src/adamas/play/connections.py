@@ -11,6 +11,7 @@ from typing import Any
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 
 MOST_CONNECTIONS = 64
 MOST_UNACKNOWLEDGED = (
@@ -19,7 +20,7 @@ MOST_UNACKNOWLEDGED = (
 
 
 class LimitedConnection(ServerConnection):
-    """Takes the place of the oldest one that has sent no request yet, or is closed, where MOST_CONNECTIONS are open."""
+    """Where MOST_CONNECTIONS are open, the oldest one that is not in use makes room for it, or else it is closed."""
 
     def __init__(self, *args: Any, others: dict[LimitedConnection, None], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -29,7 +30,13 @@ class LimitedConnection(ServerConnection):
         super().connection_made(transport)
         self.others[self] = None
         if len(self.others) > MOST_CONNECTIONS:
-            next((other for other in self.others if other.request is None), self).abort()
+            next((other for other in self.others if not other.in_use), self).abort()
+
+    @property
+    def in_use(self) -> bool:
+        """Not before its request, and not after a plain response to it."""
+        answered = self.response is not None and self.state is not State.OPEN
+        return self.request is not None and not (answered and not self.transport.get_write_buffer_size())
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.others.pop(self, None)

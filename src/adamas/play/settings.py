@@ -44,7 +44,7 @@ class Settings:
     horizon: int = knob(500, "horizon", least=10, most=2000)
     seed: int = knob(0, "seed", least=0, most=2**31 - 1)
     initial_state: str = knob("game", "initial state", choices=("game", "replay"))
-    stop_at_end: bool = knob(True, "stop at predicted end")
+    stop_at_end: bool = knob(True, "stop at end")
     show_denoising: bool = knob(True, "show denoising")
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ class RunFolder:
         self.frechet = path / "frechet"
         self.evaluations = path / "evaluations.jsonl"
         self.progress = path / "progress.json"
+        self.threads = path / "threads.json"
         self.lock = path / "lock"
 
     @classmethod
@@ -62,7 +64,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Inside, no other process may train here: UserError where one does. A folder that holds nothing in the end goes."""
+        """Inside, no other process may train here: UserError where one does. A folder in which nothing was saved goes."""
         lock = None
         try:
             lock = take_lock(self.lock)
@@ -75,9 +77,8 @@ class RunFolder:
         finally:
             if lock is not None:
                 os.close(lock)
-            if {*self.path.iterdir()} <= {self.lock}:
-                self.lock.unlink(missing_ok=True)
-                self.path.rmdir()
+            if not any(self.checkpoints.glob("*.pt")) and not self.evaluations.exists():
+                shutil.rmtree(self.path, ignore_errors=True)
 
     def write_progress(self, record: dict[str, Any]) -> None:
         """How far the run was at its last save, for a table of many."""

@@ -14,10 +14,10 @@ const takeOver = () => send({ type: "take_over" });
 connect({
   hello(message) {
     byId("dialog").close();
-    byId("game").textContent = `${message.game} in the world model`;
+    byId("game").textContent = `${message.game} world model`;
     const size = (message.parameters / 1e6).toFixed(1);
     byId("model").textContent = `${message.run} · ${size}M parameters, ${message.updates.toLocaleString("en")} updates, ${message.device}`;
-    document.title = `${message.game}: play the world model`;
+    document.title = `${message.game} world model`;
     showKeys(message.keys);
     makeBars(message.actions);
     makeControls(message.controls);

@@ -16,7 +16,6 @@ function drawReal(dream, real, step) {
   distances[step] = sum / dream.length / 2.55;
   distances.length = step + 1;
   drawPicture(byId("real"), real);
-  if (document.body.dataset.view !== "both") return;
   drawPicture(byId("difference"), dream, (value, i) => differenceColour(value - real[i]));
   plotDistances();
 }

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adamas.data.motion import LENGTH, LOOK_BACK, REACH, TURN, lost, near_small_movers, top_hat, turned
+from adamas.data.motion import BEND, LENGTH, LOOK_BACK, REACH, direction_changed, lost_track, near_small_movers, top_hat
 
 
 def empty(frames: int = 2, grey: int = 0) -> Tensor:
@@ -80,12 +80,12 @@ def film(places: list[tuple[int, int] | None], grey: int = 0, ball: int = 110) -
     ("off", "gone"), [(0, False), (REACH, False), (-REACH, False), (REACH + 2, True), (None, True)]
 )
 @pytest.mark.parametrize(("grey", "ball"), [(0, 110), (200, 90)], ids=["bright on dark", "dark on bright"])
-def test_a_dream_has_lost_a_ball_that_is_not_near_its_place(off, gone, grey, ball):
+def test_a_dream_has_lost_track_of_a_ball_that_is_not_near_its_place(off, gone, grey, ball):
     """The dream of step 2 is wrong, those before and after it are right. REACH pixels away every pixel has one near."""
     happened = [(4 + 3 * t, 15 + 2 * t) for t in range(5)]
     row, column = happened[3]
     dreamed = [*happened[:3], None if off is None else (row, column + off), happened[4]]
-    answer = lost(film(happened, grey, ball)[None], film(dreamed, grey, ball)[None])
+    answer = lost_track(film(happened, grey, ball)[None], film(dreamed, grey, ball)[None])
     assert answer.tolist() == [[False, False, gone, False]]
 
 
@@ -94,7 +94,7 @@ def test_what_stands_still_or_is_long_cannot_be_lost():
     for t in range(3):
         box(frames[0, t], 3, 3, 2, 2)
         box(frames[0, t], 34, 5 + 5 * t, 2, 8)
-    assert not lost(frames, nothing).any()
+    assert not lost_track(frames, nothing).any()
 
 
 def test_half_of_what_moves_may_be_lost():
@@ -107,14 +107,14 @@ def test_half_of_what_moves_may_be_lost():
         for t in range(2):
             for top in kept:
                 box(dreamed[0, t], top, 10 + 3 * t, 2, 2)
-        assert lost(happened, dreamed).item() is gone
+        assert lost_track(happened, dreamed).item() is gone
 
 
 def test_straight_flight_is_no_turn_and_a_bounce_is_one():
     down = [(2 + 4 * t, 3 + 2 * t) for t in range(8)]
-    assert not turned(film(down)).any()
+    assert not direction_changed(film(down)).any()
     up = [(26 - 4 * t, 19 + 2 * t) for t in range(5)]
-    assert turned(film(down + up)).nonzero().flatten().tolist() == [8]
+    assert direction_changed(film(down + up)).nonzero().flatten().tolist() == [8]
 
 
 @pytest.mark.parametrize(("grey", "ball"), [(0, 110), (200, 90)], ids=["bright on dark", "dark on bright"])
@@ -123,7 +123,7 @@ def test_a_turn_is_a_bend_of_more_than_the_threshold_in_any_direction(grey, ball
     for down, across in ((bend, 0), (-bend, 0), (0, bend), (0, -bend)):
         places = [(10 + 3 * t, 10 + 3 * t) for t in range(5)] + [(25 + down, 25 + across)]
         places += [(places[-1][0] + (3 + down) * t, places[-1][1] + (3 + across) * t) for t in range(1, 3)]
-        assert turned(film(places, grey, ball)).nonzero().flatten().tolist() == ([5] if bend > TURN else [])
+        assert direction_changed(film(places, grey, ball)).nonzero().flatten().tolist() == ([5] if bend > BEND else [])
 
 
 def test_large_still_and_missing_things_do_not_turn():
@@ -131,12 +131,12 @@ def test_large_still_and_missing_things_do_not_turn():
     for t, left in enumerate((0, 9, 2, 14, 5, 20, 1, 25, 8, 0)):
         box(frames[t], 34, left, 2, 8)  # a paddle to and fro
         box(frames[t], 3, 3, 2, 2)  # stands still
-    assert not turned(frames).any()
-    assert not turned(film([(20, 20), (24, 20), (28, 20), None, (10, 30), (20, 5), None, (28, 20)])).any()
+    assert not direction_changed(frames).any()
+    assert not direction_changed(film([(20, 20), (24, 20), (28, 20), None, (10, 30), (20, 5), None, (28, 20)])).any()
 
 
 def test_the_first_frames_cannot_be_told_and_few_frames_are_no_error():
     zigzag = [(10, 10 + 20 * (t % 2)) for t in range(9)]
-    assert turned(film(zigzag)).nonzero().flatten().tolist() == list(range(LOOK_BACK, 9))
+    assert direction_changed(film(zigzag)).nonzero().flatten().tolist() == list(range(LOOK_BACK, 9))
     for count in range(1, LOOK_BACK + 1):
-        assert turned(film(zigzag[:count])).tolist() == [False] * count
+        assert direction_changed(film(zigzag[:count])).tolist() == [False] * count

@@ -8,24 +8,21 @@ from itertools import pairwise
 
 import pytest
 import torch
+from helpers import generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adamas.config import Config, Sampler
+from adamas.config import SIGMA_MIN, Config, Sampler
 from adamas.config.rules import check
 from adamas.data.frames import to_float, to_uint8
 from adamas.utils.errors import UserError
 from adamas.world_model import samplers
-from adamas.world_model.denoiser import draw
+from adamas.world_model.denoiser import RHO, draw
 
 MEAN, STD = 0.2, 0.5  # of the Gaussian data
 LEVELS = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)  # a frame with every grey level
 FAST = settings(max_examples=80, deadline=None)
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def gaussian(x: Tensor, sigma: float) -> Tensor:
@@ -86,13 +83,8 @@ def sampler_settings(draw: st.DrawFn) -> Sampler:
         method=draw(st.sampled_from(["euler", "heun"])),
         steps=draw(st.integers(1, 12)),
         sigma_max=draw(st.floats(0.5, 80)),
-        sigma_min=draw(st.floats(1e-3, 0.3)),
-        rho=draw(st.floats(1, 10)),
         initial_noise=draw(st.sampled_from(["unit", "sigma_max"])),
         s_churn=draw(st.just(0.0) | st.floats(0.1, 40)),
-        s_tmin=draw(st.sampled_from([0.0, 0.05])),
-        s_tmax=draw(st.sampled_from([1.0, math.inf])),
-        s_noise=draw(st.floats(0.9, 1.1)),
     )
 
 
@@ -136,7 +128,7 @@ def test_a_few_euler_steps_shrink_gaussian_data_as_computed_by_hand(
     steps: int, initial_noise: str, start: float
 ) -> None:
     s = Sampler(steps=steps, initial_noise=initial_noise)
-    sigmas = samplers.karras_schedule(steps, s.sigma_min, s.sigma_max, s.rho)
+    sigmas = samplers.karras_schedule(steps, SIGMA_MIN, s.sigma_max, RHO)
     factor = math.prod(1 + (b - a) * a / (STD**2 + a**2) for a, b in pairwise(sigmas))
     y = draw(gaussian, standard_noise(100), s, generator())
     torch.testing.assert_close(y, MEAN + factor * (start * standard_noise(100) - MEAN))
@@ -144,13 +136,13 @@ def test_a_few_euler_steps_shrink_gaussian_data_as_computed_by_hand(
 
 @pytest.mark.parametrize("s_noise", [1.0, 1.5])
 def test_churn_adds_the_variance_of_theory(s_noise: float) -> None:
-    s = Sampler(steps=8, initial_noise="sigma_max", s_churn=2.0, s_noise=s_noise)
-    variance = s.sigma_max**2
-    for sigma, ahead in pairwise(samplers.karras_schedule(s.steps, s.sigma_min, s.sigma_max, s.rho)):
-        hat = sigma * (1 + s.s_churn / s.steps)
+    sigmas, s_churn = samplers.karras_schedule(8, SIGMA_MIN, 5.0, RHO), 2.0
+    variance = 5.0**2
+    for sigma, ahead in pairwise(sigmas):
+        hat = sigma * (1 + s_churn / 8)
         variance += (hat**2 - sigma**2) * s_noise**2
         variance *= (1 + (ahead - hat) * hat / (STD**2 + hat**2)) ** 2
-    y = draw(gaussian, standard_noise(200_000), s, generator(1))
+    y = samplers.churned_euler(gaussian, 5.0 * standard_noise(200_000), sigmas, generator(1), s_churn, s_noise=s_noise)
     assert y.std().item() == pytest.approx(math.sqrt(variance), rel=5e-3)
 
 
@@ -196,10 +188,7 @@ def test_without_churn_churned_euler_is_euler() -> None:
     [
         ({"method": "euler"}, samplers.euler),
         ({"method": "heun"}, samplers.heun),
-        (
-            {"s_churn": 1.0, "s_tmin": 0.1, "s_tmax": 4.0, "s_noise": 1.1},
-            lambda f, x, sigmas: samplers.churned_euler(f, x, sigmas, generator(7), 1.0, 0.1, 4.0, 1.1),
-        ),
+        ({"s_churn": 1.0}, lambda f, x, sigmas: samplers.churned_euler(f, x, sigmas, generator(7), 1.0)),
     ],
     ids=["euler", "heun", "churn"],
 )
@@ -208,7 +197,7 @@ def test_draw_runs_the_sampler_that_the_config_names(
 ) -> None:
     s = Sampler(steps=4, initial_noise=initial_noise, **settings)
     noise = torch.randn(2, 1, 3, 3, generator=generator())
-    sigmas = samplers.karras_schedule(4, s.sigma_min, s.sigma_max, s.rho)
+    sigmas = samplers.karras_schedule(4, SIGMA_MIN, s.sigma_max, RHO)
     assert torch.equal(draw(gaussian, noise, s, generator(7)), solve(gaussian, scale * noise, sigmas))
 
 

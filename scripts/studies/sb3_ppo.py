@@ -1,4 +1,4 @@
-"""Trains Stable-Baselines3's PPO in the world model of a run: `python scripts/sb3_ppo.py RUN`.
+"""Trains Stable-Baselines3's PPO in the world model of a run: `python scripts/studies/sb3_ppo.py RUN`.
 
 An example of another library's agent in the Gymnasium env `adamas:WorldModel-v0`: it dreams for so many minutes and then
 plays full games of the real thing. Needs `pip install -e '.[sb3]'`.

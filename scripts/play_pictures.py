@@ -26,9 +26,9 @@ PHONE = {
     "is_mobile": True,
     "color_scheme": "dark",
 }
-FILM = 60  # pictures
+PICTURES = 60  # pictures
 STILL = 12  # the one that is shown alone
-PAUSE = 60  # milliseconds between two pictures of the film
+PAUSE = 60  # milliseconds between two pictures of the GIF
 
 
 def main() -> None:
@@ -52,36 +52,36 @@ def main() -> None:
 
 def desktop(chromium: Browser, address: str, docs: Path) -> None:
     page = chromium.new_context(**DESKTOP).new_page()
-    open_dream(page, address)
+    open_page(page, address)
     page.locator("#views [data-view=both]").click()
     page.keyboard.press("m")
     page.keyboard.press("n")
     began = time.perf_counter()
-    film = [look(page) for _ in range(FILM)]
-    duration = 1000 * (time.perf_counter() - began) / len(film)  # so that it runs at the speed of the session
-    film[STILL].save(docs / "play-desktop.png")
-    small = [picture.resize((800, 500), Image.Resampling.LANCZOS).quantize(48) for picture in film]
+    pictures = [screenshot(page) for _ in range(PICTURES)]
+    duration = 1000 * (time.perf_counter() - began) / len(pictures)  # so that it runs at the speed of the session
+    pictures[STILL].save(docs / "play-desktop.png")
+    small = [picture.resize((800, 500), Image.Resampling.LANCZOS).quantize(48) for picture in pictures]
     small[0].save(docs / "play.gif", save_all=True, append_images=small[1:], duration=duration, loop=0, optimize=True)
     page.context.close()
 
 
 def phone(chromium: Browser, address: str, docs: Path) -> None:
     page = chromium.new_context(**PHONE).new_page()
-    open_dream(page, address)
+    open_page(page, address)
     page.keyboard.press("m")
     page.keyboard.press("n")
     page.wait_for_timeout(STILL * PAUSE)
     page.screenshot(path=docs / "play-phone.png")
 
 
-def open_dream(page: Page, address: str) -> None:
+def open_page(page: Page, address: str) -> None:
     page.goto(address)
     page.wait_for_timeout(2000)
-    page.locator("#set-stop").uncheck()
+    page.locator("#set-stop_at_end").uncheck()
 
 
-def look(page: Page) -> Image.Image:
-    """What the page looks like a moment later."""
+def screenshot(page: Page) -> Image.Image:
+    """The page PAUSE milliseconds later."""
     page.wait_for_timeout(PAUSE)
     return Image.open(io.BytesIO(page.screenshot())).convert("RGB")
 

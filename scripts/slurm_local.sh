@@ -46,7 +46,7 @@ pgrep -x slurmd >/dev/null || slurmd
 for _ in $(seq 60); do sinfo -h -o %T | grep -q idle && break; sleep 1; done
 sinfo
 
-queue=("$python" scripts/atari100k.py games=Breakout,Pong seeds=1 preset=smoke device=cpu final_epochs=20 "runs=$runs")
+queue=("$python" -m adamas.cli benchmark games=Breakout,Pong seeds=1 preset=smoke device=cpu final_epochs=20 "runs=$runs")
 export PYTHONPATH=src
 "${queue[@]}" --slurm gpus_per_node=0 cpus_per_task=1 timeout_min=60 slurm_partition=low
 until ls "$runs"/*/Breakout/*/checkpoints/*.pt >/dev/null 2>&1; do sleep 1; done

@@ -1,105 +1,13 @@
-"""Trains an agent inside a diffusion world model of an Atari game: `python src/main.py env=Breakout`."""
+"""Trains an agent inside a diffusion world model of an Atari game: `python src/main.py env=Breakout`, or `adamas train`."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 try:
-    from adamas.config import command_line
+    from adamas.cli.train import main
 except ModuleNotFoundError as error:
     sys.exit(f"error: {error.name} is not installed here: pip install -e . where python is {sys.executable}")
-from adamas.config import Config
-from adamas.config.files import save_config
-from adamas.utils.errors import UserError
-from adamas.utils.torchrun import launched, python
-
-if TYPE_CHECKING:
-    import torch
-
-    from adamas.training.run_folder import RunFolder
-
-
-def check_here(config: Config) -> None:
-    """Raises UserError if something that the config names is not to be had on this machine."""
-    from adamas.data.storage import dataset_files
-    from adamas.envs.atari import check_game
-    from adamas.training import distributed
-    from adamas.training.load_run import SavedRun
-    from adamas.utils import device  # torch takes seconds to import: not before the config is known to be right
-
-    check_game(config.env)
-    if config.dataset:
-        dataset_files(Path(config.dataset))
-    source = config.initialize["from"]
-    if source and not Path(source).is_file():
-        SavedRun(Path(source)).checkpoints()
-    distributed.check_processes(config)
-    device.check_compiling(config, device.pick_device(config.device))
-
-
-def run(config: Config) -> bool:
-    """Trains, or follows the process that does. Returns False if it was asked to stop before its end."""
-    import torch
-
-    from adamas.training.workers import work
-    from adamas.utils import device
-
-    device.keep_freed_memory()
-    device.keep_to_granted_cores()
-    chip = device.pick_device(config.device)
-    if chip.type == "cuda":
-        torch.cuda.set_device(chip)  # where graphs are recorded, and what processes say to each other
-    try:
-        return lead(config, chip) if launched()[0] == 0 else work(config, chip)
-    except RuntimeError as error:
-        if not device.is_out_of_memory(error):
-            raise
-        raise UserError(f"the memory of {chip} is full: set micro_batch, say to 8, or smaller batch sizes") from error
-
-
-def lead(config: Config, chip: torch.device) -> bool:
-    """The first process of a run, often its only one."""
-    from adamas.envs.atari import action_meanings
-    from adamas.training.distributed import joined
-    from adamas.training.phases import measure_costs
-    from adamas.training.rehearsal import Rehearsal
-    from adamas.training.run_folder import RunFolder
-
-    folder = RunFolder(Path(config.resume)) if config.resume else RunFolder.create(config.runs, config.env)
-    with folder.held():
-        print("measuring how fast this machine is", flush=True)
-        costs = measure_costs(Rehearsal(config, action_meanings(config.env), chip))
-        with joined(chip, str(folder.path)):
-            finished = train(config, folder, chip, costs)
-    again = f"{python()} src/main.py resume={folder.path}"
-    look = f": play its dream with {python()} src/play.py run={folder.path}" if config.policy == "imagined" else ""
-    print(f"done{look}" if finished else f"stopped and saved: go on with {again}", flush=True)
-    return finished
-
-
-def train(config: Config, folder: RunFolder, chip: torch.device, costs: dict[str, float]) -> bool:
-    """Composes the parts of a run and sets it going."""
-    from adamas.training.announcement import announce, total_seconds
-    from adamas.training.phases import plan
-    from adamas.training.run_loop import RunLoop
-    from adamas.training.trainer import Trainer
-    from adamas.utils import device
-
-    trainer = Trainer(config, folder, chip)
-    if config.resume:
-        trainer.resume()
-    elif config.initialize["from"]:
-        trainer.initialize(config.initialize["from"], config.initialize["parts"])
-    save_config(replace(config, resume=None), folder.config)
-    folder.add_origin()
-    print(announce(config, folder.path, device.describe(chip), trainer.progress, costs), flush=True)
-    total = total_seconds({phase.name: units for phase, units in plan(config).items()}, costs)
-    snapshot = trainer.state_dict
-    return trainer.run(RunLoop(folder, config.checkpoint, trainer.progress, trainer.logger, snapshot, costs, total))
-
 
 if __name__ == "__main__":
-    sys.exit(command_line.launch(run, check_here))
+    sys.exit(main(sys.argv[1:]))

@@ -10,6 +10,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from adamas.training.rollouts import RealRollouts
+from adamas.utils.categorical import draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -18,8 +20,6 @@ from adamas import config
 from adamas.agent.actor_critic import ActorCritic, Hidden, Rollout
 from adamas.agent.returns import lambda_returns
 from adamas.envs.atari import AtariEnv
-from adamas.training.rollouts import RealRollouts
-from adamas.utils.categorical import draw
 
 ACTIONS = 6  # as many as Qbert has
 FAST = settings(max_examples=150, deadline=None)

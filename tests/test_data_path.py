@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from adamas.training.rollouts import imagine
 from torch import Tensor, nn
 
 from adamas import config
@@ -19,7 +20,6 @@ from adamas.data.replay import Replay
 from adamas.envs.atari import AtariEnv
 from adamas.training.collector import Collector
 from adamas.training.models import Models
-from adamas.training.rollouts import imagine
 from adamas.training.updates import Generators, update_denoiser
 from adamas.utils.logger import Logger
 from adamas.world_model.denoiser import Denoiser

@@ -6,65 +6,55 @@ import copy
 from collections.abc import Callable
 from typing import NamedTuple
 
+import helpers
 import pytest
 import torch
+from helpers import generator, wake
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from adamas.config import SIGMA_MIN, Network, Sampler
 from adamas.config import Denoiser as Config
-from adamas.config import Sampler
 from adamas.data.batch import Segment
 from adamas.data.frames import to_float, to_uint8
 from adamas.data.motion import near_small_movers
 from adamas.networks.blocks import AdaGroupNorm, ConditionedResBlock, FourierFeatures, ResBlock, SelfAttention, patches
 from adamas.networks.unet import UNet
 from adamas.world_model import edm
-from adamas.world_model.denoiser import Denoiser, draw
+from adamas.world_model.denoiser import CHANGE_SCALE, Denoiser, draw
 
 N, ACTIONS, SIZE = 3, 4, 12  # context frames, actions, pixels a side (a convolution does not care)
-SMALL = {
-    "context": N,
-    "patch": 4,
-    "channels": [16, 16],
-    "depths": [1, 1],
-    "attention": False,
-    "condition_channels": 24,
-}
+SMALL = {"context": N, "channels": [16, 16], "depths": [1, 1]}
 TARGETS = pytest.mark.parametrize("target", ["frame", "change"])
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def make(awake: bool = True, **changes: object) -> Denoiser:
+def make(awake: bool = True, architecture: str = "adamas", patch: int = 4, **changes: object) -> Denoiser:
     """A small denoiser; `awake`, its branches that start at zero do not."""
     torch.manual_seed(0)
-    denoiser = Denoiser(Config(**{**SMALL, **changes}), ACTIONS)
+    network = Network(architecture, patch, condition_channels=24)
+    denoiser = Denoiser(Config(**{**SMALL, **changes}), network, ACTIONS)
     return wake(denoiser) if awake else denoiser
 
 
-def wake(module: nn.Module) -> nn.Module:
-    for parameter in module.parameters():
-        if not parameter.any():
-            nn.init.normal_(parameter, std=0.2)
-    return module
+def at_one_level(sigma: float) -> dict[str, float]:
+    """Settings with which every noise level of training is sigma, to the bit: all are clipped to it."""
+    return {"P_mean": 50.0, "P_std": 1e-9, "sigma_max": sigma}
 
 
 def frames(*shape: int, size: int = SIZE, seed: int = 0) -> Tensor:
-    return torch.randint(0, 256, (*shape, size, size), dtype=torch.uint8, generator=generator(seed))
+    return helpers.frames(*shape, size=size, seed=seed)
 
 
 def segment(batch: int, length: int, mask: list[list[int]] | None = None, seed: int = 0) -> Segment:
-    """Random frames and actions; all known, but where `mask` says otherwise."""
+    """Random frames and actions; all valid, but where `mask` says otherwise."""
     action = torch.randint(0, ACTIONS, (batch, length), generator=generator(seed))
-    known = torch.ones(batch, length) if mask is None else torch.tensor(mask)
+    exists = torch.ones(batch, length) if mask is None else torch.tensor(mask)
     no = torch.zeros(batch, length, dtype=torch.bool)
-    return Segment(frames(batch, length, seed=seed), action, torch.zeros(batch, length), no, no, known.bool())
+    return Segment(frames(batch, length, seed=seed), action, torch.zeros(batch, length), no, no, no, exists.bool())
 
 
 def mean_loss(denoiser: Denoiser, batch: Segment, random: torch.Generator) -> Tensor:
-    return torch.stack(list(denoiser.losses(batch, random))).sum()
+    return denoiser.loss(batch, random)[0]
 
 
 class Seen(NamedTuple):
@@ -93,7 +83,7 @@ class Oracle(nn.Module):
 
     def __init__(self, denoiser: Denoiser, target: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.sigma_data, self.target = denoiser.config.sigma_data, target
+        self.sigma_data, self.target = float(denoiser.sigma_data), target
 
     def forward(self, x: Tensor, c_noise: Tensor, context: Tensor, action: Tensor) -> Tensor:
         variance = (8 * c_noise.double()).exp()[:, None, None, None]
@@ -107,7 +97,7 @@ class Oracle(nn.Module):
 
 def record_both_paths(sigma: float, **changes: object) -> tuple[Segment, Denoiser, Seen, Seen]:
     """What the same context at the same noise level makes the network see in training, and in one step of sampling."""
-    denoiser = make(sigma_least=sigma, sigma_most=sigma, **changes)
+    denoiser = make(**at_one_level(sigma), **changes)
     denoiser.net = Recorder()
     denoiser.sigma_data.fill_(0.13)  # as it was measured
     batch = segment(2, N + 1)
@@ -128,6 +118,36 @@ def test_training_and_sampling_show_the_network_the_same_conditions(target: str,
     assert training.x.shape == sampling.x.shape == (2, 1, SIZE, SIZE)
 
 
+def test_each_frame_of_a_batch_has_a_noise_level_and_a_noise_of_its_own() -> None:
+    """And each frame of a segment: whatever is drawn once for several of them makes two rows alike."""
+    denoiser, batch = make(), segment(8, N + 3)
+    denoiser.net = Recorder()
+    mean_loss(denoiser, batch, generator(5))
+    c_noise, noise, random = [], [], generator(5)
+    for t, seen in enumerate(denoiser.net.seen):
+        level = edm.draw_sigma(8, -0.4, 1.2, SIGMA_MIN, 20.0, random)
+        expected = edm.draw_noise(level, seen.x.shape, 0.3, random)
+        torch.testing.assert_close(seen.c_noise, (level**2 + 0.3**2).log() / 8)
+        x = seen.x * (level**2 + 0.3**2 + 0.5**2).sqrt()[:, None, None, None]
+        torch.testing.assert_close(x - to_float(batch.obs[:, N + t])[:, None], expected, rtol=1e-4, atol=1e-4)
+        c_noise.append(seen.c_noise)
+        noise.append(((expected - expected.mean((2, 3), keepdim=True)) / level[:, None, None, None]).flatten(1))
+    assert torch.cat(c_noise).unique().numel() == 8 * 3
+    correlation = torch.corrcoef(torch.cat(noise)) - torch.eye(8 * 3)
+    assert correlation.abs().max() < 0.5  # of 144 pixels; 1 where a noise is another one, scaled
+
+
+@TARGETS
+@pytest.mark.parametrize("method", ["euler", "heun"])
+def test_each_sample_of_a_batch_starts_from_a_noise_of_its_own(target: str, method: str) -> None:
+    denoiser, batch = make(target=target), segment(1, N)
+    context, action = batch.obs.expand(6, *batch.obs.shape[1:]), batch.action.expand(6, N)
+    denoiser.net = Recorder()
+    denoiser.sample(context, action, Sampler(method=method, steps=5), generator())
+    starts = denoiser.net.seen[0].x.flatten(1)
+    assert (torch.corrcoef(starts) - torch.eye(6)).abs().max() < 0.5
+
+
 @TARGETS
 @pytest.mark.parametrize("sigma", [0.01, 0.6, 20.0])
 def test_training_and_sampling_scale_the_noisy_frame_alike(target: str, sigma: float) -> None:
@@ -135,9 +155,9 @@ def test_training_and_sampling_scale_the_noisy_frame_alike(target: str, sigma: f
     c_in = (sigma**2 + 0.3**2 + 0.13**2) ** -0.5
     clean = batch.obs[:, N].float() / 127.5 - 1
     if target == "change":
-        clean = (clean - (batch.obs[:, N - 1].float() / 127.5 - 1)) * denoiser.config.change_scale
+        clean = (clean - (batch.obs[:, N - 1].float() / 127.5 - 1)) * CHANGE_SCALE
     replay = generator(5)
-    level = edm.draw_sigma(2, -0.4, 1.2, sigma, sigma, replay)
+    level = edm.draw_sigma(2, 50.0, 1e-9, SIGMA_MIN, sigma, replay)
     noise = edm.draw_noise(level, (2, 1, SIZE, SIZE), 0.3, replay)
     torch.testing.assert_close(training.x, c_in * (clean[:, None] + noise))
     torch.testing.assert_close(sampling.x, c_in * torch.randn((2, 1, SIZE, SIZE), generator=generator(5)))
@@ -159,10 +179,10 @@ def test_the_network_looks_at_every_frame_every_action_and_the_noise_level() -> 
     assert (torch.cdist(outputs, outputs) + torch.eye(len(outputs)) > 1e-2).all()
 
 
-@pytest.mark.parametrize("choice", ["frames", "changes"])
+@TARGETS
 @pytest.mark.parametrize("patch", [1, 4])
-def test_the_unet_is_shown_the_context_with_unit_deviation_and_the_noisy_frame_last(patch: int, choice: str) -> None:
-    net, shown = make(patch=patch, input=choice).net, []
+def test_the_unet_is_shown_the_context_with_unit_deviation_and_the_noisy_frame_last(patch: int, target: str) -> None:
+    net, shown = make(patch=patch, target=target).net, []
     net.unet.register_forward_hook(lambda module, args, output: shown.append((*args, output)))
     x, context = torch.randn(2, 1, SIZE, SIZE, generator=generator()), to_float(frames(2, N))
     action, c_noise = torch.tensor([[0, 1, 2], [3, 3, 0]]), torch.tensor([-0.5, 0.7])
@@ -171,8 +191,8 @@ def test_the_unet_is_shown_the_context_with_unit_deviation_and_the_noisy_frame_l
     assert torch.equal(answer, nn.functional.pixel_shuffle(output, patch))
     planes = nn.functional.pixel_shuffle(planes, patch)
     first, second, third = context.split(1, dim=1)
-    seen = {"frames": 2 * context, "changes": torch.cat([third, 32 * (second - first), 32 * (third - second)], dim=1)}
-    torch.testing.assert_close(planes, torch.cat([seen[choice], x], dim=1))
+    seen = {"frame": 2 * context, "change": torch.cat([third, 32 * (second - first), 32 * (third - second)], dim=1)}
+    torch.testing.assert_close(planes, torch.cat([seen[target], x], dim=1))
     actions = net.action_embedding.weight[action].reshape(2, -1)
     torch.testing.assert_close(condition, net.condition(net.noise_embedding(c_noise) + actions))
 
@@ -214,8 +234,30 @@ def test_a_new_denoiser_draws_what_a_network_that_answers_0_would(target: str) -
         return 0.25 / (0.25 + sigma**2 + 0.09) * x
 
     y = draw(c_skip_alone, torch.randn(previous.shape, generator=generator(3)), s, generator())
-    expected = to_uint8(y if target == "frame" else previous + y / denoiser.config.change_scale)[:, 0]
+    expected = to_uint8(y if target == "frame" else previous + y / CHANGE_SCALE)[:, 0]
     assert torch.equal(denoiser.sample(context, torch.zeros(2, N, dtype=torch.int64), s, generator(3)), expected)
+
+
+@TARGETS
+def test_the_first_thing_that_the_network_sees_is_the_start_that_the_config_names(target: str) -> None:
+    batch, denoiser = segment(2, N), make(target=target, offset_noise=0.0)
+    noise = torch.randn((2, 1, SIZE, SIZE), generator=generator(3))
+    for name, first in {"unit": noise, "sigma_max": 7 * noise}.items():
+        denoiser.net = Recorder()
+        denoiser.sample(batch.obs, batch.action, Sampler(sigma_max=7.0, initial_noise=name), generator(3))
+        torch.testing.assert_close(denoiser.net.seen[0].x, (7.0**2 + 0.5**2) ** -0.5 * first)
+
+
+def test_the_trace_is_what_the_network_was_shown_and_what_it_made_of_it() -> None:
+    denoiser, trace = make(), []
+    context, action = frames(2, N), torch.zeros(2, N, dtype=torch.int64)
+    sample = denoiser.sample(context, action, Sampler(steps=4), generator(), trace)
+    assert len(trace) == 4
+    assert all(frame.shape == sample.shape and frame.dtype == torch.uint8 for pair in trace for frame in pair)
+    assert torch.equal(trace[-1][1], sample)  # the last step goes all the way to what the network made
+    assert torch.equal(denoiser.sample(context, action, Sampler(steps=4), generator()), sample)
+    noise = torch.randn((2, 1, SIZE, SIZE), generator=generator())
+    assert torch.equal(trace[0][0], (noise.clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)[:, 0])
 
 
 def test_a_sample_is_a_whole_frame_of_bytes() -> None:
@@ -242,27 +284,27 @@ def test_the_same_generator_gives_the_same_loss_and_the_same_sample(target: str)
 
 @TARGETS
 def test_decode_is_the_inverse_of_encode(target: str) -> None:
-    denoiser = make(target=target, change_scale=3.0)
+    denoiser = make(target=target)
     frame, previous = to_float(frames(2, 1)), to_float(frames(2, 1, seed=1))
     y = denoiser.encode(frame, previous)
-    torch.testing.assert_close(y, frame if target == "frame" else 3 * (frame - previous))
+    torch.testing.assert_close(y, frame if target == "frame" else 4 * (frame - previous))
     assert torch.equal(to_uint8(denoiser.decode(y, previous)), to_uint8(frame))
 
 
 def test_measure_sets_sigma_data_to_the_root_mean_square_of_the_changes() -> None:
-    denoiser = make(target="change", change_scale=3.0)
+    denoiser = make(target="change")
     obs, next_obs = frames(5), frames(5, seed=1)
     denoiser.measure(obs, next_obs)
-    changes = 3 * (next_obs.double() - obs.double()) / 127.5
+    changes = 4 * (next_obs.double() - obs.double()) / 127.5
     assert denoiser.sigma_data.item() == pytest.approx(changes.square().mean().sqrt().item())
     denoiser.measure(obs, obs)
     assert denoiser.sigma_data > 0  # a still game
 
 
 def test_measure_leaves_the_sigma_data_of_frames_alone() -> None:
-    denoiser = make(target="frame", sigma_data=0.4)
+    denoiser = make(target="frame")
     denoiser.measure(frames(5), frames(5, seed=1))
-    assert denoiser.sigma_data == torch.tensor(0.4)
+    assert denoiser.sigma_data == torch.tensor(0.5)
 
 
 def test_sigma_data_is_saved_with_the_weights() -> None:
@@ -272,19 +314,19 @@ def test_sigma_data_is_saved_with_the_weights() -> None:
     assert other.sigma_data == denoiser.sigma_data != torch.tensor(0.5)
 
 
-# A segment as the model dreams it
+# A segment as the model imagines it
 
 
-def test_a_dreamed_segment_is_drawn_frame_by_frame_from_its_own_frames_and_the_actions_that_were_taken() -> None:
+def test_an_imagined_segment_is_drawn_frame_by_frame_from_its_own_frames_and_the_actions_that_were_taken() -> None:
     denoiser, batch, s = make(target="change"), segment(len(MASK), N + 2, MASK), Sampler(steps=2)
-    dreamed, random, obs = denoiser.dream(batch, s, generator(4)), generator(4), batch.obs.clone()
+    imagined, random, obs = denoiser.imagine(batch, s, generator(4)), generator(4), batch.obs.clone()
     for t in range(2):
         drawn = denoiser.sample(obs[:, t : N + t], batch.action[:, t : N + t], s, random)
-        obs[KNOWN[:, t], N + t] = drawn[KNOWN[:, t]]
-    assert torch.equal(dreamed.obs, obs)
+        obs[VALID[:, t], N + t] = drawn[VALID[:, t]]
+    assert torch.equal(imagined.obs, obs)
     assert not torch.equal(obs, batch.obs)
     for name, column in batch._asdict().items():
-        assert name == "obs" or getattr(dreamed, name) is column
+        assert name == "obs" or getattr(imagined, name) is column
 
 
 # The loss
@@ -297,17 +339,17 @@ MASK = [  # of N + 2 frames
     [1, 1, 1, 0, 0],
     [0, 0, 0, 0, 0],
 ]
-KNOWN = torch.tensor([[1, 1], [1, 1], [0, 1], [1, 0], [0, 0], [0, 0]]).bool()  # targets, of the last two frames
+VALID = torch.tensor([[1, 1], [1, 1], [0, 1], [1, 0], [0, 0], [0, 0]]).bool()  # targets, of the last two frames
 
 
 def loss_by_hand(denoiser: Denoiser, batch: Segment) -> Tensor:
-    """The mean over known frames, the second of which are predicted from what was generated of the first."""
+    """The mean over valid frames, the second of which are predicted from what was generated of the first."""
     random, obs = generator(), batch.obs
-    first, generated = denoiser.loss(obs[:, :N], batch.action[:, :N], obs[:, N], random)
+    first, generated = denoiser.frame_loss(obs[:, :N], batch.action[:, :N], obs[:, N], random)
     shown = obs[:, 1 : N + 1].clone()
-    shown[KNOWN[:, 0], -1] = generated[KNOWN[:, 0]]
-    second, _ = denoiser.loss(shown, batch.action[:, 1 : N + 1], obs[:, N + 1], random)
-    return torch.stack([first, second], dim=1)[KNOWN].mean()
+    shown[VALID[:, 0], -1] = generated[VALID[:, 0]]
+    second, _ = denoiser.frame_loss(shown, batch.action[:, 1 : N + 1], obs[:, N + 1], random)
+    return torch.stack([first, second], dim=1)[VALID].mean()
 
 
 @TARGETS
@@ -323,15 +365,15 @@ def test_the_loss_and_its_gradient_are_those_of_the_frames_one_by_one(target: st
         torch.testing.assert_close(p.grad, q.grad, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def test_the_models_own_frame_is_shown_next_where_its_target_is_known_and_nowhere_else() -> None:
+def test_the_models_own_frame_is_shown_next_where_its_target_is_valid_and_nowhere_else() -> None:
     batch, denoiser = segment(len(MASK), N + 2, MASK), make()
     denoiser.net = Recorder()
     mean_loss(denoiser, batch, generator())
     first, second = denoiser.net.seen
     denoiser.net = Recorder()
-    _, generated = denoiser.loss(batch.obs[:, :N], batch.action[:, :N], batch.obs[:, N], generator())
+    _, generated = denoiser.frame_loss(batch.obs[:, :N], batch.action[:, :N], batch.obs[:, N], generator())
     assert not torch.equal(generated, batch.obs[:, N])
-    shown = torch.where(KNOWN[:, 0, None, None], generated, batch.obs[:, N])
+    shown = torch.where(VALID[:, 0, None, None], generated, batch.obs[:, N])
     assert torch.equal(second.context[:, -1], to_float(shown))
     assert torch.equal(second.context[:, :-1], to_float(batch.obs[:, 1:N]))
     assert torch.equal(second.action, batch.action[:, 1 : N + 1])
@@ -344,12 +386,12 @@ def test_the_models_own_frame_is_what_it_denoised(target: str) -> None:
     batch = segment(2, N + 1)
     truth = denoiser.encode(to_float(batch.obs[:, N:]), to_float(batch.obs[:, N - 1 : N]))
     denoiser.net = Oracle(denoiser, lambda context: truth)
-    loss, generated = denoiser.loss(batch.obs[:, :N], batch.action[:, :N], batch.obs[:, N], generator())
+    loss, generated = denoiser.frame_loss(batch.obs[:, :N], batch.action[:, :N], batch.obs[:, N], generator())
     assert loss.max() < 1e-6
     assert torch.equal(generated, batch.obs[:, N])
 
 
-def test_an_error_counts_small_weight_times_near_what_is_small_and_has_moved() -> None:
+def test_an_error_counts_motion_weight_times_near_what_is_small_and_has_moved() -> None:
     """The ball flies over the first two of three frames: near its trail counts, where it will be does not matter."""
     context = torch.zeros(1, N, 32, 32, dtype=torch.uint8)
     for t in range(2):
@@ -359,12 +401,12 @@ def test_an_error_counts_small_weight_times_near_what_is_small_and_has_moved() -
     action, obs = torch.zeros(1, N, dtype=torch.int64), torch.zeros(1, 32, 32, dtype=torch.uint8)
     made, errors = {}, {}
     for weight in (1.0, 5.0):
-        denoiser = made[weight] = make(awake=False, small_weight=weight, target="change")
-        errors[weight], _ = denoiser.loss(context, action, obs, generator())
+        denoiser = made[weight] = make(awake=False, motion_weight=weight, target="change")
+        errors[weight], _ = denoiser.frame_loss(context, action, obs, generator())
     torch.testing.assert_close(made[5.0].pixel_weight(context), 1 + 4.0 * near)
     assert made[1.0].pixel_weight(context) == 1.0
     random, c = generator(), made[1.0].config
-    sigma = edm.draw_sigma(1, c.sigma_log_mean, c.sigma_log_std, c.sigma_least, c.sigma_most, random)
+    sigma = edm.draw_sigma(1, c.P_mean, c.P_std, SIGMA_MIN, c.sigma_max, random)
     y = made[1.0].encode(to_float(obs)[:, None], to_float(context[:, -1:]))
     x = y + edm.draw_noise(sigma, y.shape, c.offset_noise, random)
     c_skip, c_out, _, _ = edm.scalings(sigma, made[1.0].sigma_data, c.offset_noise)
@@ -393,7 +435,7 @@ def test_a_batch_of_padding_has_loss_0_and_gradient_0() -> None:
 
 
 def test_every_input_of_every_layer_gets_a_gradient() -> None:
-    denoiser = make(attention=True, depths=[2, 1])
+    denoiser = make(architecture="diamond", depths=[2, 1])
     batch = segment(4, N + 2)
     assert batch.action[:, :-1].unique().numel() == ACTIONS
     mean_loss(denoiser, batch, generator()).backward()
@@ -413,13 +455,13 @@ def test_the_first_update_of_a_new_denoiser_moves_its_last_layer() -> None:
 
 def test_the_published_denoiser_has_4_4_million_parameters() -> None:
     with torch.device("meta"):
-        count = sum(p.numel() for p in Denoiser(Config(), ACTIONS).parameters())
+        count = sum(p.numel() for p in Denoiser(Config(), Network(), ACTIONS).parameters())
     assert count == pytest.approx(4.4e6, rel=0.02)
 
 
 def test_the_published_denoiser_takes_11_4_gflop_a_frame() -> None:
     with torch.device("meta"):
-        net = Denoiser(Config(), ACTIONS).net
+        net = Denoiser(Config(), Network(), ACTIONS).net
         x, context = torch.zeros(1, 1, 84, 84), torch.zeros(1, 4, 84, 84)
         with FlopCounterMode(display=False) as counter:
             net(x, torch.zeros(1), context, torch.zeros(1, 4, dtype=torch.int64))

@@ -8,6 +8,7 @@ from statistics import NormalDist
 
 import pytest
 import torch
+from helpers import generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -18,10 +19,6 @@ sigmas = st.floats(2e-3, 80)
 sigma_datas = st.floats(0.02, 2)
 offsets = st.sampled_from([0.0]) | st.floats(0.01, 1)
 FAST = settings(max_examples=60, deadline=None)
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def doubles(*values: float) -> Tensor:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from adamas.utils.categorical import draw
 from test_world_model import wake
 from torch import Tensor
 
@@ -23,7 +24,6 @@ from adamas.evaluation.detail import Detail
 from adamas.evaluation.dreams import Dreams
 from adamas.evaluation.frechet import Frechet
 from adamas.utils import random
-from adamas.utils.categorical import draw
 from adamas.world_model.denoiser import Denoiser
 from adamas.world_model.reward_end import RewardEnd
 from adamas.world_model.world_model import WorldModel

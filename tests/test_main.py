@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import json
 import os
 import random
@@ -13,18 +12,21 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from adamas.training.estimate import in_words
 from PIL import Image, ImageSequence
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_atari import ROMS
 
+from adamas.cli import train as train_command
 from adamas.config import Config
+from adamas.config.files import load_config, save_config
 from adamas.training import checkpoint, estimate
-from adamas.training.estimate import in_words
 from adamas.training.load_run import SavedRun
 from adamas.training.run_records import read_scalars
 from adamas.utils.errors import UserError
@@ -173,6 +175,18 @@ def run_script(name: str, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
 
 
+def adamas(*words: str, **environment: str) -> subprocess.CompletedProcess:
+    """Runs a command: adamas("export", "run=...")."""
+    command = [sys.executable, "-m", "adamas.cli", *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), **environment}
+    return subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
+
+
+def change_config(run: Path, **changes: object) -> None:
+    """As a person would edit config.yaml, digest and all."""
+    save_config(replace(load_config(run / "config.yaml"), **changes), run / "config.yaml")
+
+
 def open_picture(path: Path) -> Image.Image:
     with Image.open(path) as image:
         image.load()
@@ -188,16 +202,15 @@ def test_curves_draws_a_run(tiny_run: Path, tmp_path: Path) -> None:
 def second_seed(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The records of the run, as if they were of another seed."""
     out = tmp_path_factory.mktemp("second") / "records"
-    done = run_script("export.py", str(tiny_run), str(out), "--records")
+    done = adamas("export", f"run={tiny_run}", f"out={out}", "records=true")
     assert done.returncode == 0, done.stderr
     assert not (out / "checkpoints").exists()
-    config = (out / "config.yaml").read_text()
-    (out / "config.yaml").write_text(config.replace("\nseed: 0\n", "\nseed: 1\n"))
+    change_config(out, seed=1)
     return out
 
 
 def test_showcase_shows_what_runs_took_and_reached(tiny_run: Path, second_seed: Path, tmp_path: Path) -> None:
-    done = run_script("showcase.py", str(second_seed), str(tiny_run), f"--out={tmp_path}")
+    done = adamas("showcase", f"runs=[{second_seed},{tiny_run}]", f"out={tmp_path}")
     assert done.returncode == 0, done.stderr
     table = (tmp_path / "runs.md").read_text()
     final = json.loads((tiny_run / "evaluations.jsonl").read_text().splitlines()[-1])
@@ -225,23 +238,24 @@ def test_showcase_wants_finished_runs_of_one_game(tiny_run: Path, second_seed: P
     unfinished = tmp_path / "run"
     unfinished.mkdir()
     for told in (
-        f"{unfinished} is not a run folder: it has no config.yaml",
+        f"{unfinished} is not a run folder, and holds no finished run",
         f"{unfinished} is not finished: go on with",
     ):
-        done = run_script("showcase.py", str(tiny_run), str(unfinished), f"--out={tmp_path / 'out'}")
+        done = adamas("showcase", f"runs=[{tiny_run},{unfinished}]", f"out={tmp_path / 'out'}")
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(f"error: {told}")
         shutil.copy(tiny_run / "config.yaml", unfinished)
     pong = tmp_path / "pong"
     shutil.copytree(tiny_run, pong)
-    config = (pong / "config.yaml").read_text()
-    (pong / "config.yaml").write_text(config.replace("env: Breakout", "env: Pong"))
-    done = run_script("showcase.py", str(tiny_run), str(pong), f"--out={tmp_path / 'out'}")
+    change_config(pong, env="Pong")
+    done = adamas("showcase", f"runs=[{tiny_run},{pong}]", f"out={tmp_path / 'out'}")
     assert done.stderr == "error: these runs are of Breakout, Pong: give those of one game at a time\n"
-    done = run_script("showcase.py", str(tiny_run), str(tiny_run), f"--out={tmp_path / 'out'}")
+    done = adamas("showcase", f"runs=[{tiny_run},{tiny_run}]", f"out={tmp_path / 'out'}")
     assert done.stderr.endswith(": seed 0 is there more than once: give one run a seed\n")
-    done = run_script("showcase.py", str(second_seed), f"--out={tmp_path / 'out'}")
-    assert done.stderr == "error: none of these runs has its weights: give one that was not exported with --records\n"
+    done = adamas("showcase", f"runs={second_seed}", f"out={tmp_path / 'out'}")
+    assert (
+        done.stderr == "error: none of these runs has its weights: give one that was not exported with records=true\n"
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -268,7 +282,7 @@ def last(done: subprocess.CompletedProcess, lines: int) -> list[str]:
 
 
 def test_evaluate_measures_every_kept_checkpoint(tiny_run: Path, tmp_path: Path) -> None:
-    done = run_script("evaluate.py", str(tiny_run), "--dreams=2", "--steps=5", "--frechet=20", f"--out={tmp_path}")
+    done = adamas("evaluate", f"run={tiny_run}", "dreams=2", "steps=5", "frechet=20", f"out={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert "| 5           | real " in done.stdout
     record = json.loads((tmp_path / "detail.json").read_text())
@@ -292,28 +306,28 @@ def test_evaluate_leaves_out_a_damaged_checkpoint(tiny_run: Path, tmp_path: Path
     older = checkpoint.newest_first(run / "checkpoints")[1]
     newest = checkpoint.newest_first(run / "checkpoints")[0]
     newest.write_bytes(newest.read_bytes()[:-100])
-    done = run_script("evaluate.py", str(run), "--dreams=1", "--steps=2")
+    done = adamas("evaluate", f"run={run}", "dreams=1", "steps=2")
     assert done.returncode == 0, done.stderr
     assert f"checkpoint {newest} is damaged" in done.stderr
     record = json.loads((run / "evaluation" / "detail.json").read_text())
     assert record["checkpoint"] == older.name
     older.write_bytes(b"")
-    done = run_script("evaluate.py", str(run), "--dreams=1", "--steps=2")
+    done = adamas("evaluate", f"run={run}", "dreams=1", "steps=2")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == f"error: none of the checkpoints of {run} can be used"
 
 
 def test_evaluate_refuses_what_is_no_run(tmp_path: Path) -> None:
-    done = run_script("evaluate.py", str(tmp_path))
+    done = adamas("evaluate", f"run={tmp_path}")
     assert done.returncode == 2
     assert done.stderr == f"error: {tmp_path} is not a run folder: it has no config.yaml\n"
 
 
 @pytest.fixture(scope="module")
 def exported(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `scripts/export.py` makes of the run."""
+    """What `adamas export` makes of the run."""
     out = tmp_path_factory.mktemp("exported") / "agent"
-    done = run_script("export.py", str(tiny_run), str(out))
+    done = adamas("export", f"run={tiny_run}", f"out={out}")
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{out}: {size_of(out) / 1e6:.1f} MB\n"
     return out
@@ -348,7 +362,7 @@ def test_an_exported_run_is_much_smaller(tiny_run: Path, exported: Path) -> None
 
 
 def test_an_exported_run_can_be_measured_and_started_from(exported: Path, tmp_path: Path) -> None:
-    done = run_script("evaluate.py", str(exported), "--dreams=1", "--steps=2", f"--out={tmp_path}")
+    done = adamas("evaluate", f"run={exported}", "dreams=1", "steps=2", f"out={tmp_path}")
     assert done.returncode == 0, done.stderr
     folder = train("env=Breakout", *TINY, f"initialize.from={exported}", cwd=tmp_path)
     assert final_parts(folder)["progress"]["total"]["denoiser"] == 8
@@ -363,9 +377,9 @@ def test_an_exported_run_cannot_go_on_and_says_what_can(exported: Path, tmp_path
 
 
 def test_export_refuses_what_it_cannot_do(tiny_run: Path, tmp_path: Path) -> None:
-    done = run_script("export.py", str(tmp_path), str(tmp_path / "agent"))
+    done = adamas("export", f"run={tmp_path}", f"out={tmp_path / 'agent'}")
     assert (done.returncode, done.stderr) == (2, f"error: {tmp_path} is not a run folder: it has no config.yaml\n")
-    done = run_script("export.py", str(tiny_run), str(tmp_path))
+    done = adamas("export", f"run={tiny_run}", f"out={tmp_path}")
     assert done.stderr == f"error: {tmp_path} is already there: give another name, or remove it\n"
     assert not any(tmp_path.iterdir())
 
@@ -625,15 +639,12 @@ def test_a_disk_that_is_full_costs_one_line_and_nothing_that_was_saved(tiny_run:
 def test_a_chip_without_room_costs_one_line_and_leaves_no_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(ROOT / "src")
-    program = importlib.import_module("main")
-
     def measure_costs(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(estimate, "measure_costs", measure_costs)
     with pytest.raises(UserError, match=r"^the memory of cpu is full: set denoiser\.optimization\.micro_batch and"):
-        program.run(Config(device="cpu", runs=str(tmp_path)))
+        train_command.run(Config(device="cpu", runs=str(tmp_path)))
     assert list(tmp_path.iterdir()) == [tmp_path / "Breakout"]
     assert not list((tmp_path / "Breakout").iterdir())
 

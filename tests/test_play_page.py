@@ -13,7 +13,7 @@ import pytest
 from test_play_server import Served
 
 from adamas.data.replay import read_dataset
-from adamas.play.auth import Doors
+from adamas.play.auth import AccessControl
 from adamas.play.load import open_agent
 from adamas.play.session import Session
 from adamas.play.settings import Options, Settings
@@ -41,8 +41,8 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def served(made_run: Path, tmp_path: Path) -> Iterator[Served]:
-    session = Session(open_agent(Options(run=str(made_run), device="cpu")), Settings(stop=False))
-    session.library.recordings = tmp_path / "recordings"
+    session = Session(open_agent(Options(run=str(made_run), device="cpu")), Settings(stop_at_end=False))
+    session.datasets.recordings = tmp_path / "recordings"
     made = Served(session)
     yield made
     made.close()
@@ -58,8 +58,9 @@ def page(browser: Browser, served: Served) -> Iterator[Page]:
 class visit:
     """A browser window of its own with the page in it. At the end the page must not have complained of anything."""
 
-    def __init__(self, browser: Browser, served: Served, **window: object) -> None:
+    def __init__(self, browser: Browser, served: Served, script: str = "", **window: object) -> None:
         self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **window})
+        self.context.add_init_script(script)  # runs before those of the page
         self.page = self.context.new_page()
         self.complaints: list[str] = []
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -77,7 +78,7 @@ class visit:
 
 
 def address(served: Served) -> str:
-    return f"http://{served.host}/?token={served.doors.token}"
+    return f"http://{served.host}/?token={served.access.token}"
 
 
 def wait(page: Page, true: Callable[[], bool]) -> None:
@@ -102,7 +103,7 @@ def picture(page: Page, canvas: str) -> np.ndarray:
 
 def paddle(page: Page) -> float:
     """The column of its middle, in the real game."""
-    bright = picture(page, "reality")[75:78, 5:79].sum(0).astype(float)
+    bright = picture(page, "real")[75:78, 5:79].sum(0).astype(float)
     return float((bright * np.arange(len(bright))).sum() / bright.sum())
 
 
@@ -122,7 +123,7 @@ def slide(page: Page, name: str, value: int) -> None:
     page.locator(f"#set-{name}").evaluate(
         "(e, value) => { e.value = value; e.dispatchEvent(new Event('input')); }", value
     )
-    expect(page.locator(f"#is-{name}")).to_have_text(str(value))
+    expect(page.locator(f"#value-{name}")).to_have_text(str(value))
 
 
 @pytest.mark.parametrize(("left", "right"), [("ArrowLeft", "ArrowRight"), ("a", "D")])
@@ -135,15 +136,70 @@ def test_keys_move_the_paddle(page: Page, left: str, right: str) -> None:
     assert int(page.locator("#latency").text_content()) >= 0
 
 
+def key_event(page: Page, kind: str, code: str, key: str) -> None:
+    page.evaluate(
+        "([kind, code, key]) => { document.body.dispatchEvent(new KeyboardEvent(kind, { code, key, bubbles: true })) }",
+        [kind, code, key],
+    )
+
+
+@pytest.mark.parametrize("key", ["ф", "q", "א", "Unidentified"])
+def test_a_key_is_known_by_its_place_in_every_layout(page: Page, served: Served, key: str) -> None:
+    key_event(page, "keydown", "KeyA", key)
+    wait(page, lambda: served.session.state.action == 3)
+    key_event(page, "keyup", "KeyA", "a")  # the layout was changed while the key was held
+    wait(page, lambda: served.session._held == [])
+    key_event(page, "keydown", "KeyM", "ь")
+    wait(page, lambda: served.session.player == "agent")
+    key_event(page, "keydown", "KeyP", "з")
+    wait(page, lambda: served.session.paused)
+
+
+def hide(page: Page) -> None:
+    page.evaluate(
+        "Object.defineProperty(document, 'hidden', { value: true, configurable: true });"
+        "document.dispatchEvent(new Event('visibilitychange'));"
+    )
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        hide,
+        lambda page: page.evaluate("dispatchEvent(new Event('blur')), undefined"),
+        lambda page: page.locator("#tabs [data-tab=browse]").click(),
+        lambda page: page.keyboard.press("Control+k"),
+    ],
+)
+def test_keys_are_released_when_the_page_is_left(page: Page, served: Served, leave: Callable[[Page], None]) -> None:
+    page.keyboard.down("ArrowLeft")
+    page.locator("#touch .RIGHT").dispatch_event("pointerdown", {"pointerId": 1})
+    wait(page, lambda: served.session._held == ["LEFT", "RIGHT"])
+    leave(page)
+    wait(page, lambda: served.session._held == [])
+    expect(page.locator("#touch .held")).to_have_count(0)
+
+
+def test_the_hints_name_the_keys_of_the_players_keyboard(browser: Browser, served: Served) -> None:
+    azerty = "new Map([['KeyW', 'z'], ['KeyA', 'q'], ['KeyS', 's'], ['KeyD', 'd'], ['KeyM', ','], ['KeyN', 'т']])"
+    script = f"navigator.keyboard.getLayoutMap = async () => {azerty};"
+    with visit(browser, served, script) as page:
+        expect(page.locator("#keys")).to_contain_text("arrows or ZQSD")
+        expect(page.locator("h2 kbd")).to_have_text(",")
+        expect(page.locator("#new-episode kbd")).to_have_text(
+            "N"
+        )  # keyboards with Cyrillic letters have Latin ones too
+
+
 def test_touch_moves_the_paddle_and_the_phone_does_not_scroll_sideways(browser: Browser, served: Served) -> None:
     with visit(browser, served, **PHONE) as page:
         for name, key in (("LEFT", 3), ("RIGHT", 2)):
             button = page.locator(f"#touch .{name}")
             button.dispatch_event("pointerdown", {"pointerId": 1})
             expect(button).to_have_class(re.compile("held"))
-            wait(page, lambda key=key: served.session.moment.action == key)
+            wait(page, lambda key=key: served.session.state.action == key)
             button.dispatch_event("pointerup", {"pointerId": 1})
-            wait(page, lambda: served.session.moment.action == 0)
+            wait(page, lambda: served.session.state.action == 0)
         box = page.locator("#touch .FIRE").bounding_box()
         assert box["y"] + box["height"] <= 844  # within reach of a thumb
         assert page.evaluate("document.documentElement.scrollWidth") == 390
@@ -151,16 +207,16 @@ def test_touch_moves_the_paddle_and_the_phone_does_not_scroll_sideways(browser: 
 
 def test_the_agent_plays_and_gives_the_game_back(page: Page, served: Served) -> None:
     wait(page, lambda: step(page) >= 3)
-    assert served.session.moment.action == 0  # nobody pressed anything
+    assert served.session.state.action == 0  # nobody pressed anything
     page.keyboard.press("m")
-    expect(page.locator("#who [data-who=agent]")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#player [data-player=agent]")).to_have_attribute("aria-pressed", "true")
     here = step(page)
     wait(page, lambda: step(page) >= here + 20)
-    assert len({moment.action for moment in served.session._history[here + 1 :]}) > 1
+    assert len({moment.action for moment in served.session.history.states[here + 1 :]}) > 1
     shares = page.locator("#bars dd").all_text_contents()
     assert abs(sum(int(share.rstrip("%")) for share in shares[:4]) - 100) <= 2
-    page.locator("#who [data-who=you]").click()
-    wait(page, lambda: served.session.who == "you")
+    page.locator("#player [data-player=human]").click()
+    wait(page, lambda: served.session.player == "human")
 
 
 def test_rewind_shows_the_same_pixels_again(page: Page) -> None:
@@ -183,29 +239,30 @@ def test_rewind_shows_the_same_pixels_again(page: Page) -> None:
 
 
 def test_sliders_act_at_once(page: Page, served: Served) -> None:
-    slide(page, "steps", 4)
-    expect(page.locator("#film canvas")).to_have_count(8)
+    slide(page, "denoising_steps", 4)
+    expect(page.locator("#denoising-steps canvas")).to_have_count(8)
     slide(page, "fps", 30)
     assert served.session.settings.fps == 30
-    page.locator("#set-noise").select_option("sigma_max")
-    wait(page, lambda: served.session.settings.noise == "sigma_max")
+    page.locator("#set-initial_noise").select_option("sigma_max")
+    wait(page, lambda: served.session.settings.initial_noise == "sigma_max")
     slide(page, "horizon", 10)
-    expect(page.locator("#curtain b")).to_have_text("The horizon is reached")
-    page.locator("#set-strip").uncheck()
-    expect(page.locator("#strip")).to_be_hidden()
+    expect(page.locator("#ended b")).to_have_text("The horizon is reached")
+    page.locator("#set-show_denoising").uncheck()
+    expect(page.locator("#denoising")).to_be_hidden()
 
 
-def test_the_dream_beside_reality(page: Page) -> None:
-    expect(page.locator("#reality")).to_be_hidden()
+def test_the_world_model_beside_the_real_game(page: Page) -> None:
+    expect(page.locator("#real")).to_be_hidden()
     page.keyboard.press("v")
     expect(page.locator("#dream")).to_be_hidden()
     page.keyboard.press("v")
-    for canvas in ("dream", "reality", "difference", "parting"):
+    for canvas in ("dream", "real", "difference", "distance"):
         expect(page.locator(f"#{canvas}")).to_be_visible()
-    expect(page.locator("#parted")).to_contain_text("% apart")
-    page.locator("#set-start").select_option("replay")
+    assert picture(page, "difference").any()  # at once, not with the next frame
+    expect(page.locator("#distance-now")).to_contain_text("% mean difference")
+    page.locator("#set-initial_state").select_option("replay")
     expect(page.locator("#views [data-view=both]")).to_be_disabled()
-    expect(page.locator("#reality")).to_be_hidden()
+    expect(page.locator("#real")).to_be_hidden()
 
 
 def test_a_recording_is_downloaded_and_training_can_read_it(page: Page, served: Served, tmp_path: Path) -> None:
@@ -215,7 +272,7 @@ def test_a_recording_is_downloaded_and_training_can_read_it(page: Page, served: 
     expect(page.locator("#recorded")).to_have_text(re.compile("[0-9]+ steps"))
     page.locator("#record").click()
     expect(page.locator("#recordings a")).to_have_count(3)
-    expect(page.locator("#notice")).to_contain_text("saved as")
+    expect(page.locator("#notification")).to_contain_text("saved as")
     for number, kind in enumerate(("npz", "gif")):
         with page.expect_download() as download:
             page.locator("#recordings a").nth(number).click()
@@ -225,24 +282,24 @@ def test_a_recording_is_downloaded_and_training_can_read_it(page: Page, served: 
 
 
 def test_datasets_are_browsed(page: Page, made_run: Path) -> None:
-    page.locator("#rooms [data-room=browse]").click()
+    page.locator("#tabs [data-tab=browse]").click()
     expect(page.locator("#episode-facts")).to_contain_text("step 1 of")
-    page.locator("#look-next-reward").click()
+    page.locator("#next-reward").click()
     expect(page.locator("#episode-facts")).to_contain_text("step 11 of")
-    expect(page.locator("#look-facts")).to_contain_text("which brought 1")
+    expect(page.locator("#row-facts")).to_contain_text("reward 1")
     page.keyboard.press("ArrowRight")
     expect(page.locator("#episode-facts")).to_contain_text("step 12 of")
     rows = np.load(next((made_run / "replay").glob("*.npz")))["obs"]
-    assert np.array_equal(picture(page, "look"), rows[11])
+    assert np.array_equal(picture(page, "row-frame"), rows[11])
 
 
 def test_a_lost_connection_comes_back_by_itself(page: Page, served: Served) -> None:
     page.keyboard.press("c")
     wait(page, lambda: step(page) >= 3)
     served.cut()
-    expect(page.locator("#message")).to_be_visible()
-    expect(page.locator("#message p")).to_contain_text("Trying again")
-    expect(page.locator("#message")).to_be_hidden()
+    expect(page.locator("#dialog")).to_be_visible()
+    expect(page.locator("#dialog p")).to_contain_text("Trying again")
+    expect(page.locator("#dialog")).to_be_hidden()
     here = step(page)
     wait(page, lambda: step(page) > here)
     expect(page.locator("#recorded")).to_have_text(re.compile("[0-9]+ steps"))
@@ -250,9 +307,9 @@ def test_a_lost_connection_comes_back_by_itself(page: Page, served: Served) -> N
 
 def test_after_a_restart_the_page_asks_for_the_new_address(page: Page, served: Served) -> None:
     wait(page, lambda: step(page) >= 1)
-    served.server.doors = Doors()
+    served.server.access = AccessControl()
     served.cut()
-    expect(page.locator("#message p")).to_contain_text("another token")
+    expect(page.locator("#dialog p")).to_contain_text("another token")
 
 
 def test_a_wrong_token_and_a_foreign_page_are_refused(browser: Browser, served: Served) -> None:
@@ -260,28 +317,35 @@ def test_a_wrong_token_and_a_foreign_page_are_refused(browser: Browser, served: 
     for query in ("", "?token=wrong"):
         assert page.goto(f"http://{served.host}/{query}").status == 401
     page.goto("about:blank")
-    socket = f"ws://{served.host}/socket?token={served.doors.token}&client=x"
+    socket = f"ws://{served.host}/socket?token={served.access.token}&client=x"
     script = "(url) => new Promise((done) => { const s = new WebSocket(url); s.onopen = () => done('in'); s.onerror = () => done('out'); })"
     assert page.evaluate(script, socket) == "out"
-    assert served.server._seat is None
+    assert served.server._player is None
     page.close()
 
 
 def test_a_second_window_asks_before_it_takes_over(browser: Browser, page: Page, served: Served) -> None:
     wait(page, lambda: step(page) >= 1)
     with visit(browser, served) as second:
-        expect(second.locator("#message p")).to_have_text("Somebody else is playing.")
-        second.locator("#message button").click()
-        expect(second.locator("#message")).to_be_hidden()
-        expect(page.locator("#message p")).to_have_text("Another page has taken over.")
+        expect(second.locator("#dialog p")).to_have_text("Somebody else is playing.")
+        second.locator("#dialog button").click()
+        expect(second.locator("#dialog")).to_be_hidden()
+        expect(page.locator("#dialog p")).to_have_text("Another page has taken over.")
         here = step(second)
         wait(second, lambda: step(second) > here)
-        page.locator("#message button").click()
-        expect(page.locator("#message")).to_be_hidden()
+        page.locator("#dialog button").click()
+        expect(page.locator("#dialog")).to_be_hidden()
+
+
+def test_churn_has_no_control_where_the_sampler_cannot_add_noise(browser: Browser, served: Served) -> None:
+    served.session.agent.config.sampler.method = "heun"
+    with visit(browser, served) as page:
+        expect(page.locator("#set-temperature")).to_be_visible()
+        expect(page.locator("#set-s_churn")).to_have_count(0)
 
 
 def test_a_model_that_is_too_slow_is_told_of_and_the_page_answers(page: Page, served: Served) -> None:
     quick = served.session.tick
     served.session.tick = lambda: (time.sleep(0.2), quick())[1]
-    expect(page.locator("#notice")).to_contain_text(re.compile("the model makes [0-9]+ of 15 frames/s"))
+    expect(page.locator("#notification")).to_contain_text(re.compile("the model makes [0-9]+ of 15 frames/s"))
     pause(page)

@@ -1,4 +1,4 @@
-"""The play server over real sockets: who is let in, and what a message may do."""
+"""The play server over real sockets: which requests are served, and what a message may do."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import http.client
 import json
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -23,9 +25,10 @@ from websockets.sync.client import ClientConnection, connect
 
 from adamas.data.replay import read_dataset
 from adamas.play import auth, protocol
-from adamas.play.auth import Doors, check_address
+from adamas.play.auth import AccessControl, check_address
+from adamas.play.connections import MOST_CONNECTIONS, MOST_UNACKNOWLEDGED
 from adamas.play.load import open_agent
-from adamas.play.server import MOST_BYTES, MOST_UNSEEN, Server
+from adamas.play.server import MOST_BYTES, Server
 from adamas.play.session import Session
 from adamas.play.settings import Options, Settings
 from adamas.utils.errors import UserError
@@ -38,7 +41,7 @@ class Served:
     """A server in a thread of its own."""
 
     def __init__(self, session: Session) -> None:
-        self.session, self.doors = session, Doors(PUBLIC)
+        self.session, self.access = session, AccessControl(PUBLIC)
         self._stop: Future = Future()
         port: Future = Future()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run(port)))
@@ -50,7 +53,7 @@ class Served:
         stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._stop.add_done_callback(lambda _: self._loop.call_soon_threadsafe(stop.set))
-        self.server = Server(self.session, self.doors)
+        self.server = Server(self.session, self.access)
         await self.server.run("127.0.0.1", 0, port.set_result, stop)
 
     def close(self) -> None:
@@ -60,7 +63,7 @@ class Served:
 
     def cut(self) -> None:
         """The player's connection breaks."""
-        self._loop.call_soon_threadsafe(self.server._seat.socket.transport.abort)
+        self._loop.call_soon_threadsafe(self.server._player.socket.transport.abort)
 
     def get(self, path: str, **headers: str) -> tuple[int, http.client.HTTPMessage, bytes]:
         """A plain request. Header names are written with _ for -."""
@@ -74,7 +77,7 @@ class Served:
 
     @contextlib.contextmanager
     def open(self, token: str | None = None, origin: str | None = "own", client: str = "me") -> Iterator[Player]:
-        query = f"token={self.doors.token if token is None else token}&client={client}"
+        query = f"token={self.access.token if token is None else token}&client={client}"
         origin = f"http://{self.host}" if origin == "own" else origin
         with connect(f"ws://{self.host}/socket?{query}", origin=origin, open_timeout=30, proxy=None) as socket:
             yield Player(socket)
@@ -86,10 +89,10 @@ class Player:
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
 
-    def say(self, message: object) -> None:
+    def send(self, message: object) -> None:
         self.socket.send(message if isinstance(message, (str, bytes)) else json.dumps(message))
 
-    def hear(self) -> tuple[dict, bytes]:
+    def receive(self) -> tuple[dict, bytes]:
         """The next message and the bytes of its pictures. Frames are marked as seen."""
         data = self.socket.recv(timeout=30)
         if isinstance(data, str):
@@ -97,20 +100,20 @@ class Player:
         (length,) = struct.unpack_from("<I", data)
         header = json.loads(data[4 : 4 + length])
         if header["type"] == "frame":
-            self.say({"do": "seen"})
+            self.send({"type": "acknowledge"})
         return header, data[4 + length :]
 
     def wait(self, kind: str, until=lambda header: True) -> tuple[dict, bytes]:
         while True:
-            header, pictures = self.hear()
+            header, pictures = self.receive()
             if header["type"] == kind and until(header):
                 return header, pictures
 
 
 @pytest.fixture
 def served(made_run: Path, tmp_path: Path) -> Iterator[Served]:
-    session = Session(open_agent(Options(run=str(made_run), device="cpu")), Settings(stop=False))
-    session.library.recordings = tmp_path / "recordings"
+    session = Session(open_agent(Options(run=str(made_run), device="cpu")), Settings(stop_at_end=False))
+    session.datasets.recordings = tmp_path / "recordings"
     session.paused = True
     made = Served(session)
     yield made
@@ -123,28 +126,28 @@ def refused(served: Served, **how: str) -> int:
     return caught.value.response.status_code
 
 
-# Doors
+# Access
 
 
 def test_without_the_token_nobody_gets_in(served: Served) -> None:
-    for token in ("", "x", served.doors.token[:-1], served.doors.token + "x", "é"):
+    for token in ("", "x", served.access.token[:-1], served.access.token + "x", "é"):
         assert refused(served, token=token.replace("é", "%C3%A9")) == 401
         assert served.get(f"/?token={token.replace('é', '%C3%A9')}")[0] == 401
     assert served.get("/")[0] == 401
     assert served.get("/recordings/x.npz")[0] == 401
-    assert served.get(f"/?token={served.doors.token}")[0] == 200
+    assert served.get(f"/?token={served.access.token}")[0] == 200
 
 
 def test_the_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     compared = []
     monkeypatch.setattr(auth.hmac, "compare_digest", lambda a, b: compared.append((a, b)) or a == b)
-    mine = Doors()
-    assert mine.refuse_token("x")
-    assert not mine.refuse_token(mine.token)
+    mine = AccessControl()
+    assert not mine.allows_token("x")
+    assert mine.allows_token(mine.token)
     assert len(compared) == 2
     assert len(mine.token) >= 32
     assert mine.token not in repr(mine)
-    assert mine.token != Doors().token
+    assert mine.token != AccessControl().token
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "http://localhost:1", "https://localhost", "null", None])
@@ -153,18 +156,18 @@ def test_a_foreign_page_cannot_open_a_socket(served: Served, origin: str | None)
 
 
 def test_a_foreign_page_gets_nothing_else_either(served: Served) -> None:
-    assert served.get(f"/?token={served.doors.token}", Origin="http://evil.example")[0] == 403
+    assert served.get(f"/?token={served.access.token}", Origin="http://evil.example")[0] == 403
     assert served.get("/page.js", Origin="http://evil.example")[0] == 403
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "localhost.evil.example", "localhost:x", ""])
 def test_another_name_is_misdirected(served: Served, host: str) -> None:
-    for path in ("/page.js", f"/?token={served.doors.token}"):
+    for path in ("/page.js", f"/?token={served.access.token}"):
         assert served.get(path, Host=host, Origin=f"http://{host}")[0] == 421
 
 
 def test_the_name_of_a_tunnel_is_let_in(served: Served) -> None:
-    token = served.doors.token
+    token = served.access.token
     assert served.get(f"/?token={token}", Host="dream.example", Origin=PUBLIC)[0] == 200
     assert served.get(f"/?token={token}", Host="localhost:9999")[0] == 200  # ssh -L 9999:...
     assert served.get(f"/?token={token}", Host="dream.example", Origin="http://evil.example")[0] == 403
@@ -178,8 +181,8 @@ def test_the_name_of_a_tunnel_is_let_in(served: Served) -> None:
         ("localhost", None, None),
         ("::1", None, None),
         ("0.0.0.0", "http://name:8000", None),
-        ("0.0.0.0", None, "lets others in"),
-        ("10.0.0.7", None, "lets others in"),
+        ("0.0.0.0", None, "can be reached by others"),
+        ("10.0.0.7", None, "can be reached by others"),
         ("127.0.0.1", "name", "must look like"),
         ("127.0.0.1", "https://name/path", "must look like"),
         ("127.0.0.1", "ftp://name", "must look like"),
@@ -192,7 +195,7 @@ def test_an_open_address_needs_a_name(host: str, public: str | None, words: str 
 
 
 def test_the_page_loads_nothing_from_elsewhere(served: Served) -> None:
-    _, headers, body = served.get(f"/?token={served.doors.token}")
+    _, headers, body = served.get(f"/?token={served.access.token}")
     policy = headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
@@ -205,8 +208,8 @@ def test_the_page_loads_nothing_from_elsewhere(served: Served) -> None:
         status, headers, body = served.get(path)
         assert (status, headers["Content-Type"].split(";")[0]) == (200, kind)
         assert body
-    assert served.get(f"/nothing?token={served.doors.token}")[0] == 404
-    assert served.get(f"/../config.py?token={served.doors.token}")[0] == 404
+    assert served.get(f"/nothing?token={served.access.token}")[0] == 404
+    assert served.get(f"/../config.py?token={served.access.token}")[0] == 404
 
 
 # Messages
@@ -214,21 +217,21 @@ def test_the_page_loads_nothing_from_elsewhere(served: Served) -> None:
 
 def test_a_player_is_greeted_and_shown_the_dream(served: Served) -> None:
     with served.open() as player:
-        hello, _ = player.hear()
+        hello, _ = player.receive()
         assert (hello["type"], hello["game"], hello["actions"]) == (
             "hello",
             "Breakout",
             ["NOOP", "FIRE", "RIGHT", "LEFT"],
         )
         assert hello["keys"] == ["LEFT", "RIGHT", "FIRE"]
-        noises = [control["choices"] for control in hello["controls"] if control["name"] == "noise"]
+        noises = [control["choices"] for control in hello["controls"] if control["name"] == "initial_noise"]
         assert noises == [["unit", "sigma_max"]]
-        frame, pictures = player.hear()
-        assert frame["pictures"] == ["dream", "reality"]
-        assert pictures[: 84 * 84] == served.session.moment.frame.tobytes()
-        player.say({"do": "step"})
+        frame, pictures = player.receive()
+        assert frame["pictures"] == ["dream", "real"]
+        assert pictures[: 84 * 84] == served.session.state.obs.tobytes()
+        player.send({"type": "step"})
         frame, pictures = player.wait("frame")
-        assert frame["pictures"] == ["dream", "reality", "noisy 1", "clean 1"]
+        assert frame["pictures"] == ["dream", "real", "noisy 1", "denoised 1"]
         assert len(pictures) == 4 * 84 * 84
         assert abs(sum(frame["probabilities"]) - 1) < 1e-5
 
@@ -242,14 +245,14 @@ def test_a_player_is_greeted_and_shown_the_dream(served: Served) -> None:
         "7",
         "NaN",
         b"\x00\x01",
-        '{"do": "fly"}',
-        '{"do": "step", "do": 5}',
-        '{"do": "set", "name": "churn", "value": NaN}',
-        '{"do": "set", "name": "seed", "value": 1e999}',
-        '{"do": "rewind", "steps": "1"}',
-        '{"do": "seen", "number": 1}',
-        '{"do": "look", "source": 1}',
-        '{"do": "look", "source": "../../config", "episode": 0, "step": 0}',
+        '{"type": "fly"}',
+        '{"type": "step", "type": 5}',
+        '{"type": "set", "name": "s_churn", "value": NaN}',
+        '{"type": "set", "name": "seed", "value": 1e999}',
+        '{"type": "rewind", "steps": "1"}',
+        '{"type": "seen", "number": 1}',
+        '{"type": "view", "source": 1}',
+        '{"type": "view", "source": "../../config", "episode": 0, "step": 0}',
         "[" * 2000,
     ],
 )
@@ -257,12 +260,12 @@ def test_a_malformed_message_gets_an_error_and_changes_nothing(served: Served, m
     with served.open() as player:
         player.wait("frame")
         before = protocol.frame(served.session)
-        player.say(message)
-        error, _ = player.hear()
+        player.send(message)
+        error, _ = player.receive()
         assert error["type"] == "error"
         assert "\n" not in error["text"]
         assert protocol.frame(served.session) == before
-        player.say({"do": "step"})  # and the player plays on
+        player.send({"type": "step"})  # and the player plays on
         assert player.wait("frame")[0]["step"] == 1
 
 
@@ -270,35 +273,240 @@ def test_a_message_that_is_too_long_closes_the_socket_and_changes_nothing(served
     with served.open() as player:
         player.wait("frame")
         before = protocol.frame(served.session)
-        player.say("x" * (MOST_BYTES + 1))
+        player.send("x" * (MOST_BYTES + 1))
         with pytest.raises(ConnectionClosed) as caught:
             player.wait("error")
         assert caught.value.rcvd.code == 1009
     assert protocol.frame(served.session) == before
     with served.open() as player:
-        assert player.hear()[0]["type"] == "hello"
+        assert player.receive()[0]["type"] == "hello"
 
 
 def test_the_game_does_not_run_ahead_of_a_slow_page(served: Served) -> None:
     with served.open() as player:
         player.wait("frame")
-        player.say({"do": "pause", "paused": False})
+        player.send({"type": "pause", "paused": False})
         header, _ = player.wait("frame", lambda frame: frame["step"] == 3)
         stuck = []
         with contextlib.suppress(TimeoutError):
             while True:  # from here on nothing is marked as seen
                 stuck.append(player.socket.recv(timeout=1))
-        assert len(stuck) <= MOST_UNSEEN + 1
-        assert served.session.moment.step <= header["step"] + MOST_UNSEEN + 1
+        assert len(stuck) <= MOST_UNACKNOWLEDGED + 1
+        assert served.session.state.step <= header["step"] + MOST_UNACKNOWLEDGED + 1
 
 
 def test_keys_come_back_with_the_frame_that_they_led_to(served: Served) -> None:
     with served.open() as player:
         player.wait("frame")
-        player.say({"do": "keys", "held": ["LEFT"], "number": 41})
-        player.say({"do": "step"})
+        player.send({"type": "keys", "held": ["LEFT"], "number": 41})
+        player.send({"type": "step"})
         frame, _ = player.wait("frame")
-        assert (frame["key"], frame["action"]) == (41, 3)
+        assert (frame["keys_number"], frame["action"]) == (41, 3)
+
+
+# Hostile input
+
+
+def steps_on(player: Player) -> None:
+    """The player is undisturbed: a step brings the next frame."""
+    player.send({"type": "step"})
+    step = player.wait("frame")[0]["step"]
+    player.send({"type": "step"})
+    assert player.wait("frame", lambda frame: frame["step"] == step + 1)
+
+
+def raw(served: Served, data: bytes = b"") -> socket.socket:
+    """A connection of bytes."""
+    made = socket.create_connection(("127.0.0.1", served.port), timeout=30)
+    made.sendall(data)
+    return made
+
+
+def rest_of(connection: socket.socket) -> bytes:
+    """What it sends until it closes the connection."""
+    received = b""
+    with connection, contextlib.suppress(ConnectionError):
+        while data := connection.recv(65536):
+            received += data
+    return received
+
+
+def request(path: bytes, host: bytes, *headers: bytes) -> bytes:
+    return b"\r\n".join([b"GET " + path + b" HTTP/1.1", b"Host: " + host, *headers, b"", b""])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../auth.py",
+        "/%2e%2e/auth.py",
+        "/page.js/../../auth.py",
+        "/page/page.js",
+        "//etc/passwd",
+        "/etc/passwd",
+        "/index.html",
+        "/recordings/../config.npz",
+        "/recordings/%2e%2e/config.npz",
+        "/recordings/..%2fconfig.npz",
+        "/recordings/..\\config.npz",
+        "/recordings//etc/passwd.npz",
+        "/recordings/",
+        "/recordings/.npz",
+        "//[",
+        "/\u0000",
+    ],
+)
+def test_no_path_leads_out_of_the_page_and_the_recordings(served: Served, path: str) -> None:
+    (served.session.datasets.recordings.parent / "config.npz").write_text("secret")
+    host, token = served.host.encode(), served.access.token.encode()
+    answer = rest_of(raw(served, request(path.encode() + b"?token=" + token, host)))
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert b"secret" not in answer
+    assert rest_of(raw(served, request(path.encode(), host))).startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500) + b"\r\n",  # the start of TLS
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 1000 + b"\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",  # no Host
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n",
+        b"GET /?token=\xff\xe9 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /\xff?token=%ff HTTP/1.1\r\nHost: \xff\r\n\r\n",
+        b"GET /socket HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n\r\n",
+    ],
+)
+def test_what_is_no_request_is_refused_without_a_traceback(
+    served: Served, data: bytes, capfd: pytest.CaptureFixture
+) -> None:
+    with served.open() as player:
+        player.wait("frame")
+        with contextlib.suppress(ConnectionError):  # it may be refused before all of it is sent
+            answer = rest_of(raw(served, data))
+            assert not answer or int(answer.split()[1]) in (400, 401, 404, 405, 414, 421, 426, 431)
+        steps_on(player)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (b"\x81\x05hello", 1002),  # not masked
+        (b"\xf1\x80" + bytes(4), 1002),  # reserved bits
+        (b"\x83\x80" + bytes(4), 1002),  # a reserved kind
+        (b"\x80\x80" + bytes(4), 1002),  # goes on where nothing began
+        (b"\x09\x80" + bytes(4), 1002),  # a ping in pieces
+        (b"\x89\xfe\x00\x80" + bytes(4 + 128), 1002),  # a ping that is too long
+        (b"\x81\x82" + bytes(4) + b"\xff\xfe", 1007),  # no UTF-8
+        (b"\x81\xff" + b"\xff" * 8 + bytes(4), 1009),  # a length of 2**64 - 1
+        (b"\x81\xff" + (MOST_BYTES + 1).to_bytes(8, "big") + bytes(4), 1009),
+        (b"\x01\xfe\x0f\xff" + bytes(4 + 4095) + b"\x80\x82" + bytes(4 + 2), 1009),  # too long in pieces
+    ],
+)
+def test_a_malformed_frame_closes_its_socket_alone(
+    served: Served, frame: bytes, code: int, capfd: pytest.CaptureFixture
+) -> None:
+    with served.open(client="player") as player, served.open(client="other") as other:
+        player.wait("frame")
+        assert other.receive()[0] == {"type": "busy"}
+        other.socket.socket.sendall(frame)
+        with pytest.raises(ConnectionClosed) as caught:
+            other.receive()
+        assert caught.value.rcvd is None or caught.value.rcvd.code == code
+        steps_on(player)
+    assert capfd.readouterr().err == ""
+
+
+def test_who_does_not_read_holds_up_nobody_else(served: Served) -> None:
+    served.session.do({"type": "set", "name": "denoising_steps", "value": 10})
+    served.session.do({"type": "step"})
+    stuck = raw(served, upgrade(served))
+    for _ in range(200):  # frames of 150 kB each, of which none is read
+        stuck.sendall(masked(b'{"type": "rewind", "steps": 0}'))
+    wait_until(lambda: served.server._player and served.server._player.socket.transport.get_write_buffer_size() > 0)
+    with served.open(client="next") as player:
+        assert player.receive()[0] == {"type": "busy"}
+        began = time.monotonic()
+        player.send({"type": "take_over"})
+        player.wait("frame")
+        steps_on(player)
+        player.send({"type": "pause", "paused": False})
+        player.wait("frame", lambda frame: frame["step"] >= 6)
+        assert time.monotonic() - began < 10
+    stuck.close()
+
+
+def upgrade(served: Served) -> bytes:
+    """The request that opens a socket."""
+    headers = ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"]
+    headers += ["Sec-WebSocket-Key: " + "A" * 22 + "==", f"Origin: http://{served.host}"]
+    path = f"/socket?token={served.access.token}&client=stuck"
+    return request(path.encode(), served.host.encode(), *(header.encode() for header in headers))
+
+
+def masked(text: bytes) -> bytes:
+    """A frame of text, shorter than 126 bytes."""
+    return bytes([0x81, 0x80 | len(text)]) + bytes(4) + text
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    until = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("kind", ["idle", "half a request", "no token", "a foreign page"])
+def test_a_thousand_connections_are_not_served_and_the_player_is_undisturbed(
+    served: Served, kind: str, capfd: pytest.CaptureFixture
+) -> None:
+    host = served.host.encode()
+    data = {
+        "idle": b"",
+        "half a request": b"GET / HTTP/1.1\r\nHost:",
+        "no token": request(b"/", host),
+        "a foreign page": upgrade(served).replace(b"Origin: http://", b"Origin: http://evil."),
+    }[kind]
+    with served.open() as player, contextlib.ExitStack() as opened:
+        player.wait("frame")
+        for number in range(1000):
+            with contextlib.suppress(ConnectionError):
+                opened.enter_context(raw(served, data))
+            if number % 250 == 0:
+                steps_on(player)
+        wait_until(lambda: len(served.server._connections) <= MOST_CONNECTIONS)
+        steps_on(player)
+        status, _, _ = served.get(f"/?token={served.access.token}")
+        assert status == 200  # who has the token is served all the same
+    assert capfd.readouterr().err == ""
+
+
+def test_a_connection_that_says_nothing_does_not_hold_up_the_end(served: Served) -> None:
+    other = Served(served.session)
+    idle = [raw(other), raw(other, b"GET / HT")]
+    began = time.monotonic()
+    other.close()
+    assert time.monotonic() - began < 10
+    for connection in idle:
+        connection.close()
+
+
+def test_datasets_are_read_while_the_playing_thread_is_busy(served: Served) -> None:
+    with served.open() as player:
+        player.wait("frame")
+        free = threading.Event()
+        served.server._worker.submit(free.wait)
+        player.send({"type": "view", "source": "replay", "episode": 0, "step": 3})
+        try:
+            assert player.wait("dataset_row")[0]["step"] == 3
+        finally:
+            free.set()
 
 
 # One player at a time
@@ -307,44 +515,44 @@ def test_keys_come_back_with_the_frame_that_they_led_to(served: Served) -> None:
 def test_a_second_page_may_take_over_and_the_first_one_is_told(served: Served) -> None:
     with served.open(client="a") as first, served.open(client="b") as second:
         first.wait("frame")
-        assert second.hear()[0] == {"type": "busy"}
-        second.say({"do": "step"})
+        assert second.receive()[0] == {"type": "busy"}
+        second.send({"type": "step"})
         assert "somebody else" in second.wait("error")[0]["text"]
-        assert served.session.moment.step == 0
+        assert served.session.state.step == 0
 
-        first.say({"do": "keys", "held": ["LEFT"], "number": 1})
-        second.say({"do": "take_over"})
-        assert first.wait("taken")
+        first.send({"type": "keys", "held": ["LEFT"], "number": 1})
+        second.send({"type": "take_over"})
+        assert first.wait("replaced")
         second.wait("hello")
-        second.say({"do": "step"})
+        second.send({"type": "step"})
         assert second.wait("frame", lambda frame: frame["step"])[0]["action"] == 0  # keys of the first are let go of
-        first.say({"do": "step"})
+        first.send({"type": "step"})
         assert "somebody else" in first.wait("error")[0]["text"]
-        first.say({"do": "take_over"})
-        assert second.wait("taken")
+        first.send({"type": "take_over"})
+        assert second.wait("replaced")
 
 
 def test_a_reload_finds_everything_as_it_was(served: Served) -> None:
     with served.open() as player:
         player.wait("frame")
-        player.say({"do": "record", "on": True})
-        player.say({"do": "keys", "held": ["LEFT"], "number": 1})
+        player.send({"type": "record", "on": True})
+        player.send({"type": "keys", "held": ["LEFT"], "number": 1})
         for _ in range(3):
-            player.say({"do": "step"})
+            player.send({"type": "step"})
         before, pictures = player.wait("frame", lambda frame: frame["step"] == 3)
     with served.open() as player:
-        assert player.hear()[0]["type"] == "hello"
-        after, again = player.hear()
+        assert player.receive()[0]["type"] == "hello"
+        after, again = player.receive()
         assert (after, again) == (before, pictures)
-        assert after["recording"] == 3
-        player.say({"do": "step"})
+        assert after["recorded_steps"] == 3
+        player.send({"type": "step"})
         assert player.wait("frame")[0]["action"] == 0  # nobody holds the key any more
 
 
 def test_a_lost_connection_does_not_keep_its_own_page_out(served: Served) -> None:
     with served.open(client="tab") as lost, served.open(client="tab") as back:
         assert back.wait("frame")
-        assert lost.wait("taken")
+        assert lost.wait("replaced")
 
 
 def test_nobody_there_and_the_game_waits(served: Served) -> None:
@@ -353,8 +561,8 @@ def test_nobody_there_and_the_game_waits(served: Served) -> None:
         player.wait("frame", lambda frame: frame["step"] > 2)
     with served.open() as player:
         first = player.wait("frame")[0]["step"]
-    step = served.session.moment.step
-    assert first <= step <= first + MOST_UNSEEN + 2
+    step = served.session.state.step
+    assert first <= step <= first + MOST_UNACKNOWLEDGED + 2
 
 
 # Recordings
@@ -363,18 +571,18 @@ def test_nobody_there_and_the_game_waits(served: Served) -> None:
 def test_recordings_are_saved_told_and_downloaded(served: Served, tmp_path: Path) -> None:
     with served.open() as player:
         player.wait("frame")
-        player.say({"do": "record", "on": True})
+        player.send({"type": "record", "on": True})
         for _ in range(3):
-            player.say({"do": "step"})
-        player.say({"do": "record", "on": False})
+            player.send({"type": "step"})
+        player.send({"type": "record", "on": False})
         saved, _ = player.wait("saved")
         assert saved["recordings"] == [saved["name"]]
         assert saved["name"] in saved["sources"]
-        player.say({"do": "look", "source": saved["name"], "episode": 0, "step": 1})
-        look, picture = player.wait("look")
+        player.send({"type": "view", "source": saved["name"], "episode": 0, "step": 1})
+        look, picture = player.wait("dataset_row")
         assert (look["step"], len(picture)) == (1, 84 * 84)
 
-    token = f"?token={served.doors.token}"
+    token = f"?token={served.access.token}"
     status, headers, body = served.get(f"/recordings/{saved['name']}{token}")
     assert status == 200
     assert headers["Content-Disposition"] == f'attachment; filename="{saved["name"]}"'
@@ -389,8 +597,8 @@ def test_stopping_the_server_saves_what_is_being_recorded(served: Served, made_r
     session = served.session
     with served.open() as player:
         player.wait("frame")
-        player.say({"do": "record", "on": True})
-        player.say({"do": "step"})
+        player.send({"type": "record", "on": True})
+        player.send({"type": "step"})
         player.wait("frame", lambda frame: frame["step"] == 1)
     other = Served(session)  # another server of the same session is stopped
     other.close()
@@ -438,6 +646,28 @@ def test_a_users_error_is_one_line(argument: str, tmp_path: Path) -> None:
     code, out, err = run(argument, cwd=tmp_path)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("error: ")
+
+
+def test_a_user_without_a_name_can_play(made_run: Path, tmp_path: Path) -> None:
+    """As in a container that runs under a number of which its /etc/passwd knows nothing."""
+    program = tmp_path / "nameless.py"
+    program.write_text(
+        "import pwd, runpy, sys\n"
+        "def unknown(*key): raise KeyError('getpwuid(): uid not found')\n"
+        "pwd.getpwuid = pwd.getpwnam = unknown\n"
+        f"sys.argv = ['play.py', 'run={made_run}', 'port=0', 'device=cpu']\n"
+        f"runpy.run_path({str(ROOT / 'src' / 'play.py')!r}, run_name='__main__')\n"
+    )
+    names = ("LOGNAME", "USER", "LNAME", "USERNAME", "HOME")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    environment |= {"PYTHONPATH": str(ROOT / "src")}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, str(program)], cwd=tmp_path, env=environment, text=True, **pipes)
+    lines = [process.stdout.readline() for _ in range(3)]
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert lines[2].split()[-1] == socket.gethostname()
 
 
 def test_pictures_travel_as_raw_bytes() -> None:

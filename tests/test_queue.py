@@ -13,22 +13,28 @@ from pathlib import Path
 import pytest
 from test_main import ROOT, TINY
 
-from adamas.benchmark import worker
+from adamas.benchmark import launch, status, systems, worker
 from adamas.benchmark.queue import Queue, Standing, Task
 from adamas.benchmark.worker import Attempt, work_off
+from adamas.cli.main import main
 from adamas.training.signals import StopRequest
-from adamas.utils.errors import UserError, exit_code
 from adamas.utils.locks import is_locked, take_lock
-
-sys.path.insert(0, str(ROOT / "scripts"))
-import atari100k
 
 SAVING = [*TINY, "evaluation.frechet=off", "checkpoint.every_minutes=1e-9"]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 
 
 def start(runs: Path, games: str, *arguments: str) -> subprocess.Popen:
-    command = [sys.executable, str(ROOT / "scripts" / "atari100k.py"), f"games={games}", "seeds=1", f"runs={runs}"]
+    command = [
+        sys.executable,
+        "-m",
+        "adamas.cli",
+        "benchmark",
+        f"games={games}",
+        "seeds=1",
+        "preset=smoke",
+        f"runs={runs}",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     return subprocess.Popen(
         [*command, *arguments], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -88,18 +94,18 @@ def test_a_killed_queue_and_a_killed_run_go_on(tmp_path: Path, capsys: pytest.Ca
     third = start(runs, "Breakout,Pong", *SAVING)
     out, _ = third.communicate()
     assert (third.returncode, out.splitlines()[1:]) == (0, ["nothing left to do"])
-    settings = {"games": "Breakout,Pong", "seeds": "1", "preset": "smoke", "runs": str(runs)}
-    assert atari100k.start(dict(settings), status=True, slurm=None) == 0
+    words = ["benchmark", "games=Breakout,Pong", "seeds=1", "preset=smoke", f"runs={runs}"]
+    assert main([*words, "--status"]) == 0
     header, breakout, pong, total = (line.split("  ") for line in capsys.readouterr().out.splitlines())
     assert [word for word in header if word] == ["game", "seed", "step", "return", "time left", "state"]
     assert [[*filter(None, row)][-1].strip() for row in (breakout, pong)] == ["finished", "finished"]
     assert "90" in [cell.strip() for cell in pong]
     assert total == ["2 finished"]
-    with pytest.raises(UserError, match=f"{runs} was begun with preset=smoke device=cpu"):
-        atari100k.start(dict(settings), status=False, slurm=None)
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith(f"error: {runs} was begun with preset=smoke device=cpu")
     (runs / "queue.json").write_text("")
-    with pytest.raises(UserError, match=r"queue\.json is damaged: delete it"):
-        atari100k.start(dict(settings), status=False, slurm=None)
+    assert main(words) == 2
+    assert "queue.json is damaged: delete it" in capsys.readouterr().err
 
 
 @LINUX
@@ -178,7 +184,7 @@ def test_the_table() -> None:
         Standing(Task("Alien", 1), "running", 50_000, 400.0, 3500.0, 3700.0),
         Standing(Task("Boxing", 0), "waiting"),
     ]
-    assert atari100k.table(rows).splitlines() == [
+    assert status.table(rows).splitlines() == [
         "game    seed  step     return  time left  state",
         "Alien   0     100,000  812.3   -          finished",
         "Alien   1     50,000   400.0   1 h 2 min  running",
@@ -187,35 +193,37 @@ def test_the_table() -> None:
     ]
 
 
-def test_the_settings(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(atari100k.games_of("all")) == 26
-    assert atari100k.games_of("Pong,Alien,Pong") == ["Pong", "Alien"]
-    assert (atari100k.seeds_of("3"), atari100k.seeds_of("[3]"), atari100k.seeds_of("3,5,3")) == ([0, 1, 2], [3], [3, 5])
+def test_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(launch.games_of(["all"])) == 26
+    assert launch.games_of(["Pong", "ALE/Alien-v5", "PongNoFrameskip-v4"]) == ["Pong", "Alien"]
+    assert (launch.seeds_of("3"), launch.seeds_of("[3]"), launch.seeds_of("3,5,3")) == ([0, 1, 2], [3], [3, 5])
     for arguments, line in (
         (["seeds=many"], "seeds=many: give how many, 5, or which, [0,3]"),
         (["games=Brekout"], "unknown game 'Brekout': did you mean Breakout?"),
         (["games=Pong", "preset=smok"], "unknown preset 'smok': did you mean smoke?"),
+        (["games=Pong", "preset=smoke", "final_epochs=x"], "final_epochs=x: a whole number is needed"),
+        (["gams=Pong"], "unknown key 'gams': did you mean games?"),
+        (["sede=3"], "unknown key 'sede': did you mean seed?"),
         (["seeds=0"], "seeds=0: give how many"),
         (["--status", "games=Brekout"], "unknown game 'Brekout'"),
         (["--status", "runs=/nowhere"], "/nowhere is not there"),
         (["games=Pong", "preset=smoke", "runs=/dev/null/runs"], "runs=/dev/null/runs cannot be used (Not a directory)"),
-        (["status"], "'status' cannot be read: write name=value"),
+        (["status"], "'status' cannot be read: write games=status"),
+        (["--slurm", "gpu"], "--slurm gpu cannot be read: write name=value"),
     ):
-        monkeypatch.setattr(sys, "argv", ["atari100k.py", *arguments])
-        assert exit_code(atari100k.main) == 2
+        assert main(["benchmark", *arguments]) == 2
         err = capsys.readouterr().err
         assert err.startswith(f"error: {line}")
         assert err.count("\n") == 1
 
 
-def test_a_queue_keeps_to_the_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    queues = []
-    monkeypatch.setattr(atari100k, "work", lambda queue, tasks: queues.append(queue) or len(tasks))
-    settings = {"games": "Pong,Alien", "seeds": "2", "preset": "cpu", "runs": str(tmp_path)}
-    assert atari100k.start(dict(settings), status=False, slurm=None) == 4
-    assert queues[0].overrides == atari100k.PROTOCOL
-    config = atari100k.compose(queues[0], Task("Pong", 0))
+def test_a_queue_keeps_to_the_benchmark(tmp_path: Path) -> None:
+    queue = launch.make_queue(tmp_path, "cpu", [])
+    assert queue.overrides == launch.PROTOCOL
+    config = launch.compose(queue, Task("Pong", 0))
     assert (config.evaluation.final_games, config.atari.max_episode_steps) == (100, 27_000)
-    assert atari100k.departures(config) == []
+    assert systems.departures(config) == []
     config.collection.steps = 50_000
-    assert atari100k.departures(config) == ["50,000 steps"]
+    assert systems.departures(config) == ["50,000 steps"]
+    assert launch.make_queue(tmp_path, "cpu", ["evaluation.final_games=3"]).overrides[-1] == "evaluation.final_games=3"
+    assert launch.make_queue(tmp_path, "smoke", []).overrides == ()

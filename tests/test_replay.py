@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from helpers import generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -92,10 +93,6 @@ def fixed_story(lengths: list[int]) -> Episodes:
     return episodes
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def same(one: Segment, other: Segment) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
@@ -111,7 +108,7 @@ def check_segment(segment: Segment, b: int, episodes: Episodes) -> tuple[list[Ro
     for t in range(length):
         inside = 0 <= start + t < len(episode)
         row = episode[min(max(start + t, 0), len(episode) - 1)]
-        expected = (row.id, *row[1:5], True) if inside else (row.id, 0, 0.0, False, False, False)
+        expected = (row.id, *row[1:5], False, True) if inside else (row.id, 0, 0.0, *[False] * 4)
         assert (number(segment.obs[b, t]), *(column[b, t].item() for column in segment[1:])) == expected
     return episode, start
 
@@ -123,7 +120,7 @@ def test_a_sample_is_a_window_of_one_episode_around_a_row(episodes: Episodes, le
     replay = filled(episodes, capacity=data.draw(st.sampled_from([1, 100])))
     segment = replay.sample(16, length, generator(data.draw(st.integers(0, 9))), first_target)
     assert segment.obs.shape == (16, length, *SHAPE)
-    assert [column.dtype for column in segment] == [torch.uint8, torch.int64, torch.float32] + [torch.bool] * 3
+    assert [column.dtype for column in segment] == [torch.uint8, torch.int64, torch.float32] + [torch.bool] * 4
     for b in range(16):
         episode, start = check_segment(segment, b, episodes)
         assert any(0 <= start + place < len(episode) for place in range(first_target, length))
@@ -132,11 +129,14 @@ def test_a_sample_is_a_window_of_one_episode_around_a_row(episodes: Episodes, le
 @FAST
 @given(stories(), st.integers(1, 8), st.integers(0, 9))
 def test_a_context_ends_where_one_can_act(episodes: Episodes, length: int, seed: int) -> None:
-    segment = filled(episodes).sample_contexts(16, length, generator(seed))
-    for b in range(16):
-        episode, start = check_segment(segment, b, episodes)
-        assert 0 <= start + length - 1 < len(episode)
-        assert not episode[start + length - 1].final
+    context = filled(episodes).sample_contexts(16, length, generator(seed))
+    for frames, actions in zip(context.obs, context.action, strict=True):
+        newest = number(frames[-1])
+        episode = next(episode for episode in episodes if episode[0].id <= newest <= episode[-1].id)
+        places = range(newest - episode[0].id - length + 1, newest - episode[0].id + 1)
+        assert not episode[places[-1]].final
+        assert [number(frame) for frame in frames] == [episode[max(place, 0)].id for place in places]
+        assert actions.tolist() == [episode[place].action if place >= 0 else 0 for place in places[:-1]]
 
 
 @FAST
@@ -208,16 +208,16 @@ def bouncing(lengths: list[int]) -> tuple[Replay, set[int]]:
             place += step
         for t in range(length - 1):
             replay.add(frames[t], first + t, 0.0, t == length - 2, False, frames[t + 1])
-            replay.sample(2, 1, generator(), turn_share=0.5 * (t % 9 == 0))  # turns are found as rows come
+            replay.sample(2, 1, generator(), direction_change_share=0.5 * (t % 9 == 0))  # turns are found as rows come
     return replay, turns
 
 
 @pytest.mark.parametrize("scan", [1, 2, 7, 2048])
-def test_the_share_of_turns_is_drawn_from_all_frames_in_or_just_after_a_turn(scan, monkeypatch) -> None:
+def test_the_share_of_direction_changes_is_drawn_from_all_frames_in_or_just_after_one(scan, monkeypatch) -> None:
     monkeypatch.setattr("adamas.data.direction_changes.SCAN", scan)
     replay, turns = bouncing([27, 4, 3, 2, 38, 5, 40])
     assert len(turns) > 20
-    segment = replay.sample(6_000, 6, generator(), first_target=5, turn_share=0.5)
+    segment = replay.sample(6_000, 6, generator(), first_target=5, direction_change_share=0.5)
     rows = segment.action[:3_000, 4] + 1  # at the last index: a final frame has no action that could name it
     assert segment.mask[:3_000, 3:].all()
     count = torch.bincount(rows)
@@ -233,10 +233,10 @@ def test_without_any_event_all_segments_are_ordinary() -> None:
     assert same(replay.sample(8, 3, generator(), event_share=0.5), replay.sample(8, 3, generator()))
 
 
-def test_without_any_turn_all_segments_are_ordinary() -> None:
+def test_without_any_direction_change_all_segments_are_ordinary() -> None:
     replay, turns = bouncing([6, 5])
     assert not turns
-    assert same(replay.sample(8, 3, generator(), turn_share=0.5), replay.sample(8, 3, generator()))
+    assert same(replay.sample(8, 3, generator(), direction_change_share=0.5), replay.sample(8, 3, generator()))
 
 
 @FAST

@@ -1,11 +1,10 @@
-"""scripts/report.py and scripts/costs.py: run folders in, tables and pictures out."""
+"""adamas report and scripts/speed/costs.py: run folders in, tables and pictures out."""
 
 from __future__ import annotations
 
 import csv
 import json
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +12,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from test_main import ROOT, open_picture, run_script
+from test_main import adamas, open_picture, run_script
 from test_play_session import set_on_2
 
+from adamas.benchmark import showcase, systems
 from adamas.benchmark.aggregates import read_published
 from adamas.benchmark.figures import Curve, draw_curves
 from adamas.config import Atari, Collection, Config, Denoiser, Evaluation
@@ -23,13 +23,9 @@ from adamas.config.files import save_config
 from adamas.training import run_records
 from adamas.training.run_folder import RunFolder
 from adamas.utils import device
-from adamas.utils.errors import UserError
 from adamas.utils.logger import Logger
 
-sys.path.insert(0, str(ROOT / "scripts"))
-import showcase
-
-PUBLISHED = read_published(ROOT / "results/published/atari100k_scores.json")
+PUBLISHED = read_published()
 GAMES = PUBLISHED.games
 
 
@@ -44,6 +40,7 @@ def make_run(folder: Path, config: Config, score: float | None, name: str = "202
         run.append_evaluation({**record, "returns": [value], "lengths": [9]})
     if score is not None:
         record = {"kind": "final_evaluation", "epoch": 2, "steps": 100_000, "seconds": 7200, "return": score}
+        record["final_epochs"] = config.final_epochs
         run.append_evaluation({**record, "returns": [score] * 100, "lengths": [9] * 100})
     return path
 
@@ -103,7 +100,7 @@ def test_the_newest_run_of_a_seed_is_the_one_that_began_last_whatever_its_folder
         )
     found = run_records.find_outcomes([tmp_path], pytest.fail)
     assert [run.score for run in found] == [1.0, 2.0, 3.0]
-    assert run_records.newest_of_each_seed(found[::-1])["Breakout"][0].score == 3.0
+    assert systems.newest_of_each_seed(found[::-1])["Breakout"][0].score == 3.0
 
 
 def test_the_command_of_a_run_has_the_knobs_that_a_resume_changed(tmp_path: Path) -> None:
@@ -144,7 +141,7 @@ def test_reference_curves_are_of_the_same_settings(tmp_path: Path) -> None:
     for seed, steps, day in ((0, 300, 1), (0, 400, 2), (1, 400, 3), (2, 400, 4)):
         c = Config(env="Breakout", seed=seed, collection=Collection(steps=steps))
         make_run(tmp_path / "runs", c, 2.0, f"2026-01-0{day}")
-    done = run_script("report.py", str(tmp_path / "runs"), "--reference", "Breakout", "--out", str(tmp_path))
+    done = run_script("report.py", str(tmp_path / "runs"), "reference=Breakout", f"out={tmp_path}")
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(r"Breakout, preset diamond: 2026-01-04\S* over 2 others\n.*Breakout\.png\n", done.stdout)
 
@@ -152,7 +149,7 @@ def test_reference_curves_are_of_the_same_settings(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def report(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("report")
-    done = run_script("report.py", str(runs), "--out", str(out), "--draws", "50")
+    done = adamas("report", f"runs={runs}", f"out={out}", "draws=50")
     assert done.returncode == 0, done.stderr
     return out
 
@@ -174,8 +171,9 @@ def test_a_line_that_a_kill_cut_off_is_left_and_damage_is_told(tmp_path: Path) -
     assert len(run_records.read_outcome(path).curve) == 2
     with open(path / "evaluations.jsonl", "a") as file:
         file.write("\n")
-    with pytest.raises(UserError, match="is damaged"):
-        run_records.read_outcome(path)
+    said: list[str] = []
+    assert len(run_records.read_outcome(path, said.append).curve) == 2
+    assert said == [f"{path / 'evaluations.jsonl'}: line 4 is damaged, and is left out"]
 
 
 @pytest.mark.parametrize(
@@ -192,14 +190,14 @@ def test_a_line_that_a_kill_cut_off_is_left_and_damage_is_told(tmp_path: Path) -
     ],
 )
 def test_a_name_says_what_departs_from_the_benchmark(config: Config, name: str) -> None:
-    assert run_records.name_of(config) == name
+    assert systems.name_of(config) == name
 
 
 def test_runs_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
     for i, config in enumerate([Config(), Config(seed=1), Config(env="Pong", seed=1, device="cpu"), Config()]):
         changed = replace(config, denoiser=Denoiser(context=2)) if i == 3 else config
         make_run(tmp_path, changed, float(i), f"2026-01-0{i + 1}")
-    found = run_records.systems(run_records.find_outcomes([tmp_path], pytest.fail))
+    found = systems.systems(run_records.find_outcomes([tmp_path], pytest.fail))
     assert {name: [run.score for run in group] for name, group in found.items()} == {
         "adamas diamond #1": [0.0, 1.0, 2.0],
         "adamas diamond #2": [3.0],
@@ -212,15 +210,15 @@ def test_what_tells_systems_of_one_name_apart_is_said_and_how_rows_are_cut_is_no
     configs = [Config(), Config(denoiser=cut, seed=1), Config(denoiser=changed), Config(preset="cpu")]
     for i, config in enumerate(configs):
         make_run(tmp_path, config, float(i), f"2026-01-0{i + 1}")
-    groups = run_records.systems(run_records.find_outcomes([tmp_path], pytest.fail))
+    groups = systems.systems(run_records.find_outcomes([tmp_path], pytest.fail))
     assert list(groups) == ["adamas diamond #1", "adamas diamond #2", "adamas cpu"]
-    assert run_records.differences(groups) == {"adamas diamond #2": "denoiser.context=2 denoiser.target=change"}
+    assert systems.differences(groups) == {"adamas diamond #2": "denoiser.context=2 denoiser.target=change"}
 
 
 def test_the_newest_finished_run_of_a_seed_counts(tmp_path: Path) -> None:
     for day, score in [(1, 1.0), (3, None), (2, 2.0)]:
         make_run(tmp_path, Config(), score, f"2026-01-0{day}")
-    table = run_records.newest_of_each_seed(run_records.find_outcomes([tmp_path], pytest.fail))
+    table = systems.newest_of_each_seed(run_records.find_outcomes([tmp_path], pytest.fail))
     assert {game: {seed: run.score for seed, run in seeds.items()} for game, seeds in table.items()} == {
         "Breakout": {0: 2.0}
     }
@@ -275,7 +273,7 @@ def test_a_missing_seed_leaves_no_aggregate(runs: Path, tmp_path: Path) -> None:
     few = [
         path for path in sorted(runs.glob("*/2026-01-01*")) if path.parent.name != "Pong" or path.name.endswith("-0")
     ]
-    done = run_script("report.py", *map(str, few), "--out", str(tmp_path), "--draws", "20")
+    done = adamas("report", f"runs=[{','.join(map(str, few))}]", f"out={tmp_path}", "draws=20")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "atari100k.json").read_text())["systems"]["adamas diamond"]["aggregates"] == {}
     text = (tmp_path / "atari100k.md").read_text()
@@ -304,12 +302,12 @@ def test_pictures_are_drawn(report: Path) -> None:
 
 
 def test_reference_curves(runs: Path, tmp_path: Path) -> None:
-    done = run_script("report.py", str(runs), "--reference", "Breakout", "--out", str(tmp_path))
+    done = adamas("report", f"runs={runs}", "reference=Breakout", f"out={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert min(open_picture(tmp_path / "reference-Breakout.png").size) > 400
-    done = run_script("report.py", str(runs), "--reference", "Tennis", "--out", str(tmp_path))
+    done = adamas("report", f"runs={runs}", "reference=Tennis", f"out={tmp_path}")
     assert (done.returncode, done.stderr) == (2, f"error: {runs} holds no evaluated run of Tennis\n")
-    done = run_script("report.py", str(tmp_path / "none"), "--out", str(tmp_path))
+    done = adamas("report", f"runs={tmp_path / 'none'}", f"out={tmp_path}")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
@@ -317,7 +315,7 @@ def test_reference_curves(runs: Path, tmp_path: Path) -> None:
 
 
 def test_costs_of_the_published_step_times(tmp_path: Path) -> None:
-    done = run_script("costs.py", "--speed", str(tmp_path), "--price", "RTX 4090=1")
+    done = run_script("speed/costs.py", "--speed", str(tmp_path), "--price", "RTX 4090=1")
     hours = (410_000 * 0.088 + 410_000 * 0.115 + 405_000 * 0.340) / 3600
     assert done.returncode == 0, done.stderr
     assert (
@@ -336,12 +334,14 @@ def test_costs_of_measured_step_times(tmp_path: Path) -> None:
         "gpu_bytes": 9e9,
     }
     (tmp_path / "h200.json").write_text(json.dumps(record))
-    done = run_script("costs.py", "--speed", str(tmp_path), "--price", "H200=2", "--out", str(tmp_path / "costs.md"))
+    done = run_script(
+        "speed/costs.py", "--speed", str(tmp_path), "--price", "H200=2", "--out", str(tmp_path / "costs.md")
+    )
     # a run: 100,000 x 0.036 s + 36 s = 1.01 h; 130 runs on 8 GPUs: 17 rounds
     assert "| 8 x H200 | 1.0 h | 1 days | 131 | $263 | 9 GB | measured (h200.json) |" in done.stdout
     assert "| 1 x H200 | 1.0 h | 5 days |" in done.stdout
     assert (tmp_path / "costs.md").read_text() == done.stdout
     (tmp_path / "worse.json").write_text("{}")
-    done = run_script("costs.py", "--speed", str(tmp_path))
+    done = run_script("speed/costs.py", "--speed", str(tmp_path))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert run_script("costs.py", "--price", "H200=much").returncode == 2
+    assert run_script("speed/costs.py", "--price", "H200=much").returncode == 2

@@ -1,4 +1,4 @@
-"""scripts/speed.py: what it counts, what it writes, what it notices."""
+"""scripts/speed/speed.py: what it counts, what it writes, what it notices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from test_main import TINY, run_script
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts" / "speed"))
 import costs
 import speed
 import speed_published
@@ -27,7 +27,7 @@ QUICK = [*TINY, "--pairs", "1"]
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the real script wrote about a tiny model."""
     out = tmp_path_factory.mktemp("speed")
-    done = run_script("speed.py", *QUICK, "--compare", "eager", "--out", str(out))
+    done = run_script("speed/speed.py", *QUICK, "--compare", "eager", "--out", str(out))
     assert done.returncode == 0, done.stderr
     for told in ("device       cpu (1 thread", "time         about ", " left\n", "; done\n"):
         assert told in done.stdout
@@ -158,7 +158,7 @@ def check(measured: Path, path: Path, factor: float, *extra: str) -> tuple[int, 
     for row in record["rows"].values():
         row["ratio"] = {side: factor * ratio for side, ratio in row["ratio"].items()}
     path.write_text(json.dumps(record))
-    done = run_script("speed.py", *QUICK, "--rows", "denoiser,replay", "--check", str(path), *extra)
+    done = run_script("speed/speed.py", *QUICK, "--rows", "denoiser,replay", "--check", str(path), *extra)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -204,7 +204,7 @@ def test_a_check_forgives_a_fifth(lost: float, code: int, capsys: pytest.Capture
     ],
 )
 def test_errors_are_one_line(words: list[str], told: str) -> None:
-    done = run_script("speed.py", *words)
+    done = run_script("speed/speed.py", *words)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ")
@@ -222,8 +222,8 @@ def test_the_published_code_is_asked_for_what_it_can_build() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[]", "not a file that scripts/speed.py wrote"),
-        ("{}", "not a file that scripts/speed.py wrote"),
+        ("[]", "not a file that scripts/speed/speed.py wrote"),
+        ("{}", "not a file that scripts/speed/speed.py wrote"),
         ('{"preset": "diamond", "clock": "wall", "rows": {"frame": {"ratio": {}}}}', "no ratios"),
         ('{"preset": "cpu", "clock": "wall", "rows": {"frame": {"ratio": {"eager": 2}}}}', "its preset is cpu"),
     ],

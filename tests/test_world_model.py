@@ -6,13 +6,13 @@ import copy
 
 import pytest
 import torch
+from adamas.training.rollouts import imagine
 from torch import Tensor
 
 from adamas import config
 from adamas.agent.actor_critic import ActorCritic
 from adamas.config.rules import check
 from adamas.data.batch import Segment
-from adamas.training.rollouts import imagine
 from adamas.world_model.denoiser import Denoiser
 from adamas.world_model.reward_end import RewardEnd
 from adamas.world_model.world_model import Prediction, WorldModel, WorldState

@@ -27,8 +27,9 @@ class ActorCritic(nn.Module):
     def __init__(self, c: config.ActorCritic, network: config.Network, num_actions: int) -> None:
         super().__init__()
         self.config = c
-        self.encoder = FrameEncoder(c.frame_stack, c.channels, network.patch, SIZE)
-        self.norm = nn.LayerNorm(self.encoder.features) if network.architecture == "adamas" else nn.Identity()
+        published = network.architecture == "diamond"
+        self.encoder = FrameEncoder(c.frame_stack, c.channels, network.patch, SIZE, published)
+        self.norm = nn.Identity() if published else nn.LayerNorm(self.encoder.features)
         self.lstm = LSTM(self.encoder.features, network.lstm_dim)
         self.actor = zero(nn.Linear(network.lstm_dim, num_actions))
         self.critic = zero(nn.Linear(network.lstm_dim, 1))

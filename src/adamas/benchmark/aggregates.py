@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adamas.utils.errors import UserError
+from adamas.utils.resources import resource
 
 Array = NDArray[np.float64]
 DRAWS = 2_000  # of a bootstrap
@@ -56,10 +57,11 @@ class Estimate(NamedTuple):
     high: float | None
 
 
-def read_published(path: Path) -> Published:
+def read_published(path: Path | None = None) -> Published:
     """Reads results/published/atari100k_scores.json. UserError when it cannot be read."""
+    path = path or resource("results/published") / "atari100k_scores.json"
     try:
-        return Published(**json.loads(path.read_text()))
+        return Published(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({error}): it is part of this repository") from error
 

@@ -6,6 +6,7 @@ from a lock.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Mapping
@@ -14,14 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from adamas.config.files import config_of_run, load_config
 from adamas.training.checkpoint import newest_first
 from adamas.training.run_folder import RunFolder
 from adamas.training.run_records import final_of, read_curve
-from adamas.utils.errors import UserError
+from adamas.utils.errors import UserError, is_passing
 from adamas.utils.files import publish_text
 from adamas.utils.locks import is_locked
+from adamas.utils.quoting import assignment
 
-MAIN = Path(__file__).resolve().parents[2] / "main.py"
+TRAIN = (sys.executable, "-m", "adamas.cli", "train")
 FINISHED, RUNNING, QUEUED, TO_RESUME, WAITING = "finished", "running", "queued", "to resume", "waiting"
 STOPPED, FAILED = "stopped", "failed"
 
@@ -70,9 +73,11 @@ class Queue:
             self.runs.mkdir(parents=True, exist_ok=True)
             if not path.exists():
                 publish_text(path, json.dumps(mine) + "\n")
-            begun = json.loads(path.read_text())
+            begun = json.loads(path.read_text(encoding="utf-8"))
             words = " ".join([f"preset={begun['preset']}", *begun["overrides"]])
         except OSError as error:
+            if is_passing(error):
+                raise
             raise UserError(f"runs={self.runs} cannot be used ({error.strerror})") from error
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{path} is damaged: delete it if the runs beside it have these settings") from error
@@ -102,9 +107,9 @@ class Queue:
         """What starts the run, or goes on with it."""
         run = self.find(task)
         if run is not None:
-            return [sys.executable, str(MAIN), f"resume='{run.folder.path}'"]
-        knobs = [f"env={task.game}", f"seed={task.seed}", f"preset={self.preset}", f"runs='{self.place(task)}'"]
-        return [sys.executable, str(MAIN), *knobs, *self.overrides]
+            return [*TRAIN, assignment("resume", run.folder.path)]
+        own = [f"env={task.game}", f"seed={task.seed}", f"preset={self.preset}", assignment("runs", self.place(task))]
+        return [*TRAIN, *own, *self.overrides]
 
     def place(self, task: Task) -> Path:
         """Each seed has a folder, so that it takes no config, which is slow to read, to know whose a run is."""
@@ -121,7 +126,9 @@ class Queue:
         return self.runs / "failed" / str(task)
 
     def job_name(self, task: Task) -> str:
-        return f"{self.runs.name}-{task}"
+        """On a cluster. Another clone may have a queue in a folder of the same name: the whole path tells them apart."""
+        place = hashlib.sha256(str(self.runs.absolute()).encode()).hexdigest()[:8]
+        return f"{self.runs.name}-{place}-{task}"
 
     def _state_of_unfinished(self, task: Task, run: Found | None, jobs: Mapping[str, str]) -> str:
         if is_locked(self.lock(task)):
@@ -134,8 +141,9 @@ class Queue:
 
 
 def _read(folder: RunFolder) -> Found:
-    """A damaged list of evaluations hides no run: resuming goes on with it, and a report names the damage."""
-    curve: list[dict[str, Any]] = []
-    with suppress(UserError):
-        curve = read_curve(folder)
-    return Found(folder, curve, final_of(curve))
+    """What is damaged hides no run: resuming goes on with it or says what is wrong, and a report names the damage."""
+    curve, final = read_curve(folder, warn=lambda line: None), None
+    if curve and curve[-1]["kind"] == "final_evaluation":  # only then is the config read, which is slow
+        with suppress(UserError):
+            final = final_of(curve, load_config(config_of_run(folder.path)))
+    return Found(folder, curve, final)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -28,15 +29,20 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from adamas.config import MEANING, Config
-from adamas.config.files import config_of_run, load_config
+from adamas.config.files import as_plain, config_of_run, load_config, to_yaml
 from adamas.config.help import help_text, kinds, preset_names, shown
-from adamas.config.hints import in_words, malformed, unknown_key
+from adamas.config.hints import game_name, in_words, malformed, unknown_key
+from adamas.config.jobs import run_jobs
+from adamas.config.literals import literal
 from adamas.config.rules import check
+from adamas.utils.console import say
 from adamas.utils.errors import LostProcess, UserError, exit_code
-from adamas.utils.torchrun import launched
+from adamas.utils.quoting import as_short
+from adamas.utils.resources import resource
+from adamas.utils.torchrun import launched, left_over
 
-CONFIG_DIR = Path(__file__).resolve().parents[3] / "config"
-FIXED = ("preset", "env", "seed", "policy", "dataset", "runs", "initialize", "denoiser.sigma_data", *MEANING)
+CONFIG_DIR = resource("config")
+FIXED = ("preset", "env", "seed", "policy", "runs", "initialize", *MEANING)
 RESUMED = "resumed"  # the name under which a saved run takes the place of a preset
 
 
@@ -44,15 +50,17 @@ def launch(
     run: Callable[[Config], bool | None],
     check_here: Callable[[Config], None] = lambda config: None,
     config_dir: Path = CONFIG_DIR,
+    argv: list[str] | None = None,
 ) -> int:
     """Composes the config that the command line asks for, calls `run` with it, and returns the exit code.
 
     Args:
         run: returns False to end a sweep before its next job.
+        argv: the arguments, if they are not those of the process.
         check_here: raises UserError for what this machine cannot run. All jobs of a sweep pass it before the first runs.
     """
     return exit_code(
-        lambda: _launch(run, check_here, sys.argv[1:], config_dir),
+        lambda: _launch(run, check_here, sys.argv[1:] if argv is None else argv, config_dir),
         speaks=lambda error: _speaks() or isinstance(error, LostProcess),
     )
 
@@ -62,21 +70,25 @@ def _launch(
 ) -> int:
     arguments = _read_arguments(argv)
     if arguments.help:
-        print(help_text(config_dir))
+        say(help_text(config_dir))
         return 0
+    if (line := left_over()) and not arguments.cfg:
+        say(line, error=True)
     if arguments.multirun and launched()[1] > 1:
         raise UserError("-m cannot be used with torchrun, which starts one run: drop one of the two")
-    overrides = [_read_override(text, arguments.multirun, preset_names(config_dir)) for text in arguments.overrides]
+    words = [literal(text, arguments.multirun) for text in arguments.overrides]
+    overrides = [_read_override(text, arguments.multirun, preset_names(config_dir)) for text in words]
     start, why = _choose_start(overrides, arguments.multirun)
-    jobs = _compose([*arguments.overrides, *start], arguments.multirun, config_dir)
-    configs = [_to_config(job) for job in jobs]
+    jobs = _compose([*words, *start], arguments.multirun, config_dir)
+    configs = [_name_the_game(_to_config(job)) for job in jobs]
     if arguments.cfg:
-        print(*(OmegaConf.to_yaml(OmegaConf.structured(config)) for config in configs), sep="\n", end="")
+        say("\n".join(to_yaml(config) for config in configs).removesuffix("\n"))
         return 0
     for config in configs:
         check_here(config)
-    _run_all(run, jobs, configs, why)
-    return 0
+    if why and _speaks():
+        say(why)
+    return run_jobs(run, configs, [shlex.join(map(as_short, job.overrides)) for job in jobs])
 
 
 def _speaks() -> bool:
@@ -84,14 +96,13 @@ def _speaks() -> bool:
     return launched()[0] == 0
 
 
-def _run_all(run: Callable[[Config], bool | None], jobs: list[_Job], configs: list[Config], why: str) -> None:
-    if why and _speaks():
-        print(why, flush=True)
-    for number, (job, config) in enumerate(zip(jobs, configs, strict=True), 1):
-        if len(jobs) > 1 and _speaks():
-            print(f"job {number} of {len(jobs)}: {' '.join(job.overrides)}", flush=True)
-        if run(config) is False:  # it was asked to stop, and so is the sweep
-            return
+def _name_the_game(config: Config) -> Config:
+    """Takes Gymnasium's id of a game, as other code bases write it, and says what was understood."""
+    name = game_name(config.env)
+    if name != config.env and _speaks():
+        say(f"env={config.env} is the game {name}; atari.* set its frame skip and sticky actions", error=True)
+    config.env = name
+    return config
 
 
 # Reading the command line
@@ -160,7 +171,8 @@ def _choose_start(overrides: list[Override], sweeping: bool) -> tuple[list[str],
     """What the knobs start from, as an override, where the command line names no preset; and a line that says why."""
     given = {override.key_or_group: override.value() for override in overrides}
     if given.get("resume") is not None:
-        _store_resumed(str(given["resume"]), given, sweeping)
+        run = OmegaConf.create({"run": given["resume"]})["run"]  # without the escapes of a quoted text
+        _store_resumed(str(run), given, sweeping)
         return [f"preset={RESUMED}"], ""
     if "preset" in given:
         return [], ""
@@ -180,7 +192,9 @@ def _store_resumed(run: str, given: dict[str, Any], sweeping: bool) -> None:
     if sweeping:
         raise UserError("-m cannot be used with resume=, which goes on with one run: drop one of the two")
     config = load_config(config_of_run(run, said="resume="))
-    ConfigStore.instance().store(name=RESUMED, node=config, group="preset", package="_global_")
+    if given.get("dataset") and not config.dataset:
+        raise UserError(f"dataset= says where the dataset of a run is now, and {run} has none: drop it")
+    ConfigStore.instance().store(name=RESUMED, node=as_plain(config), group="preset", package="_global_")
 
 
 # Composing

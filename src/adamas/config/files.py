@@ -1,8 +1,11 @@
-"""A config as a YAML file."""
+"""A config as a YAML file, which tells its own damage."""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -11,15 +14,50 @@ from yaml import YAMLError
 from adamas.config import Config
 from adamas.config.hints import in_words
 from adamas.config.legacy import translated
-from adamas.utils.errors import UserError
+from adamas.utils.errors import UserError, is_passing
 from adamas.utils.files import publish
+from adamas.utils.quoting import escaped
+
+DIGEST = "# sha256 of the lines above: "
 
 
 def save_config(config: Config, path: Path) -> None:
     """Writes every knob of `config` as YAML, whole or not at all: without it a run cannot be resumed."""
-    temporary = path.with_suffix(".tmp")
-    OmegaConf.save(OmegaConf.structured(config), temporary)
+    text, temporary = to_yaml(config), path.with_suffix(".tmp")
+    temporary.write_text(f"{text}{DIGEST}{_digest(text)}\n", encoding="utf-8")
     publish(temporary, path)
+
+
+def to_yaml(config: Config) -> str:
+    """Every setting, section by section."""
+    return OmegaConf.to_yaml(OmegaConf.create(as_plain(config)))
+
+
+def as_plain(config: Config) -> dict[str, Any]:
+    """Plain data of which OmegaConf makes the same config again."""
+    return _literal(dataclasses.asdict(config))
+
+
+def _literal(node: Any) -> Any:
+    """Without interpolations: a `${` in a text stands for itself."""
+    if isinstance(node, dict):
+        return {key: _literal(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_literal(value) for value in node]
+    return escaped(node) if isinstance(node, str) else node
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_digest(text: str, path: Path) -> None:
+    """Files of older versions have no digest."""
+    body, found, digest = text.rpartition(DIGEST)
+    if found and _digest(body) != digest.strip():
+        raise UserError(
+            f"{path} is damaged: it does not match the digest in its last line; if you changed it on purpose, delete that line"
+        )
 
 
 def config_of_run(run: str | Path, said: str = "") -> Path:
@@ -37,7 +75,9 @@ def config_of_run(run: str | Path, said: str = "") -> Path:
 def load_config(path: Path) -> Config:
     """Reads what `save_config` wrote. A setting that is newer than the file gets its default."""
     try:
-        saved = OmegaConf.load(path)
+        text = path.read_text(encoding="utf-8")
+        _check_digest(text, path)
+        saved = OmegaConf.create(text)
         if not saved:
             raise UserError(f"{path} is empty")
         known = translated(OmegaConf.to_container(saved), str(path))
@@ -45,6 +85,8 @@ def load_config(path: Path) -> Config:
     except OmegaConfBaseException as error:
         raise UserError(f"{path}: {in_words(error)}") from error
     except (OSError, YAMLError, UnicodeDecodeError) as error:
+        if is_passing(error):
+            raise
         raise UserError(f"{path} cannot be read: {in_words(error)}") from error
 
 

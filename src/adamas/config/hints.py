@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, Optional
+import re
+from typing import Optional
 
 from omegaconf.errors import (
     ConfigAttributeError,
@@ -79,8 +80,11 @@ def _similar(key: str) -> list[str]:
     return [name for name in names if name.rpartition(".")[2] in close]
 
 
+def game_name(text: str) -> str:
+    """The game of one of Gymnasium's ids: "Breakout" of ALE/Breakout-v5, BreakoutNoFrameskip-v4 and Breakout-v4; else `text`."""
+    match = re.fullmatch(r"(ALE/)?([A-Za-z0-9]+?)(NoFrameskip|Deterministic)?(-v\d+)?", text)
+    return match[2] if match and (match[1] or match[4]) else text
+
+
 def malformed(text: str) -> str:
-    key, equals, value = text.partition("=")
-    if equals and kinds().get(key) in (str, Optional[str], Any) and "'" not in value:
-        return f"'{text}' cannot be read: give the value quotes of its own: \"{key}='{value}'\""
     return f"'{text}' cannot be read: write knob=value, and a list as knob=[1,2]"

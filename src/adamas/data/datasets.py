@@ -19,4 +19,6 @@ def read_experience(path: str | Path, config: Config, device: torch.device) -> R
         raise UserError(
             f"{path} holds action {replay.most_action} but {config.env} has {count} actions: is it of another game?"
         )
+    if replay.num_transitions == 0:
+        raise UserError(f"{path} holds no step that leads to another frame: are `terminated` and `truncated` inverted?")
     return replay

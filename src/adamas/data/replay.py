@@ -60,6 +60,11 @@ class Replay:
         return len(self._starts)
 
     @property
+    def num_transitions(self) -> int:
+        """Steps whose next frame is known."""
+        return self.num_rows - self.num_episodes
+
+    @property
     def reward_counts(self) -> dict[int, int]:
         """Number of steps with a negative (-1), no (0) and a positive (+1) reward."""
         return dict(zip((-1, 0, 1), self._reward_counts.tolist(), strict=True))
@@ -96,7 +101,7 @@ class Replay:
         event_share: float = 0.0,
         direction_change_share: float = 0.0,
     ) -> Segment:
-        """Segments around rows that are drawn by age group, then uniformly; such a row stands at an index that is
+        """Segments around rows that `sampling.by_age` draws; such a row stands at an index that is
         drawn uniformly from `first_target .. length - 1`. Beyond its episode a segment repeats the nearest frame.
 
         The share `event_share` of them is drawn uniformly from the steps that brought a reward or an end, and

@@ -12,26 +12,26 @@ def uniform(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
 
 
 def by_age(bounds: Tensor, age_weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """int64 (count,): rows of age groups of episodes, oldest first, drawn by their weights; uniformly within a group,
-    which is a range of rows, as rows are in the order of play.
+    """int64 (count,): rows, as DIAMOND draws them. First an age group of episodes by its weight, then an episode of the
+    group uniformly, then a row of the episode uniformly: a short episode counts as much as a long one.
+
+    Groups have as many episodes as each other; the newest takes what is left over. While there are fewer episodes than
+    groups, all rows count the same.
 
     Args:
         bounds: int64 (episodes + 1,): the rows at which episodes start, and the number of rows.
-        age_weights: float64 (groups,).
+        age_weights: float64 (groups,), oldest first.
     """
-    groups = _group_bounds(bounds, len(age_weights))
-    first, size = groups[:-1], groups.diff()
-    weights = age_weights * (size > 0)
-    if not weights.any():  # as yet only groups of weight 0 have episodes
-        weights = (size > 0).double()
-    group = torch.multinomial(weights, count, replacement=True, generator=generator)
-    fraction = torch.rand(count, dtype=torch.float64, generator=generator)
-    return first[group] + (fraction * size[group]).long()
+    groups, episodes = len(age_weights), len(bounds) - 1
+    if episodes < groups:
+        return torch.randint(int(bounds[-1]), (count,), generator=generator)
+    group = torch.multinomial(age_weights, count, replacement=True, generator=generator)
+    first = group * (episodes // groups)
+    size = torch.where(group == groups - 1, episodes - first, episodes // groups)
+    episode = first + _below(size, generator)
+    return bounds[episode] + _below(bounds.diff()[episode], generator)
 
 
-def _group_bounds(bounds: Tensor, num_groups: int) -> Tensor:
-    """int64 (groups + 1,): rows between which the age groups lie. As even as can be, counted in episodes; the older
-    groups take what is left over."""
-    groups = torch.arange(num_groups + 1)
-    each, left = divmod(len(bounds) - 1, num_groups)
-    return bounds[groups * each + groups.clamp(max=left)]
+def _below(limit: Tensor, generator: torch.Generator) -> Tensor:
+    """int64, uniform from 0 to below each limit, int64 of any shape."""
+    return (torch.rand(limit.shape, dtype=torch.float64, generator=generator) * limit).long()

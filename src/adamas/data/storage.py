@@ -7,8 +7,10 @@ Each is an ordinary compressed `.npz`, so `numpy.load` reads it and a person can
 from __future__ import annotations
 
 import re
+import sys
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -71,10 +73,17 @@ def dataset_files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise UserError(f"dataset {path} is neither a folder nor a .npz file")
-    files = sorted(path.glob("*.npz"))
+    files = visible_files(path)
+    if hidden := sorted({*path.glob("*.npz")} - {*files}):
+        print(f"{path}: skipped {len(hidden)} hidden files such as {hidden[0].name}", file=sys.stderr)
     if not files:
         raise UserError(f"dataset {path} holds no .npz file")
     return files
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """The `.npz` files of a folder, sorted by name, but for hidden ones: macOS adds a `._NAME` to each file it copies."""
+    return sorted(path for path in folder.glob("*.npz") if not path.name.startswith("."))
 
 
 def continues(path: Path, previous: Path | None) -> bool:
@@ -102,11 +111,16 @@ def count_rows(path: Path) -> int:
     return len(_arrays(path, ["final"])["final"])
 
 
-def read(path: Path, frame_shape: tuple[int, int]) -> dict[str, np.ndarray]:
-    """All columns of a file, checked: obs uint8 (N, H, W), the others (N,) with the dtypes of `DTYPES`."""
-    columns = _arrays(path, list(DTYPES))
+def read(path: Path, frame_shape: tuple[int, int], names: Sequence[str] = tuple(DTYPES)) -> dict[str, np.ndarray]:
+    """The columns of a file, checked: obs uint8 (N, H, W), the others (N,) with the dtypes of `DTYPES`.
+
+    Args:
+        names: which columns to read: all, or all but obs, which is nearly all of the file.
+    """
+    columns = _arrays(path, list(names))
     rows = columns["final"].shape[:1]
-    for name, dtype in DTYPES.items():
+    for name in names:
+        dtype = DTYPES[name]
         shape = (*rows, *frame_shape) if name == "obs" else rows
         found = columns[name]
         if (found.dtype, found.shape) != (np.dtype(dtype), shape):

@@ -22,12 +22,13 @@ from gymnasium.error import InvalidAction, ResetNeeded
 from gymnasium.spaces import Box, Discrete
 
 from adamas.config import SIZE, Atari
+from adamas.config.hints import game_name
 from adamas.utils.errors import UserError
 
 ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # neither banner nor log lines, in the whole process
 
 FRAME_SKIP = 4  # emulator frames an agent step
-NOOP_MAX = 30  # most no-op emulator frames after a reset
+NOOP_MAX = 30  # most no-op emulator frames after a reset; the least is 1
 
 # Where an episode stands, and so what reset() has to do.
 RUNNING, LIFE_LOST, OVER = "running", "life lost", "over"
@@ -50,7 +51,7 @@ def check_game(name: str) -> None:
     if name in _rom_ids():
         return
     plain = {_plain(known): known for known in game_names()}
-    near = difflib.get_close_matches(_plain(name), plain, n=1)
+    near = difflib.get_close_matches(_plain(game_name(name)), plain, n=1)
     hint = (
         f"did you mean {plain[near[0]]}?"
         if near
@@ -145,12 +146,12 @@ class AtariEnv(gymnasium.Env):
     """One Atari game at 84x84 grey, FRAME_SKIP emulator frames a step, rewards unclipped.
 
     With `episodic_life` a lost life ends the episode (`terminated`) and the `reset()` after it goes on with the same game,
-    from the frame that is on the screen. As with the vector env's `life_loss_info`, the step in which a life is lost is a
-    whole one, so that the game runs alike in training and at test, and a life counts as lost when fewer, but more than 0,
-    are left: several games report 0 lives while their last life goes on. Game over always ends the episode, and so does
-    (`truncated`) step number `max_episode_steps` of the game.
+    from the frame that is on the screen. The step in which a life is lost is a whole one, so that the game runs alike in
+    training and at test. Unlike with the vector env's `life_loss_info`, the last but one life counts too in the games that
+    report 0 lives while their last life goes on. Game over always ends the episode, and so does (`truncated`) step number
+    `max_episode_steps` of the game.
 
-    Every game has its own seed and number of no-op frames (0..NOOP_MAX), drawn from `np_random`.
+    Every game has its own seed and number of no-op frames (1..NOOP_MAX), drawn from `np_random`.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 15}
@@ -175,7 +176,7 @@ class AtariEnv(gymnasium.Env):
         super().reset(seed=seed)
         if seed is not None or self._phase != LIFE_LOST:
             game_seed = int(self.np_random.integers(2**31))
-            self._emulator.start(game_seed, noops=int(self.np_random.integers(NOOP_MAX + 1)))
+            self._emulator.start(game_seed, noops=int(self.np_random.integers(1, NOOP_MAX + 1)))
         self._phase = RUNNING
         return self._emulator.obs(), {"lives": self._emulator.lives}
 
@@ -193,7 +194,7 @@ class AtariEnv(gymnasium.Env):
         lives_before = self._emulator.lives
         reward = self._emulator.play(int(action))
         lives, over = self._emulator.lives, self._emulator.over
-        life_lost = self.episodic_life and 0 < lives < lives_before
+        life_lost = self.episodic_life and lives < lives_before
         truncated = not over and len(self._emulator.actions) >= self.config.max_episode_steps
         self._phase = OVER if over or truncated else LIFE_LOST if life_lost else RUNNING
         return self._emulator.obs(), float(reward), over or life_lost, truncated, {"lives": lives, "game_over": over}
@@ -251,7 +252,7 @@ def make_vector_env(game: str, num_envs: int, config: Atari) -> AtariVectorEnv:
         repeat_action_probability=config.repeat_action_probability,
         stack_num=1,
         frameskip=FRAME_SKIP,
-        noop_max=NOOP_MAX + 1,  # it draws from 0..noop_max-1
+        noop_max=NOOP_MAX + 1,  # it draws from 0..noop_max-1, and cannot leave out 0
         reward_clipping=False,
         use_fire_reset=False,
     )

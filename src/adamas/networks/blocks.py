@@ -19,6 +19,12 @@ def zero(module: nn.Module) -> nn.Module:
     return module
 
 
+def zero_weight(layer: nn.Conv2d) -> nn.Conv2d:
+    """The same of the weights alone; the bias starts as torch has it."""
+    nn.init.zeros_(layer.weight)
+    return layer
+
+
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
 
@@ -32,6 +38,13 @@ class GroupNorm(nn.GroupNorm):
             weight, bias = weight.to(x.dtype), bias.to(x.dtype)
         with torch.autocast(x.device.type, enabled=False):
             return F.group_norm(x, self.num_groups, weight, bias, self.eps)
+
+
+def downsample(channels: int) -> nn.Conv2d:
+    """Halves height and width."""
+    conv = conv3x3(channels, channels, stride=2)
+    nn.init.orthogonal_(conv.weight)
+    return conv
 
 
 def group_norm(channels: int, affine: bool = True) -> GroupNorm:
@@ -85,7 +98,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Every position looks at every other one; added to its input."""
+    """Every position looks at every other one; added to its input, once that is normed (as DIAMOND does)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -96,7 +109,8 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w)
+        x = self.norm(x)
+        qkv = self.qkv(x).reshape(b, 3, self.heads, c // self.heads, h * w)
         q, k, v = qkv.transpose(3, 4).unbind(1)  # each (B, heads, H*W, C/heads)
         y = attend(q, k, v)
         return x + self.out(y.transpose(2, 3).reshape(b, c, h, w))
@@ -111,7 +125,7 @@ class ConditionedResBlock(nn.Module):
         self.norm1 = AdaGroupNorm(in_channels, condition_channels)
         self.conv1 = conv3x3(in_channels, out_channels)
         self.norm2 = AdaGroupNorm(out_channels, condition_channels)
-        self.conv2 = zero(conv3x3(out_channels, out_channels))
+        self.conv2 = zero_weight(conv3x3(out_channels, out_channels))
         self.attention = SelfAttention(out_channels) if attention else nn.Identity()
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:

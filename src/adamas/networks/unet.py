@@ -6,15 +6,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adamas.networks.blocks import AdaGroupNorm, ConditionedResBlock, Upsample, conv3x3, zero
+from adamas.networks.blocks import (
+    AdaGroupNorm,
+    ConditionedResBlock,
+    Upsample,
+    conv3x3,
+    downsample,
+    group_norm,
+    zero_weight,
+)
 
 
 class UNet(nn.Module):
-    """float (B, in_channels, H, W) and condition (B, D) -> float (B, out_channels, H, W), zero at first.
+    """float (B, in_channels, H, W) and condition (B, D) -> float (B, out_channels, H, W), at first a bias alone.
 
     Level i works at 1/2^i of the frame and has `depths[i]` residual blocks on the way down and one more on the
-    way up, each of which also sees its mirror image from the way down. With `attention`, the two blocks in the middle attend.
+    way up, each of which also sees its mirror image from the way down.
     Sizes that do not halve evenly are padded with zeros at the bottom and the right, and cropped again.
+
+    With `published` it is DIAMOND's: the two blocks in the middle attend, padding comes after the first convolution and
+    cropping before the last norm, and that norm is not conditioned.
     """
 
     def __init__(
@@ -24,9 +35,10 @@ class UNet(nn.Module):
         condition_channels: int,
         channels: list[int],
         depths: list[int],
-        attention: bool,
+        published: bool,
     ) -> None:
         super().__init__()
+        self.published = published
         self.multiple = 2 ** (len(channels) - 1)
         self.conv_in = conv3x3(in_channels, channels[0])
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
@@ -36,14 +48,15 @@ class UNet(nn.Module):
             self.up.insert(0, _up_level(finer, width, depth, condition_channels, double=level > 0))
             finer = width
         self.middle = nn.ModuleList(
-            ConditionedResBlock(channels[-1], channels[-1], condition_channels, attention) for _ in range(2)
+            ConditionedResBlock(channels[-1], channels[-1], condition_channels, attention=published) for _ in range(2)
         )
-        self.norm_out = AdaGroupNorm(channels[0], condition_channels)
-        self.conv_out = zero(conv3x3(channels[0], out_channels))
+        self.norm_out = group_norm(channels[0]) if published else AdaGroupNorm(channels[0], condition_channels)
+        self.conv_out = zero_weight(conv3x3(channels[0], out_channels))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        x = self.conv_in(F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple)))
+        margin = (0, -width % self.multiple, 0, -height % self.multiple)
+        x = F.pad(self.conv_in(x), margin) if self.published else self.conv_in(F.pad(x, margin))
         skips = []
         for level in self.down:
             x = level["resize"](x)
@@ -57,13 +70,15 @@ class UNet(nn.Module):
             for block in level["blocks"]:
                 x = block(torch.cat([x, skips.pop()], dim=1), condition)
             x = level["resize"](x)
+        if self.published:
+            return self.conv_out(F.silu(self.norm_out(x[..., :height, :width])))
         return self.conv_out(F.silu(self.norm_out(x, condition)))[..., :height, :width]
 
 
 def _down_level(finer: int, width: int, depth: int, condition_channels: int, halve: bool) -> nn.ModuleDict:
     ins = [finer] + [width] * (depth - 1)
     blocks = nn.ModuleList(ConditionedResBlock(i, width, condition_channels) for i in ins)
-    return nn.ModuleDict({"resize": conv3x3(finer, finer, stride=2) if halve else nn.Identity(), "blocks": blocks})
+    return nn.ModuleDict({"resize": downsample(finer) if halve else nn.Identity(), "blocks": blocks})
 
 
 def _up_level(finer: int, width: int, depth: int, condition_channels: int, double: bool) -> nn.ModuleDict:

@@ -1,7 +1,7 @@
-"""Who is let in: the token, and the names under which this server may be spoken to.
+"""Which requests are served: those with the token, an allowed Host and, where a page sends them, our own Origin.
 
-A foreign page can make a browser send requests here, but neither knows the token nor has our Origin; a name that was
-rebound to this machine is not an allowed Host.
+A foreign page can make a browser send requests here, but it does not know the token and has another Origin. A domain name
+that was rebound to this machine (DNS rebinding) is not an allowed Host.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 
 @dataclass(frozen=True)
-class Doors:
-    """What a request must show."""
+class AccessControl:
+    """What a request must have."""
 
     public_origin: str | None = None
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
 
-    def refuse_host(self, host: str | None) -> bool:
-        """Any port will do: `ssh -L` may lead here from another one."""
+    def allows_host(self, host: str | None) -> bool:
+        """With any port: `ssh -L` may lead here from another one."""
         name, port = split_port(host or "")
-        allowed = name in LOCAL and (port is None or port.isdecimal())
-        return not (allowed or (self.public_origin and host == urlsplit(self.public_origin).netloc))
+        local = name in LOCAL and (port is None or port.isdecimal())
+        return local or (self.public_origin is not None and host == urlsplit(self.public_origin).netloc)
 
-    def refuse_origin(self, origin: str | None, host: str) -> bool:
-        """A page may only talk to the server that it came from. `host` has been let in."""
-        return origin not in (f"http://{host}", self.public_origin)
+    def allows_origin(self, origin: str | None, host: str) -> bool:
+        """A page may only use the server that it came from. `host` is an allowed one."""
+        return origin in (f"http://{host}", self.public_origin) and origin is not None
 
-    def refuse_token(self, token: str) -> bool:
-        """Takes as long for a near miss as for a far one."""
-        return not hmac.compare_digest(token.encode(), self.token.encode())
+    def allows_token(self, token: str) -> bool:
+        """In constant time, whatever bytes were sent."""
+        return hmac.compare_digest(token.encode(errors="surrogateescape"), self.token.encode())
 
 
 def split_port(host: str) -> tuple[str, str | None]:
@@ -46,7 +46,7 @@ def split_port(host: str) -> tuple[str, str | None]:
 
 
 def check_address(host: str, public_origin: str | None) -> None:
-    """Raises UserError for an address that is open to others without a name, and for a name that is no origin."""
+    """Raises UserError for an address that others can reach without a public_origin, and for one that is no origin."""
     if public_origin is not None:
         parts = urlsplit(public_origin)
         if (
@@ -56,7 +56,9 @@ def check_address(host: str, public_origin: str | None) -> None:
         ):
             raise UserError(f"public_origin={public_origin} must look like https://NAME or https://NAME:PORT")
     if not _is_loopback(host) and not public_origin:
-        raise UserError(f"host={host} lets others in: give the name they use as public_origin=http://NAME:PORT too")
+        raise UserError(
+            f"host={host} can be reached by others: give the name they use as public_origin=http://NAME:PORT too"
+        )
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,111 +1,85 @@
-"""Datasets and recordings, to look at step by step."""
+"""Datasets and recordings, shown row by row."""
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from adamas.config import SIZE
 from adamas.data import storage
+from adamas.play.dataset_table import DatasetTable, open_table
 from adamas.play.load import Agent
 from adamas.utils.errors import UserError
 
 
-class Look(NamedTuple):
+class DatasetRow(NamedTuple):
     """One row of a dataset."""
 
     obs: np.ndarray  # uint8 (84, 84)
     facts: dict[str, Any]  # plain data
 
 
-class Library:
-    """What a run can show: its replay, the dataset it learned from, its recordings."""
+class DatasetViewer:
+    """The replay of the agent's checkpoint, the dataset it was trained on, and its recordings.
+
+    Any thread may call it.
+    """
 
     def __init__(self, agent: Agent) -> None:
-        self.meanings = agent.meanings
+        self.action_meanings = agent.action_meanings
         self.recordings = agent.folder.path / "recordings"
-        self._folders = {"replay": agent.folder.replay}
-        if agent.config.dataset:
-            self._folders["dataset"] = Path(agent.config.dataset)
+        self._replay_files = agent.replay_files
+        self._dataset = Path(agent.config.dataset) if agent.config.dataset else None
 
     def sources(self) -> list[str]:
-        """What there is now."""
-        folders = [name for name, path in self._folders.items() if path.is_file() or any(path.glob("*.npz"))]
-        return folders + [path.name for path in self.files()]
+        """The names of what can be shown now."""
+        return [*self._folders(), *(path.name for path in self.recording_files())]
 
-    def files(self) -> list[Path]:
+    def recording_files(self) -> list[Path]:
         """The recordings, newest first."""
-        return sorted(self.recordings.glob("*.npz"), reverse=True)
+        return sorted(storage.visible_files(self.recordings), reverse=True)
 
     def recording(self, name: str) -> Path:
         """The recording with that file name. UserError when there is none."""
-        for path in self.files():
+        for path in self.recording_files():
             if path.name == name:
                 return path
         raise UserError(f"there is no recording {name[:40]}")
 
-    def look(self, source: str, episode: int, step: int) -> Look:
-        """One step of one episode; numbers beyond the ends mean the first or last one."""
-        path = self._folders.get(source) or self.recording(source)
-        table = _table(path)
-        episode = int(np.clip(episode, 0, len(table.starts) - 1))
-        first, last = table.starts[episode], [*table.starts, table.rows][episode + 1]
-        row = int(np.clip(first + step, first, last - 1))
-        facts = {"source": source, "episode": episode, "episodes": len(table.starts), **table.facts(row, first, last)}
-        facts["action"] = None if table.final[row] else self.meanings[table.action[row]]
-        return Look(table.frame(row), facts)
+    def row(self, source: str, episode: int, step: int) -> DatasetRow:
+        """One step of one episode; numbers beyond the ends mean the first or the last one."""
+        table = open_table(self._folders().get(source) or [self.recording(source)])
+        episode = min(max(episode, 0), len(table.starts) - 1)
+        first, stop = table.bounds(episode)
+        row = min(max(first + step, first), stop - 1)
+        facts = {"source": source, "episode": episode, "episodes": len(table.starts), **_facts(table, row, first, stop)}
+        facts["action"] = None if table.final[row] else self._action_name(int(table.action[row]))
+        return DatasetRow(table.frame(row), facts)
+
+    def _folders(self) -> dict[str, list[Path]]:
+        """The files of the replay and of the dataset, where there are any."""
+        files = {"replay": self._replay_files}
+        if self._dataset:
+            files["dataset"] = [self._dataset] if self._dataset.is_file() else storage.visible_files(self._dataset)
+        return {name: paths for name, paths in files.items() if paths}
+
+    def _action_name(self, action: int) -> str:
+        """A dataset of another game may have more actions."""
+        return self.action_meanings[action] if action < len(self.action_meanings) else str(action)
 
 
-class Table:
-    """All rows of a dataset but for their frames, of which one file at a time is in memory."""
-
-    def __init__(self, path: Path) -> None:
-        self._files = storage.dataset_files(path)
-        parts = [_small(file) for file in self._files]
-        joined = [
-            storage.continues(file, before) for before, file in zip([None, *self._files], self._files, strict=False)
-        ]
-        self._firsts = np.cumsum([0, *(len(part["final"]) for part in parts)])
-        self.rows = int(self._firsts[-1])
-        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        self.action, self.reward, self.final = columns["action"], columns["reward"], columns["final"]
-        self.terminated, self.truncated = columns["terminated"], columns["truncated"]
-        after_end = storage.after_end(self.terminated | self.truncated, self.final)
-        files = [first for first, goes_on in zip(self._firsts, joined, strict=False) if not goes_on]
-        self.starts = sorted({*map(int, files), *map(int, np.flatnonzero(after_end) + 1)})
-
-    def frame(self, row: int) -> np.ndarray:
-        number = int(np.searchsorted(self._firsts, row, side="right")) - 1
-        return _frames(self._files[number])[row - self._firsts[number]]
-
-    def facts(self, row: int, first: int, last: int) -> dict[str, Any]:
-        """What a person wants to know of a row of the episode that is rows first..last-1."""
-        rewards = np.flatnonzero(self.reward[first:last])
-        before, after = rewards[rewards < row - first], rewards[rewards > row - first]
-        return {
-            "step": row - first,
-            "steps": int(last - first),
-            "reward": float(self.reward[row]),
-            "return": float(self.reward[first : row + 1].sum()),
-            "terminated": bool(self.terminated[row]),
-            "truncated": bool(self.truncated[row]),
-            "previous_reward": int(before[-1]) if len(before) else None,
-            "next_reward": int(after[0]) if len(after) else None,
-        }
-
-
-@lru_cache(maxsize=4)
-def _table(path: Path) -> Table:
-    return Table(path)
-
-
-@lru_cache(maxsize=1)
-def _frames(path: Path) -> np.ndarray:
-    return storage.read(path, (SIZE, SIZE))["obs"]
-
-
-def _small(path: Path) -> dict[str, np.ndarray]:
-    return {name: column for name, column in storage.read(path, (SIZE, SIZE)).items() if name != "obs"}
+def _facts(table: DatasetTable, row: int, first: int, stop: int) -> dict[str, Any]:
+    """What the page shows of a row of the episode that is rows first..stop-1."""
+    rewards = np.flatnonzero(table.reward[first:stop])
+    before, after = rewards[rewards < row - first], rewards[rewards > row - first]
+    return {
+        "step": row - first,
+        "steps": stop - first,
+        "reward": float(table.reward[row]),
+        "return": float(table.reward[first : row + 1].sum()),
+        "terminated": bool(table.terminated[row]),
+        "truncated": bool(table.truncated[row]),
+        "previous_reward": int(before[-1]) if len(before) else None,
+        "next_reward": int(after[0]) if len(after) else None,
+    }

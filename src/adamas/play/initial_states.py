@@ -1,65 +1,65 @@
-"""Where dreams start: in the real game, or in what a run has stored."""
+"""Where episodes of play begin: in the real game, or in the experience that the run has stored."""
 
 from __future__ import annotations
-
-import functools
 
 import numpy as np
 import torch
 
-from adamas.agent.actor_critic import Hidden
-from adamas.data.replay import Replay, read_dataset
+from adamas.data.batch import Trajectory
+from adamas.play.dataset_table import open_table
 from adamas.play.load import Agent
-from adamas.play.real_env import Reality
-from adamas.play.step import Start
-from adamas.utils.random import categorical as draw
+from adamas.play.real_env import RealEnv
+from adamas.play.step import InitialState, run_policy
+from adamas.utils.random import categorical
 
-LEAST_STEPS, MOST_STEPS = 20, 80  # of real play before a dream
+LEAST_STEPS, MOST_STEPS = 20, 80  # of the real game before an initial state
 
 
-class Starts:
-    """Start number 0, 1, 2, ... of each source: "game", "replay" where the run has one."""
+class InitialStates:
+    """Initial state number 0, 1, 2, ... of each source: "game", and "replay" where the run has one."""
 
-    def __init__(self, agent: Agent, reality: Reality) -> None:
-        self.agent, self.reality = agent, reality
+    def __init__(self, agent: Agent, real_env: RealEnv) -> None:
+        self.agent, self.real_env = agent, real_env
 
     @property
     def sources(self) -> list[str]:
-        return ["game", "replay"] if any(self.agent.folder.replay.glob("*.npz")) else ["game"]
+        return ["game", "replay"] if self.agent.replay_files else ["game"]
 
-    def start(self, source: str, number: int) -> Start:
+    def get(self, source: str, number: int) -> InitialState:
+        """UserError when the replay cannot be read."""
         context = self.agent.config.denoiser.context
         if source == "game":
-            return real_start(self.agent, self.reality, context, number)
-        random = torch.Generator().manual_seed(number)
-        segment = self._replay.sample_contexts(1, context, random)
-        return Start(segment.obs, segment.action[:, :-1], None)
-
-    @functools.cached_property
-    def _replay(self) -> Replay:
-        return read_dataset(self.agent.folder.replay, self.agent.config.age_weights)
+            return played_state(self.agent, self.real_env, context, number)
+        return stored_state(self.agent, context, number)
 
 
-@torch.inference_mode()
-def real_start(agent: Agent, reality: Reality, context: int, number: int) -> Start:
-    """The policy plays a few steps of the real game that has this number as its seed."""
+def stored_state(agent: Agent, context: int, number: int) -> InitialState:
+    """A step of the replay, each as likely as any other. Before the first frame of its episode, that frame is repeated."""
+    table = open_table(agent.replay_files)
+    steps = np.flatnonzero(~table.final)
+    row = int(np.random.default_rng(number).choice(steps))
+    first, _ = table.bounds(table.episode_of(row))
+    wanted = np.arange(row - context + 1, row + 1)
+    frames = np.stack([table.frame(max(int(r), first)) for r in wanted])
+    actions = np.where(wanted >= first, table.action[np.maximum(wanted, first)], 0)[:-1]
+    actions = torch.from_numpy(actions.astype(np.int64))
+    return InitialState(Trajectory(torch.from_numpy(frames)[None], actions[None]), None)
+
+
+def played_state(agent: Agent, real_env: RealEnv, context: int, number: int) -> InitialState:
+    """The policy plays a few steps of the real game with the seed `number`."""
     random = torch.Generator().manual_seed(number)
     steps = int(torch.randint(LEAST_STEPS, MOST_STEPS + 1, (), generator=random))
     steps = max(min(steps, agent.config.atari.max_episode_steps // 2), context - 1)
-    hidden, moments, actions = agent.policy.initial_hidden(1), [reality.reset(number)], []
+    hidden, states, actions = agent.policy.initial_hidden(1), [real_env.reset(number)], []
     for _ in range(steps):
-        action, hidden = _act(agent, moments[-1].obs, hidden, random)
-        moment = reality.step(moments[-1], action)
-        if moment.over:
+        frame = torch.from_numpy(states[-1].obs).to(agent.policy.device)[None, None]
+        logits, _, hidden = run_policy(agent, frame, hidden)
+        action = int(categorical(logits[None], random))
+        state = real_env.step(states[-1], action)
+        if state.ended:
             break
-        moments, actions = [*moments, moment][-context:], [*actions, action][-(context - 1) :]
-    frames = torch.from_numpy(np.stack([moment.obs for moment in moments]))
-    now = moments[-1]._replace(reward=0.0, total=0.0)  # what came before the dream does not count
-    return Start(frames[None], torch.tensor(actions)[None], now)
-
-
-def _act(agent: Agent, obs: np.ndarray, hidden: Hidden, random: torch.Generator) -> tuple[int, Hidden]:
-    frame = torch.from_numpy(obs).to(agent.policy.device)[None, None]
-    with agent.autocast():
-        logits, _, hidden = agent.policy(frame, hidden)
-    return int(draw(logits[:, 0].cpu(), random)), hidden
+        states, actions = [*states, state][-context:], [*actions, action][-(context - 1) :]
+    frames = torch.from_numpy(np.stack([state.obs for state in states]))
+    real = states[-1]._replace(reward=0.0, episode_return=0.0)  # what came before does not count
+    return InitialState(Trajectory(frames[None], torch.tensor(actions)[None]), real)

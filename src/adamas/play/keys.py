@@ -1,4 +1,4 @@
-"""From the keys that are held to the game's action."""
+"""Which action the held keys stand for."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def used(meanings: Sequence[str]) -> list[str]:
 
 
 def action_of(held: Sequence[str], meanings: Sequence[str]) -> int:
-    """The action that takes most of the held keys and no other; of equals the one with the key that was pressed last.
+    """The action that uses most of the held keys and no other key; of several, the one with the newest key.
 
     Args:
         held: some of KEYS, oldest first.
-        meanings: what each action does, as ale-py names it. Where none of them is "NOOP", action 0 stands in for it.
+        meanings: of each action, as ale-py names it. Without a "NOOP" among them, no key means action 0.
     """
 
     def worth(action: int) -> tuple[int, list[bool]]:

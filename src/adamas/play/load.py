@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from adamas.agent.actor_critic import ActorCritic
 from adamas.config import Config
@@ -32,6 +36,7 @@ class Agent:
     checkpoint: str
     updates: int  # of the denoiser
     models: Models
+    replay_files: list[Path]  # of the experience that the checkpoint was trained on, if it is still there
 
     @property
     def world(self) -> WorldModel:
@@ -39,55 +44,94 @@ class Agent:
 
     @property
     def policy(self) -> ActorCritic:
-        return self.models.agent
+        return self.models.policy
 
     @property
-    def meanings(self) -> tuple[str, ...]:
+    def action_meanings(self) -> tuple[str, ...]:
         return self.models.action_meanings
+
+    @property
+    def can_churn(self) -> bool:
+        """Only Euler steps can add noise back."""
+        return self.config.sampler.method == "euler"
 
     def autocast(self) -> AbstractContextManager:
         return self.models.autocast()
 
 
-def open_agent(options: Options) -> Agent:
-    """The agent that the options ask for. UserError when there is none."""
+def open_agent(options: Options, runs: Path = RUNS, shipped: Path = SHIPPED) -> Agent:
+    """The agent that the options ask for.
+
+    Without a run it is that of the newest run in `runs` (of the game) that can be opened; each newer one that cannot
+    costs a line on stderr. Where there is none, it is the agent in `shipped`.
+
+    Raises:
+        UserError: there is no such agent, or it cannot be read.
+    """
     device = pick_device(options.device)
     if options.env:
         check_game(options.env)
-    run = SavedRun(Path(options.run) if options.run else find_run(options.env))
+    if options.run:
+        return _open_run(Path(options.run), options, device)
+    for path in _newest_runs(options.env, runs):
+        try:
+            if SavedRun(path).config.policy != "model_free":
+                return _open_run(path, options, device)
+        except UserError as error:
+            if options.checkpoint:  # of this run, not of an older one
+                raise
+            _warn(f"{error}; trying the run before it")
+    if (shipped / "config.yaml").is_file() and options.env in (None, SavedRun(shipped).config.env):
+        return _open_run(shipped, options, device)
+    game = options.env or "Breakout"
+    raise UserError(
+        f"no trained run of {options.env or 'any game'} in {runs}/: train one with python src/main.py env={game}"
+    )
+
+
+def _open_run(path: Path, options: Options, device: torch.device) -> Agent:
+    run = SavedRun(path)
     if options.env and run.config.env != options.env:
-        raise UserError(f"run={run.path} is of {run.config.env}, not of env={options.env}: drop one of the two")
+        raise UserError(f"run={path} is of {run.config.env}, not of env={options.env}: drop one of the two")
     if run.config.policy == "model_free":
-        raise UserError(f"{run.path} has policy=model_free, and so no world model to play in")
-    path = find_checkpoint(run, options.checkpoint)
-    models, progress = run.load(path, device)
-    return Agent(run.folder, run.config, path.name, progress.total["denoiser"], models)
+        raise UserError(f"{path} has policy=model_free, and so no world model to play in")
+    state, file = _read_checkpoint(run, options.checkpoint)
+    models, progress = run.restore(state, file, device)
+    replay = _replay_files(run.folder.replay, state.get("replay"))
+    return Agent(run.folder, run.config, file.name, progress.total["denoiser"], models, replay)
 
 
-def find_run(env: str | None, runs: Path = RUNS, shipped: Path = SHIPPED) -> Path:
-    """The run (of a game) with the newest checkpoint, or else the agent that ships with the code."""
+def _newest_runs(env: str | None, runs: Path) -> Iterator[Path]:
+    """The runs (of a game) that have a checkpoint, the one with the newest first."""
     times = {config.parent: _newest_time(config.parent) for config in runs.glob(f"{env or '*'}/*/config.yaml")}
-    for run in sorted((run for run, time in times.items() if time), key=times.__getitem__, reverse=True):
-        if SavedRun(run).config.policy != "model_free":
-            return run
-    if (shipped / "config.yaml").is_file() and env in (None, SavedRun(shipped).config.env):
-        return shipped
-    game = env or "Breakout"
-    raise UserError(f"no trained run of {env or 'any game'} in {runs}/: train one with python src/main.py env={game}")
-
-
-def find_checkpoint(run: SavedRun, name: str | None) -> Path:
-    """The checkpoint of that file name or number, or the newest one that is not damaged."""
-    if name is None:
-        return checkpoint.load_newest(run.folder.checkpoints, lambda line: print(line, file=sys.stderr))[1]
-    for path in run.checkpoints():
-        if name in (path.name, path.stem) or (name.isdecimal() and int(name) == checkpoint.step_of(path)):
-            return path
-    numbers = ", ".join(str(checkpoint.step_of(path)) for path in run.checkpoints())
-    raise UserError(f"checkpoint={name} is not in {run.folder.checkpoints}: there are {numbers}")
+    yield from sorted((run for run, time in times.items() if time), key=times.__getitem__, reverse=True)
 
 
 def _newest_time(run: Path) -> int:
     """When its newest checkpoint was written, in nanoseconds; 0 if there is none."""
     times = [path.stat().st_mtime_ns for path in checkpoint.newest_first(RunFolder(run).checkpoints)]
     return max(times, default=0)
+
+
+def _read_checkpoint(run: SavedRun, name: str | None) -> tuple[dict[str, Any], Path]:
+    """The checkpoint of that file name or number, or the newest one that is not damaged. It is read once."""
+    if name is None:
+        return checkpoint.load_newest(run.folder.checkpoints, _warn)
+    for path in run.checkpoints():
+        if name in (path.name, path.stem) or (name.isdecimal() and int(name) == checkpoint.step_of(path)):
+            return checkpoint.load(path), path
+    numbers = ", ".join(str(checkpoint.step_of(path)) for path in run.checkpoints())
+    raise UserError(f"checkpoint={name} is not in {run.folder.checkpoints}: there are {numbers}")
+
+
+def _replay_files(folder: Path, manifest: dict[str, Any] | None) -> list[Path]:
+    """The files that the manifest names. Others in the folder are not of this experience, or are newer than it.
+
+    Nothing where all are missing, as in an agent that was copied without them.
+    """
+    files = [folder / Path(chunk["name"]).name for chunk in (manifest or {}).get("chunks", [])]
+    return files if any(file.is_file() for file in files) else []
+
+
+def _warn(line: str) -> None:
+    print(line, file=sys.stderr)

@@ -8,23 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from adamas.play.dataset_viewer import Look
+from adamas.play.dataset_viewer import DatasetRow
 from adamas.play.keys import used
 from adamas.play.session import Session
 from adamas.play.settings import describe
-from adamas.play.step import tempered
+from adamas.play.step import action_logits
 from adamas.utils.errors import UserError
 
 
 def parse(message: str | bytes) -> dict[str, Any]:
-    """A command from the page. UserError when it is not a JSON object."""
+    """A message of the page. UserError when it is not a JSON object."""
     try:
-        command = json.loads(message) if isinstance(message, str) else None
+        parsed = json.loads(message) if isinstance(message, str) else None
     except (ValueError, RecursionError):
-        command = None
-    if not isinstance(command, dict):
+        parsed = None
+    if not isinstance(parsed, dict):
         raise UserError("a message must be text, one JSON object")
-    return command
+    return parsed
 
 
 def pack(header: dict[str, Any], pictures: list[np.ndarray]) -> bytes:
@@ -36,67 +36,66 @@ def pack(header: dict[str, Any], pictures: list[np.ndarray]) -> bytes:
 def hello(session: Session) -> dict[str, Any]:
     """What the page needs to know once."""
     agent = session.agent
-    parameters = sum(parameter.numel() for parameter in agent.world.parameters())
+    controls = [control(session, field) for field in describe(session.settings)]
     return {
         "type": "hello",
         "game": agent.config.env,
         "run": str(agent.folder.path),
         "checkpoint": agent.checkpoint,
         "updates": agent.updates,
-        "parameters": parameters,
+        "parameters": sum(parameter.numel() for parameter in agent.world.parameters()),
         "device": str(agent.models.device),
-        "actions": list(agent.meanings),
-        "keys": used(agent.meanings),
-        "controls": [control(session, field) for field in describe(session.settings)],
-        **shelf(session),
+        "actions": list(agent.action_meanings),
+        "keys": used(agent.action_meanings),
+        "controls": [field for field in controls if field],
+        **stored(session),
     }
 
 
-def control(session: Session, field: dict[str, Any]) -> dict[str, Any]:
-    """A setting with the choices that this agent has."""
-    if field["name"] == "start":
-        return {**field, "choices": session.starts.sources}
-    if field["name"] == "noise":
-        walks_back = session.agent.config.denoiser.objective == "previous_frame"
-        return {**field, "choices": [name for name in field["choices"] if (name == "previous_frame") == walks_back]}
-    return field
+def control(session: Session, field: dict[str, Any]) -> dict[str, Any] | None:
+    """A setting with the choices that this agent has; None for one that it does not have."""
+    if field["name"] == "s_churn" and not session.agent.can_churn:
+        return None
+    choices = {"initial_state": session.initial_states.sources}
+    return {**field, "choices": choices[field["name"]]} if field["name"] in choices else field
 
 
-def shelf(session: Session) -> dict[str, Any]:
-    """What there is to look at and to download."""
-    return {"sources": session.library.sources(), "recordings": [path.name for path in session.library.files()]}
+def stored(session: Session) -> dict[str, Any]:
+    """What can be viewed, and downloaded."""
+    recordings = [path.name for path in session.datasets.recording_files()]
+    return {"sources": session.datasets.sources(), "recordings": recordings}
 
 
-def frame(session: Session, **clock: Any) -> bytes:
-    """The moment as the page shows it. `clock` is what the server knows of time."""
-    moment, real = session.moment, session.moment.real
-    pictures = {"dream": moment.frame} | ({"reality": real.obs} if real else {})
-    shown = session.settings.strip
-    for number, (noisy, clean) in enumerate(moment.trace if shown else [], 1):
-        pictures |= {f"noisy {number}": noisy[0].cpu().numpy(), f"clean {number}": clean[0].cpu().numpy()}
+def frame(session: Session, step_ms: float | None = None) -> bytes:
+    """The state of play. `step_ms` is how long its step took, if it is a new one."""
+    state, real = session.state, session.state.real
+    pictures = {"dream": state.obs} | ({"real": real.obs} if real else {})
+    shown = session.settings.show_denoising
+    for number, (noisy, denoised) in enumerate(state.trace if shown else [], 1):
+        pictures |= {f"noisy {number}": noisy[0].cpu().numpy(), f"denoised {number}": denoised[0].cpu().numpy()}
     header = {
         "type": "frame",
         "pictures": list(pictures),
-        "step": moment.step,
-        "action": moment.action,
-        "reward": moment.reward,
-        "terminated": moment.terminated,
-        "return": moment.total,
-        "over": session.over,
-        "real": {"reward": real.reward, "return": real.total, "over": real.over} if real else None,
-        "probabilities": tempered(session.settings, moment).softmax(-1).tolist(),
-        "value": moment.thought.value,
-        "key": session.key_number,
-        "who": session.who,
+        "step": state.step,
+        "action": state.action,
+        "reward": state.reward,
+        "terminated": state.terminated,
+        "return": state.episode_return,
+        "ended": session.ended,
+        "real": {"reward": real.reward, "return": real.episode_return, "ended": real.ended} if real else None,
+        "probabilities": action_logits(session.settings, state).softmax(-1).tolist(),
+        "value": state.policy.value,
+        "keys_number": session.keys_number,
+        "player": session.player,
         "paused": session.paused,
-        "past": session.past,
-        "ahead": session.ahead,
-        "recording": session.recorder.steps if session.recorder else None,
+        "past": session.history.past,
+        "future": session.history.future,
+        "recorded_steps": session.recorder.steps if session.recorder else None,
         "settings": {field["name"]: field["value"] for field in describe(session.settings)},
-        **clock,
+        "step_ms": step_ms,
     }
     return pack(header, list(pictures.values()))
 
 
-def look(found: Look) -> bytes:
-    return pack({"type": "look", "pictures": ["look"], **found.facts}, [found.obs])
+def dataset_row(row: DatasetRow) -> bytes:
+    return pack({"type": "dataset_row", "pictures": ["dataset_row"], **row.facts}, [row.obs])

@@ -1,4 +1,4 @@
-"""The real game beside a dream: it gets the same actions, and goes back when the dream does."""
+"""The real game beside the world model: it gets the same actions, and is rewound with it."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from adamas.config import Atari
 from adamas.envs.atari import AtariEnv
 
 
-class RealMoment(NamedTuple):
-    """Where a real game stands."""
+class RealState(NamedTuple):
+    """A state of the real game."""
 
     obs: np.ndarray  # uint8 (84, 84)
-    reward: float  # unclipped, as is the total
-    total: float
-    over: bool
-    state: dict[str, Any]  # from which the emulator can go on
+    reward: float  # unclipped, as is the return
+    episode_return: float
+    ended: bool
+    emulator: dict[str, Any]  # from which the emulator can continue
 
 
-class Reality:
-    """One emulator. It is set back only when a moment is asked for its future that it is not at: that takes 0.1 s and more."""
+class RealEnv:
+    """One emulator. It is restored only when it is not already at the state to continue: that takes 0.1 s and more."""
 
     def __init__(self, game: str, config: Atari) -> None:
         self.env = AtariEnv(game, config, episodic_life=False)
-        self._at: dict[str, Any] | None = None  # the state of the moment where the emulator stands
+        self._current: dict[str, Any] | None = None  # the emulator state of now
 
-    def reset(self, seed: int) -> RealMoment:
+    def reset(self, seed: int) -> RealState:
         obs, _ = self.env.reset(seed=seed)
-        return self._now(obs, 0.0, 0.0, over=False)
+        return self._state(obs, 0.0, 0.0, ended=False)
 
-    def step(self, moment: RealMoment, action: int) -> RealMoment:
-        """What `action` leads to. A game that is over stays as it is."""
-        if moment.over:
-            return moment._replace(reward=0.0)
-        if moment.state is not self._at:
-            self.env.load_state_dict(moment.state)
+    def step(self, state: RealState, action: int) -> RealState:
+        """What `action` leads to. A game that has ended stays as it is."""
+        if state.ended:
+            return state._replace(reward=0.0)
+        if state.emulator is not self._current:
+            self.env.load_state_dict(state.emulator)
         obs, reward, terminated, truncated, _ = self.env.step(action)
-        return self._now(obs, reward, moment.total + reward, terminated or truncated)
+        return self._state(obs, reward, state.episode_return + reward, terminated or truncated)
 
-    def _now(self, obs: np.ndarray, reward: float, total: float, over: bool) -> RealMoment:
-        self._at = self.env.state_dict()
-        return RealMoment(obs, reward, total, over, self._at)
+    def _state(self, obs: np.ndarray, reward: float, episode_return: float, ended: bool) -> RealState:
+        self._current = self.env.state_dict()
+        return RealState(obs, reward, episode_return, ended, self._current)

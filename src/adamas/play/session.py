@@ -1,4 +1,4 @@
-"""What happens while somebody plays: commands in, moments out. No sockets, no threads, no clock."""
+"""One game of one person: commands in, states out. No sockets, no threads, no clock."""
 
 from __future__ import annotations
 
@@ -6,118 +6,90 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from adamas.play import recorder
-from adamas.play.dataset_viewer import Library
-from adamas.play.initial_states import Starts
+from adamas.play import recording_files
+from adamas.play.commands import check_command
+from adamas.play.dataset_viewer import DatasetViewer
+from adamas.play.history import History
+from adamas.play.initial_states import InitialStates
 from adamas.play.keys import KEYS, action_of
 from adamas.play.load import Agent
-from adamas.play.real_env import Reality
+from adamas.play.real_env import RealEnv
 from adamas.play.recorder import Recorder
 from adamas.play.settings import Options, Settings, change
-from adamas.play.step import Moment, advance, begin, choose
+from adamas.play.step import PlayState, first_state, next_state, sample_action
 from adamas.utils.errors import UserError
 
-HISTORY = 400  # moments one can go back
 MOST_RECORDED = 10_000  # steps, after which a recording is saved by itself
-PLAYERS = ("you", "agent")
-COMMANDS: dict[str, dict[str, type]] = {  # the arguments of each, and their types
-    "keys": {"held": list, "number": int},  # the number comes back with the first frame that the keys acted on
-    "who": {"who": str},
-    "pause": {"paused": bool},
-    "step": {},
-    "rewind": {"steps": int},
-    "reset": {},
-    "start": {},
-    "set": {"name": str, "value": object},
-    "record": {"on": bool},
-}
+PLAYERS = ("human", "agent")
 
 
 def first_settings(agent: Agent, options: Options) -> Settings:
-    """Those of the run where it has some, so that the page shows what training dreams."""
+    """The sampler of the run, so that the page shows what the policy was trained in."""
     sampler = agent.config.sampler
-    steps, churn, noise = min(sampler.steps, 10), min(sampler.s_churn, 5.0), sampler.initial_noise
-    return Settings(steps=steps, churn=churn, noise=noise, fps=options.fps, seed=options.seed)
+    return Settings(
+        denoising_steps=min(sampler.steps, 10),
+        s_churn=min(sampler.s_churn, 5.0) if agent.can_churn else 0.0,
+        initial_noise=sampler.initial_noise,
+        fps=options.fps,
+        seed=options.seed,
+    )
 
 
 class Session:
-    """One game of one person with one agent.
-
-    Rewinding moves `_at` in the history; what lies ahead of it can be gone to again until the next step replaces it.
-    """
+    """The state of play, and the commands that change it."""
 
     def __init__(self, agent: Agent, settings: Settings) -> None:
         self.agent = agent
         self.settings = self._checked(settings)
-        self.reality = Reality(agent.config.env, agent.config.atari)
-        self.starts = Starts(agent, self.reality)
-        self.library = Library(agent)
-        self.who, self.paused = "you", False
+        self.real_env = RealEnv(agent.config.env, agent.config.atari)
+        self.initial_states = InitialStates(agent, self.real_env)
+        self.datasets = DatasetViewer(agent)
+        self.player, self.paused = "human", False
         self.recorder: Recorder | None = None
         self.saved: Path | None = None  # the recording that was saved last
         self._held: list[str] = []
-        self._tapped: list[str] = []  # since the last step
-        self._key_number = self.key_number = 0  # of the newest keys, and of the newest that a step has answered
-        self._rest = 0  # ticks since the agent's dream was over
-        self._number = settings.seed  # of the start
-        self._open(begin(agent, self.starts.start(settings.start, self._number)))
+        self._tapped: list[str] = []  # pressed since the last step, even if released before it
+        self._newest_keys = self.keys_number = 0  # number of the newest keys, and of the newest that a step has used
+        self._ticks_ended = 0  # since the end of the agent's episode
+        self._number = settings.seed  # of the initial state
+        self.history = History(first_state(agent, self.initial_states.get(settings.initial_state, self._number)))
 
     @property
-    def moment(self) -> Moment:
-        return self._history[self._at]
+    def state(self) -> PlayState:
+        return self.history.now
 
     @property
-    def past(self) -> int:
-        """Moments that one can go back."""
-        return self._at
-
-    @property
-    def ahead(self) -> int:
-        """Moments that one has come back from."""
-        return len(self._history) - 1 - self._at
-
-    @property
-    def over(self) -> str | None:
-        """Why there is no next step: "end" or "horizon"."""
-        if self.moment.terminated and self.settings.stop:
-            return "end"
-        return "horizon" if self.moment.step >= self.settings.horizon else None
+    def ended(self) -> str | None:
+        """Why there is no next step: "terminated" or "horizon"."""
+        if self.state.terminated and self.settings.stop_at_end:
+            return "terminated"
+        return "horizon" if self.state.step >= self.settings.horizon else None
 
     def tick(self) -> bool:
-        """One step, if the dream goes on by itself. Returns whether anything happened.
+        """One step, unless the game waits. Returns whether anything changed.
 
-        A second after its dream is over the agent goes on with another start.
+        The agent starts another episode one second after the end of its last one.
         """
-        if self.paused or (self.over and self.who == "you"):
+        if self.paused or (self.ended and self.player == "human"):
             return False
-        self._rest = self._rest + 1 if self.over else 0
-        if self._rest >= self.settings.fps:
-            self._do_start()
-        elif not self.over:
+        self._ticks_ended = self._ticks_ended + 1 if self.ended else 0
+        if self._ticks_ended >= self.settings.fps:
+            self._do_new_episode()
+        elif not self.ended:
             self._step()
-        return self._rest == 0
+        return self._ticks_ended == 0
 
     def do(self, message: dict[str, Any]) -> None:
-        """Carries out a command such as {"do": "rewind", "steps": 10}.
+        """Carries out a command of `adamas.play.commands`.
 
         Raises:
             UserError: it is none, or cannot be carried out; then nothing has changed.
         """
-        arguments = {name: value for name, value in message.items() if name != "do"}
-        name = message.get("do")
-        if not isinstance(name, str) or name not in COMMANDS:
-            raise UserError(f"unknown command {str(name)[:40]}: commands: {', '.join(COMMANDS)}")
-        wanted = COMMANDS[name]
-        if arguments.keys() != wanted.keys():
-            raise UserError(f"{name} needs {', '.join(wanted) or 'no arguments'}")
-        for key, kind in wanted.items():
-            if kind is not object and type(arguments[key]) is not kind:
-                raise UserError(f"{name}: {key} must be a {kind.__name__}")
+        name, arguments = check_command(message)
         command: Callable[..., None] = getattr(self, f"_do_{name}")
         command(**arguments)
 
-    def release(self) -> None:
-        """Lets go of all keys."""
+    def release_keys(self) -> None:
         self._held, self._tapped = [], []
 
     def close(self) -> None:
@@ -128,15 +100,13 @@ class Session:
     def _do_keys(self, held: list[str], number: int) -> None:
         if not all(key in KEYS for key in held):
             raise UserError(f"keys: held must be a list of some of {', '.join(KEYS)}")
-        self._tapped += [
-            key for key in held if key not in self._held + self._tapped
-        ]  # even if let go of before the step
-        self._held, self._key_number = held, number
+        self._tapped += [key for key in held if key not in self._held + self._tapped]
+        self._held, self._newest_keys = held, number
 
-    def _do_who(self, who: str) -> None:
-        if who not in PLAYERS:
-            raise UserError(f"who={who[:40]} is not one of {', '.join(PLAYERS)}")
-        self.who = who
+    def _do_player(self, player: str) -> None:
+        if player not in PLAYERS:
+            raise UserError(f"player={player[:40]} is not one of {', '.join(PLAYERS)}")
+        self.player = player
 
     def _do_pause(self, paused: bool) -> None:
         self.paused = paused
@@ -144,70 +114,64 @@ class Session:
     def _do_step(self) -> None:
         """One step, and then a pause."""
         self.paused = True
-        if not self.over:
+        if not self.ended:
             self._step()
 
     def _do_rewind(self, steps: int) -> None:
-        """Goes back, or forward again if `steps` is negative, as far as there is something; then a pause."""
+        """Pauses, too."""
         self.paused = True
-        self._at = min(max(self._at - steps, 0), len(self._history) - 1)
+        self.history.rewind(steps)
 
-    def _do_reset(self) -> None:
-        """Back to the first moment of this start."""
-        self._open(self._first)
+    def _do_restart(self) -> None:
+        """The same initial state again."""
+        self._begin(self.history.first)
 
-    def _do_start(self) -> None:
-        """Another start."""
-        self._start(self._number + 1)
+    def _do_new_episode(self) -> None:
+        """The next initial state."""
+        state = first_state(self.agent, self.initial_states.get(self.settings.initial_state, self._number + 1))
+        self._number += 1
+        self._begin(state)
 
     def _do_set(self, name: str, value: Any) -> None:
         settings = self._checked(change(self.settings, name, value))
-        if name == "start" and value != self.settings.start:
-            moment = begin(self.agent, self.starts.start(settings.start, self._number))
-            self.settings = settings
-            self._open(moment)
+        if settings.initial_state != self.settings.initial_state:
+            self._begin(first_state(self.agent, self.initial_states.get(settings.initial_state, self._number)))
         self.settings = settings
 
     def _do_record(self, on: bool) -> None:
         if on and not self.recorder:
             self.recorder = Recorder()
         if not on and self.recorder:
-            self.recorder.up_to(self.moment)
+            self.recorder.up_to(self.state)
             if self.recorder.steps:
-                self.saved = recorder.save(self.recorder.episodes, self.library.recordings)
+                self.saved = recording_files.save(self.recorder.episodes, self.datasets.recordings)
             self.recorder = None
 
     def _checked(self, settings: Settings) -> Settings:
         """Raises UserError for what this agent cannot do."""
-        objective = self.agent.config.denoiser.objective
-        if (settings.noise == "previous_frame") != (objective == "previous_frame"):
-            raise UserError(f"noise={settings.noise} does not go with this model's denoiser.objective={objective}")
+        if settings.s_churn > 0 and not self.agent.can_churn:
+            method = self.agent.config.sampler.method
+            raise UserError(f"s_churn={settings.s_churn} works with Euler steps only, and this run has {method}")
         return settings
 
     def _step(self) -> None:
-        before = self.moment
-        action = choose(self.settings, before) if self.who == "agent" else self._pressed()
-        real = self.reality.step(before.real, action) if before.real else None
-        after = advance(self.agent, self.settings, before, action, real)
-        self._history = [*self._history[: self._at + 1], after][-HISTORY - 1 :]
-        self._at = len(self._history) - 1
+        before = self.state
+        action = sample_action(self.settings, before) if self.player == "agent" else self._action_of_keys()
+        real = self.real_env.step(before.real, action) if before.real else None
+        self.history.append(next_state(self.agent, self.settings, before, action, real))
         if self.recorder:
-            self.recorder.add(before, after)
+            self.recorder.add(before, self.state)
             if self.recorder.steps >= MOST_RECORDED:
                 self._do_record(on=False)
 
-    def _pressed(self) -> int:
+    def _action_of_keys(self) -> int:
         """The action of the keys that are held, or were since the last step."""
         keys = [*self._held, *(key for key in self._tapped if key not in self._held)]
-        self._tapped, self.key_number = [], self._key_number
-        return action_of(keys, self.agent.meanings)
+        self._tapped, self.keys_number = [], self._newest_keys
+        return action_of(keys, self.agent.action_meanings)
 
-    def _start(self, number: int) -> None:
-        moment = begin(self.agent, self.starts.start(self.settings.start, number))
-        self._number = number
-        self._open(moment)
-
-    def _open(self, moment: Moment) -> None:
+    def _begin(self, state: PlayState) -> None:
+        """Starts an episode."""
         if self.recorder:
-            self.recorder.cut(self.moment)
-        self._first, self._history, self._at, self._rest = moment, [moment], 0, 0
+            self.recorder.end_episode(self.state)
+        self.history, self._ticks_ended = History(state), 0

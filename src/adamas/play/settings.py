@@ -1,4 +1,4 @@
-"""What a person sets while playing and when starting to play: fields that are checked one by one."""
+"""The command line of src/play.py, and the settings that can be changed during play. Each value is checked."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Options:
     checkpoint: Optional[str] = knob(None, "file name or number in the run's checkpoints/; without it the newest one")
     device: str = knob("auto", "auto, cpu, cuda, cuda:1, mps")
     fps: int = knob(15, "steps a second to start with; Atari itself runs at 15 of them", least=1, most=60)
-    seed: int = knob(0, "of the noise and of the agent's choices", least=0, most=2**31 - 1)
+    seed: int = knob(0, "of the noise and of the agent's actions", least=0, most=2**31 - 1)
     host: str = knob("127.0.0.1", "address to listen on; another than loopback needs public_origin too")
     port: int = knob(8000, "to listen on; 0 takes any that is free", least=0, most=65535)
     public_origin: Optional[str] = knob(None, "how a tunnel shows the page to browsers: https://NAME")
@@ -34,18 +34,18 @@ class Options:
 
 @dataclass(frozen=True)
 class Settings:
-    """What acts at once, from the next step on."""
+    """What can be changed during play; it acts from the next step on."""
 
-    steps: int = knob(1, "denoising steps", least=1, most=10)
-    churn: float = knob(0.0, "churn", least=0, most=5)
-    noise: str = knob("unit", "first noise", choices=("unit", "sigma_max", "previous_frame"))
+    denoising_steps: int = knob(1, "denoising steps", least=1, most=10)
+    s_churn: float = knob(0.0, "churn", least=0, most=5)
+    initial_noise: str = knob("unit", "initial noise", choices=("unit", "sigma_max"))
     temperature: float = knob(1.0, "temperature", least=0, most=3)
     fps: int = knob(15, "steps a second", least=1, most=60)
     horizon: int = knob(500, "horizon", least=10, most=2000)
     seed: int = knob(0, "seed", least=0, most=2**31 - 1)
-    start: str = knob("game", "starts from", choices=("game", "replay"))
-    stop: bool = knob(True, "stop at its end")
-    strip: bool = knob(True, "film strip")
+    initial_state: str = knob("game", "initial state", choices=("game", "replay"))
+    stop_at_end: bool = knob(True, "stop at end")
+    show_denoising: bool = knob(True, "show denoising")
 
 
 def change(node: T, name: str, value: Any) -> T:

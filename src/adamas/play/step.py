@@ -1,4 +1,4 @@
-"""A dream, moment by moment: pure functions of the moment before, the action and the settings."""
+"""One step of play in the world model: pure functions of the state before, the action and the settings."""
 
 from __future__ import annotations
 
@@ -10,91 +10,95 @@ import torch
 from torch import Tensor
 
 from adamas.agent.actor_critic import Hidden
+from adamas.data.batch import Trajectory
 from adamas.play.load import Agent
-from adamas.play.real_env import RealMoment
+from adamas.play.real_env import RealState
 from adamas.play.settings import Settings
-from adamas.utils.random import categorical as draw
+from adamas.utils.random import categorical
 from adamas.world_model.denoiser import Trace
 from adamas.world_model.world_model import WorldModel, WorldState
 
-DREAM, CHOICE = 0, 1  # what random numbers are for
+WORLD_MODEL, POLICY = 0, 1  # what random numbers are for
 
 
-class Thought(NamedTuple):
-    """What the policy makes of a moment."""
+class PolicyOutput(NamedTuple):
+    """What the policy returns for the newest frame."""
 
     logits: Tensor  # float (A,), on the CPU
     value: float
-    hidden: Hidden  # after it has seen the frame
+    hidden: Hidden  # after that frame
 
 
-class Moment(NamedTuple):
-    """All that the future depends on, but for the settings; and what a person sees of it."""
+class PlayState(NamedTuple):
+    """Everything that the next step depends on, except for the settings; and what the page shows of it."""
 
-    world: WorldState  # of one dream
-    thought: Thought
-    real: RealMoment | None  # the real game after the same actions
-    step: int  # actions since the start
+    world: WorldState  # batch size 1
+    policy: PolicyOutput
+    real: RealState | None  # the real game after the same actions
+    step: int  # actions since the initial state
     action: int | None  # the one that led here, as are reward, terminated and trace
     reward: float
     terminated: bool
     trace: Trace
-    total: float  # sum of rewards
+    episode_return: float
 
     @property
-    def frame(self) -> np.ndarray:
-        """uint8 (84, 84)"""
-        return self.world.obs[0, -1].cpu().numpy()
+    def obs(self) -> np.ndarray:
+        """uint8 (84, 84): the newest frame."""
+        return self.world.obs[0].cpu().numpy()
 
 
-class Start(NamedTuple):
-    """Frames and actions that a dream goes on from, and the real game at the same point where there is one."""
+class InitialState(NamedTuple):
+    """The frames and actions that an episode of play continues, and the real game at the same point if there is one."""
 
-    obs: Tensor  # uint8 (1, n, H, W)
-    action: Tensor  # int64 (1, n-1)
-    real: RealMoment | None
+    context: Trajectory  # batch size 1
+    real: RealState | None
 
 
 @torch.inference_mode()
-def begin(agent: Agent, start: Start) -> Moment:
-    """The moment before the first action. Both recurrent states are burnt in on the frames, as in training."""
+def first_state(agent: Agent, initial: InitialState) -> PlayState:
+    """The state before the first action. Both recurrent states are burnt in on the frames, as in training."""
     device = agent.policy.device
-    obs = start.obs.to(device)
+    context = Trajectory(*(column.to(device) for column in initial.context))
     with agent.autocast():
-        state = agent.world.start(obs, start.action.to(device))
-        _, _, hidden = agent.policy(obs[:, :-1], agent.policy.initial_hidden(1))
-        thought = think(agent, state, hidden)
-    return Moment(state, thought, start.real, 0, None, 0.0, False, [], 0.0)
+        world = agent.world.start(context)
+    hidden = run_policy(agent, context.obs[:, :-1], agent.policy.initial_hidden(1)).hidden
+    policy = run_policy(agent, context.obs[:, -1:], hidden)
+    return PlayState(world, policy, initial.real, 0, None, 0.0, False, [], 0.0)
 
 
 @torch.inference_mode()
-def advance(agent: Agent, settings: Settings, moment: Moment, action: int, real: RealMoment | None) -> Moment:
-    """One step of the dream, with random numbers that are those of this step and seed whatever was done before."""
+def next_state(agent: Agent, settings: Settings, state: PlayState, action: int, real: RealState | None) -> PlayState:
+    """One step. Its random numbers depend on the seed and the number of the step alone, not on earlier commands."""
     device = agent.policy.device
-    trace: Trace | None = [] if settings.strip else None
-    random = generator(settings.seed, moment.step, DREAM, device)
+    trace: Trace | None = [] if settings.show_denoising else None
+    random = generator(settings.seed, state.step, WORLD_MODEL, device)
     with agent.autocast():
         model = with_sampler(agent.world, settings)
-        state, prediction = model.step(moment.world, torch.tensor([action], device=device), random, trace)
-        thought = think(agent, state, moment.thought.hidden)
+        world, prediction = model.step(state.world, torch.tensor([action], device=device), random, trace)
+    policy = run_policy(agent, world.obs[:, None], state.policy.hidden)
     reward, terminated = float(prediction.reward), bool(prediction.terminated)
-    return Moment(state, thought, real, moment.step + 1, action, reward, terminated, trace or [], moment.total + reward)
+    episode_return = state.episode_return + reward
+    return PlayState(world, policy, real, state.step + 1, action, reward, terminated, trace or [], episode_return)
 
 
-def think(agent: Agent, state: WorldState, hidden: Hidden) -> Thought:
-    logits, value, hidden = agent.policy(state.obs[:, -1:], hidden)
-    return Thought(logits[0, 0].float().cpu(), float(value), hidden)
+@torch.inference_mode()
+def run_policy(agent: Agent, obs: Tensor, hidden: Hidden) -> PolicyOutput:
+    """The output for the last of the frames uint8 (1, T, H, W)."""
+    with agent.autocast():
+        logits, value, hidden = agent.policy(obs, hidden)
+    return PolicyOutput(logits[0, -1].float().cpu(), float(value[0, -1]), hidden)
 
 
-def choose(settings: Settings, moment: Moment) -> int:
-    """The policy's action: the likeliest one at temperature 0."""
-    random = generator(settings.seed, moment.step, CHOICE)
-    return int(draw(tempered(settings, moment)[None], random))
+def sample_action(settings: Settings, state: PlayState) -> int:
+    """The policy's action: the most likely one at temperature 0."""
+    random = generator(settings.seed, state.step, POLICY)
+    return int(categorical(action_logits(settings, state)[None], random))
 
 
-def tempered(settings: Settings, moment: Moment) -> Tensor:
-    """Logits float (A,) of the policy at the temperature of the settings."""
-    return moment.thought.logits / max(settings.temperature, 1e-6)
+def action_logits(settings: Settings, state: PlayState) -> Tensor:
+    """float (A,): the policy's logits at the temperature of the settings."""
+    return state.policy.logits / max(settings.temperature, 1e-6)
 
 
 def generator(seed: int, step: int, use: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -104,6 +108,6 @@ def generator(seed: int, step: int, use: int, device: torch.device | str = "cpu"
 
 
 def with_sampler(world: WorldModel, settings: Settings) -> WorldModel:
-    """The same networks, drawing frames as the settings say."""
-    sampler = replace(world.sampler, steps=settings.steps, s_churn=settings.churn, initial_noise=settings.noise)
-    return WorldModel(world.denoiser, world.reward_end, sampler)
+    """The same networks with the sampler of the settings."""
+    changed = {"steps": settings.denoising_steps, "s_churn": settings.s_churn, "initial_noise": settings.initial_noise}
+    return WorldModel(world.denoiser, world.reward_end, replace(world.sampler, **changed))

@@ -9,7 +9,8 @@ from pathlib import Path
 from adamas.config import Config
 from adamas.training.phases import plan
 from adamas.training.progress import Progress
-from adamas.utils.torchrun import python
+from adamas.utils.quoting import assignment
+from adamas.utils.torchrun import command
 
 
 def total_seconds(units: Mapping[str, int], costs: Mapping[str, float]) -> float:
@@ -34,7 +35,6 @@ def announce(config: Config, folder: Path, device: str, progress: Progress, cost
     phases = {name: total_seconds({name: count}, costs) for name, count in units.items()}
     left = sum(phases.values()) - total_seconds(progress.total, costs)
     steps = f"{config.collection.steps:,} agent steps" if not config.dataset else f"no steps, but {config.dataset}"
-    resume = shlex.quote(f"resume={folder}")
     return "\n".join(
         [
             f"adamas learns {config.env} ({config.policy}, preset {config.preset}, seed {config.seed}) from {steps}",
@@ -43,6 +43,6 @@ def announce(config: Config, folder: Path, device: str, progress: Progress, cost
             f"  watch        tensorboard --logdir {shlex.quote(str(folder.parent.parent))}",
             f"  plan         {', '.join(f'{name} {count:,}x' for name, count in units.items())}",
             f"  time         about {in_words(left)} ({', '.join(f'{k} {in_words(v)}' for k, v in phases.items())})",
-            f"  stop         Ctrl-C saves; go on with: {python()} src/main.py {resume}",
+            f"  stop         Ctrl-C saves; go on with: {command('train', assignment('resume', folder))}",
         ]
     )

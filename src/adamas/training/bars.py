@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from adamas.training.announcement import total_seconds
+from adamas.training.pace import Pace
 
 
 class Bars:
     """The run's bar counts expected seconds, so that its time left knows that phases differ in cost.
 
     Args:
-        costs: expected seconds a unit of each phase.
-        total: expected seconds of the whole run.
+        costs: seconds a unit of each phase, as measured before the run.
+        plan: units of each phase in the whole run.
         behind: units of each phase that a resumed run has behind it.
     """
 
-    def __init__(self, costs: Mapping[str, float], total: float, behind: Mapping[str, int]) -> None:
-        done = total_seconds(behind, costs)
-        self.costs = costs
+    def __init__(self, costs: Mapping[str, float], plan: Mapping[str, int], behind: Mapping[str, int]) -> None:
+        self.pace, self.plan, self.done = Pace(costs), plan, Counter(behind)
         self.live = sys.stderr.isatty()
-        form = "run {percentage:3.0f}%|{bar:24}| {elapsed}<{remaining}{postfix}"
+        form = "run {percentage:3.0f}%|{bar:24}| {elapsed}<{desc}{postfix}"
+        behind_seconds = self.pace.total(self.done)
         self.run = tqdm(
-            total=max(total, done), initial=done, bar_format=form, mininterval=0.2 if self.live else 30, position=0
+            total=behind_seconds + self.left(),
+            initial=behind_seconds,
+            bar_format=form,
+            mininterval=0.2 if self.live else 30,
+            position=0,
         )
+        self._show_left()
 
     @contextmanager
     def phase(self, title: str, units: int, done: int) -> Iterator[tqdm]:
@@ -39,14 +45,20 @@ class Bars:
         ) as bar:
             yield bar
 
-    def tick(self, phase: str, units: int) -> None:
-        """So many more units of `phase` are done."""
-        self.run.update(min(units * self.costs.get(phase, 0.0), self.run.total - self.run.n))
+    def tick(self, phase: str, units: int, seconds: float) -> None:
+        """So many more units of `phase` are done, in so many seconds."""
+        self.pace.see(phase, units, seconds)
+        self.done[phase] += units
+        self._show_left()
+        self.run.total = self.pace.total(self.done) + self.left()
+        self.run.update(self.pace.total(self.done) - self.run.n)
 
-    def left(self, seconds: float) -> float | None:
-        """Expected seconds to the end of a run that took `seconds` to get here."""
-        done = self.run.n / self.run.total
-        return seconds * (1 - done) / done if done else None
+    def left(self) -> float:
+        """Expected seconds to the end of the run, at the pace of now."""
+        return self.pace.total({phase: max(0, units - self.done[phase]) for phase, units in self.plan.items()})
+
+    def _show_left(self) -> None:
+        self.run.set_description_str(tqdm.format_interval(self.left()), refresh=False)
 
     def say(self, line: str) -> None:
         tqdm.write(line)

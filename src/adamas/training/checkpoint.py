@@ -70,14 +70,18 @@ def load_newest(
     Args:
         verify: raises UserError if something that the parts refer to is damaged.
     """
-    for path in newest_first(folder):
+    paths, errors = newest_first(folder), []
+    for number, path in enumerate(paths, 1):
         try:
             parts = load(path)
             verify(parts)
             return parts, path
         except UserError as error:
-            warn(f"{error}; trying the one before it")
-    raise UserError(f"{folder} holds no usable checkpoint")
+            errors.append(str(error))
+            if number < len(paths):
+                warn(f"{error}; trying the one before it")
+    why = f": {errors[-1]}" if errors else ""
+    raise UserError(f"{folder} holds no usable checkpoint{why}")
 
 
 def newest_first(folder: Path) -> list[Path]:

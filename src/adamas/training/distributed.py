@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from adamas.config import PARTS, Config
 from adamas.utils.errors import LostProcess, UserError
-from adamas.utils.torchrun import launched, python
+from adamas.utils.quoting import assignment
+from adamas.utils.torchrun import command, launched
 
 PATIENCE = timedelta(days=1)  # that ranks wait for one that plays or evaluates; a dead one is noticed at once
 CPU = torch.device("cpu")
@@ -83,7 +84,7 @@ def joined(device: torch.device, run: str = "") -> Iterator[None]:
         if lost:
             raise LostProcess(
                 f"process {rank} of {size} has lost another one; the last save of the run is good: "
-                f"go on with {python()} src/main.py resume={run}"
+                f"go on with {command('train', assignment('resume', run))}"
             ) from error
         raise
     finally:

@@ -15,6 +15,7 @@ from adamas.training import checkpoint
 from adamas.training.models import best_weights
 from adamas.training.run_folder import RunFolder
 from adamas.training.run_records import read_scalars
+from adamas.utils.console import warn
 from adamas.utils.errors import UserError
 from adamas.utils.logger import Logger
 
@@ -31,7 +32,7 @@ def export(run: Path, out: Path, weights: bool = True) -> None:
     theirs, ours, config = RunFolder(run), RunFolder(out), config_of_run(run)
     if out.exists():
         raise UserError(f"{out} is already there: give another name, or remove it")
-    newest = checkpoint.load_newest(theirs.checkpoints, warn=print) if weights else None
+    newest = checkpoint.load_newest(theirs.checkpoints, warn=warn) if weights else None
     out.mkdir(parents=True)
     for file in (config, theirs.origin, theirs.evaluations):
         if file.is_file():

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from adamas.agent.imagination import imagine
 from adamas.agent.rollout import Rollout
-from adamas.config import Config
 from adamas.data.batch import Segment, Trajectory
 from adamas.training.cuda_graphs import Capture, CudaCapture, Graphed
 from adamas.training.learner import Learner
@@ -18,7 +17,8 @@ from adamas.training.models import Models
 from adamas.training.optimizer import Optimizer
 from adamas.utils.random import Random
 
-WEIGHT_DECAY, WARMUP_UPDATES = 1e-2, 100  # of the world model; the policy has neither
+WEIGHT_DECAY = 1e-2  # of the world model; the policy has none
+WARMUP_UPDATES = 100  # of every part
 MAX_GRAD_NORM = 100.0  # of reward/end and policy
 
 
@@ -27,12 +27,11 @@ class Learners:
 
     def __init__(self, models: Models) -> None:
         c, self.models = models.config, models
-        world = {"weight_decay": WEIGHT_DECAY, "warmup_updates": WARMUP_UPDATES}
         steps = c.actor_critic.epochs * c.actor_critic.minibatches
         self.by_part = {
-            "denoiser": self._learner("denoiser", c, c.micro_batch, max_grad_norm=c.denoiser.max_grad_norm, **world),
-            "reward_end": self._learner("reward_end", c, c.micro_batch, max_grad_norm=MAX_GRAD_NORM, **world),
-            "actor_critic": self._learner("actor_critic", c, 0, max_grad_norm=MAX_GRAD_NORM, steps_per_update=steps),
+            "denoiser": self._learner("denoiser", c.micro_batch, WEIGHT_DECAY, c.denoiser.max_grad_norm),
+            "reward_end": self._learner("reward_end", c.micro_batch, WEIGHT_DECAY, MAX_GRAD_NORM),
+            "actor_critic": self._learner("actor_critic", 0, 0.0, MAX_GRAD_NORM, steps),
         }
         self.imagine_rollout: Callable[[Trajectory, Random], Rollout] = self._imagine_rollout
         self.imagine_segment: Callable[[Segment, Random], Tensor] = self._imagine_segment
@@ -50,9 +49,11 @@ class Learners:
         """Optimizer steps of the part so far."""
         return self.by_part[part].optimizer.updates
 
-    def _learner(self, name: str, c: Config, micro_batch: int, **schedule: Any) -> Learner:
-        module = getattr(self.models, name)
-        optimizer = Optimizer(name, module, getattr(c, name).optimization, **schedule)
+    def _learner(
+        self, name: str, micro_batch: int, weight_decay: float, max_grad_norm: float, steps_per_update: int = 1
+    ) -> Learner:
+        module, c = getattr(self.models, name), getattr(self.models.config, name).optimization
+        optimizer = Optimizer(name, module, c, weight_decay, WARMUP_UPDATES, max_grad_norm, steps_per_update)
         return Learner(module, optimizer, self.models.autocast, micro_batch)
 
     @torch.no_grad()

@@ -42,20 +42,28 @@ class SavedRun:
 
     def load(self, path: Path, device: torch.device) -> tuple[Models, Progress]:
         """The models of one checkpoint, and how far the run was. UserError when it is damaged."""
-        return self._restore(checkpoint.load(path), path, device)
+        return self.restore(checkpoint.load(path), path, device)
 
     def load_newest(self, device: torch.device) -> tuple[Models, Progress]:
         """The same of the newest good checkpoint; each damaged one that is newer costs a line on stderr."""
         state, path = checkpoint.load_newest(self.folder.checkpoints, warn=lambda line: print(line, file=sys.stderr))
-        return self._restore(state, path, device)
+        return self.restore(state, path, device)
 
-    def _restore(self, state: dict[str, Any], path: Path, device: torch.device) -> tuple[Models, Progress]:
+    def restore(self, state: dict[str, Any], path: Path, device: torch.device) -> tuple[Models, Progress]:
+        """The same of a checkpoint that has been read already. UserError when it is not of this config."""
         models, progress = Models(self.config, action_meanings(self.config.env), device), Progress()
         try:
             models.load_state_dict(state["models"])
-        except KeyError as error:
-            raise UserError(f"{path} lacks {error}: it was written by another version of adamas") from error
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise UserError(f"{path} does not fit {self.folder.config}") from error
-        progress.load_state_dict(state["progress"])
+            progress.load_state_dict(state["progress"])
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise UserError(f"{path} {_misfit(error, self.folder.config)}") from error
         return models, progress
+
+
+def _misfit(error: Exception, config: Path) -> str:
+    """What is wrong with a checkpoint whose parts cannot be loaded. torch tells all differences in one RuntimeError."""
+    text = str(error)
+    if isinstance(error, RuntimeError) and "key(s) in state_dict" not in text and "size mismatch" in text:
+        return f"does not fit {config}: its networks have other sizes"
+    missing = f" (it has no {error})" if isinstance(error, KeyError) else ""
+    return f"was written by another version of adamas: its networks have other parts{missing}"

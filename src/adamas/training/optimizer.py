@@ -23,7 +23,7 @@ class Optimizer:
         module: whose parameters it moves.
         c: its learning rate and schedule.
         weight_decay: of matrices and kernels; biases, norms and embeddings do not decay.
-        warmup_updates: over which the learning rate rises linearly.
+        warmup_updates: over which the learning rate rises linearly, from 0 at the first.
         max_grad_norm: gradients are scaled down to this l2 norm.
         steps_per_update: steps that make one update in the sense of `c` and `warmup_updates`.
     """
@@ -51,7 +51,7 @@ class Optimizer:
     def learning_rate(self) -> float:
         """Rises linearly over the warm-up; falls linearly over `decay_updates` to the share DECAY_TO, then stays."""
         c, done = self.config, self.updates // self.steps_per_update
-        rise = min(1.0, (done + 1) / max(1, self.warmup_updates))
+        rise = min(1.0, done / self.warmup_updates) if self.warmup_updates else 1.0
         fallen = min(1.0, done / c.decay_updates) if c.decay_updates else 0.0
         return c.learning_rate * rise * (1 - (1 - DECAY_TO) * fallen)
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,9 +18,10 @@ from typing import Any
 import torch
 
 from adamas.utils.device import peak_usage
-from adamas.utils.errors import UserError
+from adamas.utils.errors import UserError, is_passing
 from adamas.utils.files import publish_text
 from adamas.utils.locks import take_lock
+from adamas.utils.records import append_record
 
 
 class RunFolder:
@@ -36,6 +38,7 @@ class RunFolder:
         self.frechet = path / "frechet"
         self.evaluations = path / "evaluations.jsonl"
         self.progress = path / "progress.json"
+        self.threads = path / "threads.json"
         self.lock = path / "lock"
 
     @classmethod
@@ -49,17 +52,19 @@ class RunFolder:
             except FileExistsError:
                 continue
             except OSError as error:
+                if is_passing(error):
+                    raise
                 raise UserError(f"runs={runs}: no folder can be made there ({error.strerror})") from error
             return cls(path)
         raise FileExistsError(f"{runs}/{game}/{name} and 999 more names are taken")
 
     def add_origin(self) -> None:
         """A line of origin.jsonl for the start and each resume: what a person needs to know to repeat the run."""
-        _append_line(self.origin, origin())
+        append_record(self.origin, origin())
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Inside, no other process may train here: UserError where one does. A folder that holds nothing in the end goes."""
+        """Inside, no other process may train here: UserError where one does. A folder in which nothing was saved goes."""
         lock = None
         try:
             lock = take_lock(self.lock)
@@ -72,9 +77,8 @@ class RunFolder:
         finally:
             if lock is not None:
                 os.close(lock)
-            if {*self.path.iterdir()} <= {self.lock}:
-                self.lock.unlink(missing_ok=True)
-                self.path.rmdir()
+            if not any(self.checkpoints.glob("*.pt")) and not self.evaluations.exists():
+                shutil.rmtree(self.path, ignore_errors=True)
 
     def write_progress(self, record: dict[str, Any]) -> None:
         """How far the run was at its last save, for a table of many."""
@@ -83,7 +87,7 @@ class RunFolder:
     def read_progress(self) -> dict[str, Any]:
         """What was written; nothing where nothing was, or where it cannot be read."""
         try:
-            return json.loads(self.progress.read_text())
+            return json.loads(self.progress.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
 
@@ -92,17 +96,7 @@ class RunFolder:
 
         After a resume an epoch's line may come twice: the later one counts.
         """
-        _append_line(self.evaluations, {**record, **peak_usage()})
-
-
-def _append_line(path: Path, record: dict[str, Any]) -> None:
-    """On the disk when it returns. What a kill left of a line goes first."""
-    with open(path, "ab+") as file:
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(json.dumps(record).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+        append_record(self.evaluations, {**record, **peak_usage()})
 
 
 def origin() -> dict[str, Any]:
@@ -126,13 +120,14 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the code, with "+" if it was changed since; None outside a git checkout."""
+    """The commit of the code, with "+" if it was changed since; None where the code is in no git checkout."""
     git = ["git", "-C", str(Path(__file__).parent)]
+    tracked = ["ls-files", "--error-unmatch", Path(__file__).name]  # not so in a venv inside somebody's checkout
     try:
-        done = [
+        _, head, changes = [
             subprocess.run([*git, *command], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+            for command in (tracked, ["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
         ]
     except (OSError, subprocess.SubprocessError):
         return None
-    return done[0] + ("+" if done[1] else "")
+    return head + ("+" if changes else "")

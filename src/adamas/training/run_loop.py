@@ -17,6 +17,7 @@ from adamas.training.progress import Progress
 from adamas.training.run_folder import RunFolder
 from adamas.training.signals import Stopped, StopRequest
 from adamas.utils.logger import Logger
+from adamas.utils.threads import Threads
 
 KEEP = 2  # newest checkpoints
 FLUSH_EVERY = 50  # rounds of a phase from one point of its TensorBoard curves to the next
@@ -27,7 +28,8 @@ class RunLoop:
 
     Args:
         snapshot: returns all that a checkpoint holds beside the progress.
-        costs: expected seconds a unit of each phase, and `total` of the whole run, for the bars.
+        costs: expected seconds a unit of each phase, and `plan` its units in the whole run, for the bars.
+        threads: how many work at each phase.
 
     Inside `with loop:` signals ask to stop, bars are shown, and a resume is possible from the first moment.
     """
@@ -40,10 +42,12 @@ class RunLoop:
         logger: Logger,
         snapshot: Callable[[], dict[str, Any]],
         costs: Mapping[str, float],
-        total: float,
+        plan: Mapping[str, int],
+        threads: Threads,
     ) -> None:
         self.folder, self.config, self.progress, self.logger, self.snapshot = folder, c, progress, logger, snapshot
-        self.bars, self.stop = Bars(costs, total, progress.total), StopRequest()
+        self.bars, self.stop = Bars(costs, plan, progress.total), StopRequest()
+        self.threads = threads
         self.saved_at = time.monotonic()
 
     def __enter__(self) -> RunLoop:
@@ -57,6 +61,7 @@ class RunLoop:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.bars.close()
+        self.threads.waiting.close()
         self.logger.close()
         self.stop.__exit__(kind, error, trace)
 
@@ -82,6 +87,7 @@ class RunLoop:
 
     def check_stop(self) -> None:
         """Saves if it is time, and stops if asked to. Also called inside of long rounds that change nothing."""
+        self.threads.waiting.look()
         if self.stop.requested:
             self.save()
             raise Stopped
@@ -101,15 +107,17 @@ class RunLoop:
         parts = {**self.snapshot(), "progress": self.progress.state_dict()}
         checkpoint.save(self.folder.checkpoints, self.progress.saves, parts, KEEP)
         p = self.progress
-        left = self.bars.left(p.seconds)
+        left = self.bars.left()
         self.folder.write_progress({"epoch": p.epoch, "steps": p.steps, "seconds": p.seconds, "left": left})
 
     def _work(self, phase: Phase, work: Callable[[], int | None], bar: tqdm) -> None:
+        self.threads.use(phase.name)
         start = time.monotonic()
         units = work() or 1
+        seconds = time.monotonic() - start
         self.progress.tick(phase.name, units)
-        self.logger.add(f"speed/{phase.name}_a_second", float(units), time.monotonic() - start)
-        self.bars.tick(phase.name, units)
+        self.logger.add(f"speed/{phase.name}_a_second", float(units), seconds)
+        self.bars.tick(phase.name, units, seconds)
         bar.update(units)
 
     def _flush(self, phase: Phase, bar: tqdm) -> None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator, ScalarEvent
 
 from adamas.config import Config
 from adamas.config.files import config_of_run, load_config
-from adamas.config.help import knobs, shown
 from adamas.training.run_folder import RunFolder
+from adamas.utils.console import warn as warn_on_stderr
 from adamas.utils.errors import UserError
+from adamas.utils.records import read_records
 
-STEPS, GAMES = 100_000, 100  # of the benchmark: agent steps of experience, and full games at the end
-NEUTRAL = {"env", "seed", "runs", "resume", "device", "precision", "checkpoint", "preset", "micro_batch"}  # same system
+KINDS = ("evaluation", "final_evaluation")
 
 
 class Outcome(NamedTuple):
@@ -40,42 +42,77 @@ class Outcome(NamedTuple):
 
 
 def find_outcomes(folders: Iterable[Path], warn: Callable[[str], None]) -> list[Outcome]:
-    """Every run in or below the folders, oldest first; one that cannot be read costs a line to `warn`.
-    UserError for a folder that is not there."""
-    found: set[Path] = set()
+    """Every run in or below the folders, oldest first, also behind symbolic links; one that cannot be read costs a line to
+    `warn`. UserError for a folder that is not there."""
+    found: dict[Path, Path] = {}  # by its true path, since links may lead to a run twice
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder: give run folders, or folders that hold some")
-        found |= {path.parent for path in folder.rglob("config.yaml") if _is_run(path.parent)}
+        for path in run_folders(folder):
+            found.setdefault(path.resolve(), path)
     outcomes = []
-    for path in sorted(found):
+    for path in sorted(found.values()):
         try:
-            outcomes.append(read_outcome(path))
+            outcomes.append(read_outcome(path, warn))
         except UserError as error:
             warn(f"{error}; this run is left out")
     return sorted(outcomes, key=lambda outcome: outcome.age)
 
 
-def read_outcome(path: Path) -> Outcome:
-    """UserError when the path is no run folder or a file of the run cannot be read."""
+def run_folders(folder: Path) -> Iterator[Path]:
+    """The run folders in or below a folder. A cycle of links is walked once."""
+    seen: set[Path] = set()
+    for parent, below, files in os.walk(folder, followlinks=True):
+        true_path = Path(parent).resolve()
+        if true_path in seen:
+            below.clear()
+            continue
+        seen.add(true_path)
+        below.sort()
+        if "config.yaml" in files and _is_run(Path(parent)):
+            yield Path(parent)
+
+
+def read_outcome(path: Path, warn: Callable[[str], None] = warn_on_stderr) -> Outcome:
+    """A damaged line of a record costs one to `warn`. UserError when the path is no run folder or its config is damaged."""
     config, folder = load_config(config_of_run(path)), RunFolder(path)
-    curve, starts = read_curve(folder), _lines(folder.origin)
-    return Outcome(path, config, curve, final_of(curve), _whole(starts) if starts else {})
+    curve = read_curve(folder, warn)
+    starts = [start for start in read_records(folder.origin, warn) if _is_start(start)]
+    return Outcome(path, config, curve, final_of(curve, config), _whole(starts) if starts else {})
+
+
+def _is_start(start: Mapping[str, Any]) -> bool:
+    command = start.get("command")
+    return isinstance(command, list) and all(isinstance(word, str) for word in command)
 
 
 def _whole(starts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The origin of the start, its command with the knobs that a resume changed: what a person types to have such a run."""
+    """The origin of the start, its command with the settings that a resume changed: what a person types for such a run."""
     first, *resumes = starts
-    changed = [word for start in resumes for word in start["command"][1:] if not word.startswith("resume=")]
+    words = (word for start in resumes for word in start["command"][1:])
+    changed = [word for word in words if "=" in word and not word.startswith("resume=")]
     return {**first, "command": [*first["command"], *changed]}
 
 
-def read_curve(folder: RunFolder) -> list[dict[str, Any]]:
-    """The run's evaluations of full games, one an epoch, the final one last. UserError when the file is damaged."""
+def read_curve(folder: RunFolder, warn: Callable[[str], None] = warn_on_stderr) -> list[dict[str, Any]]:
+    """The run's evaluations of full games, one an epoch, the final one last. A damaged line costs one to `warn`."""
     by_epoch: dict[tuple[str, int], dict[str, Any]] = {}
-    for record in _lines(folder.evaluations):
-        by_epoch[record["kind"], record["epoch"]] = record  # the later line of an epoch counts
+    for record in read_records(folder.evaluations, warn):
+        if _is_evaluation(record):
+            by_epoch[record["kind"], record["epoch"]] = record  # the later line of an epoch counts
+        else:
+            warn(f"{folder.evaluations}: a line holds no evaluation, and is left out")
     return sorted(by_epoch.values(), key=lambda record: (record["epoch"], record["kind"] == "final_evaluation"))
+
+
+def _is_evaluation(record: Mapping[str, Any]) -> bool:
+    """Older lines have no digest: what else tells that one is damaged."""
+    returns, score = record.get("returns"), record.get("return")
+    numbers = isinstance(returns, list) and all(isinstance(x, (int, float)) for x in [score, *returns])
+    whole = (
+        isinstance(record.get("epoch"), int) and isinstance(record.get("steps"), int) and record.get("kind") in KINDS
+    )
+    return whole and numbers and bool(returns) and math.isclose(fmean(returns), score, abs_tol=1e-6)
 
 
 def read_scalars(folder: Path) -> dict[str, list[ScalarEvent]]:
@@ -86,83 +123,28 @@ def read_scalars(folder: Path) -> dict[str, list[ScalarEvent]]:
     return {name: events.Scalars(name) for name in events.Tags()["scalars"]}
 
 
-def final_of(curve: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """The evaluation at the end of a run; None as long as it is not finished."""
-    return curve[-1] if curve and curve[-1]["kind"] == "final_evaluation" else None
+def final_of(curve: Sequence[dict[str, Any]], config: Config) -> dict[str, Any] | None:
+    """The evaluation at the end of a run; None as long as it is not finished, or if `config` has more ahead of it."""
+    last = curve[-1] if curve else {"kind": ""}
+    if last["kind"] != "final_evaluation" or len(last["returns"]) < config.evaluation.final_games:
+        return None
+    collected = config.dataset is not None or last["steps"] >= config.collection.steps
+    return last if collected and _final_epochs(curve, config) >= config.final_epochs else None
 
 
-def systems(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
-    """Runs that differ in game and seed alone belong together, under a name that says how they depart from the benchmark.
-
-    Where one name stands for several settings they are numbered.
-    """
-    groups: dict[str, dict[tuple[tuple[str, str], ...], list[Outcome]]] = {}
-    for outcome in outcomes:
-        settings = tuple(settings_of(outcome.config).items())
-        groups.setdefault(name_of(outcome.config), {}).setdefault(settings, []).append(outcome)
-    return {
-        name if len(group) == 1 else f"{name} #{i}": runs
-        for name, group in groups.items()
-        for i, runs in enumerate(group.values(), start=1)
-    }
-
-
-def differences(groups: Mapping[str, Sequence[Outcome]]) -> dict[str, str]:
-    """{"adamas cpu #2": "sampler.sigma_max=1.5 ..."}: the knobs in which a system of `systems` differs from #1 of its name."""
-    told, of_first = {}, {}
-    for system, (run, *_) in groups.items():
-        settings = settings_of(run.config)
-        first = of_first.setdefault(name_of(run.config), settings)
-        if apart := settings.items() - first.items():
-            told[system] = " ".join(f"{knob}={value}" for knob, value in sorted(apart))
-    return told
-
-
-def name_of(config: Config) -> str:
-    """ "adamas diamond", "adamas cpu (20,000 steps, 20 games)"."""
-    there = ", ".join(departures(config))
-    return f"adamas {config.preset}" + (f" ({there})" if there else "")
-
-
-def departures(config: Config) -> list[str]:
-    """How a run differs from the benchmark, in words."""
-    known = [
-        ("model-free", config.policy == "model_free"),
-        ("stored dataset", config.dataset is not None),
-        ("other run's weights", config.initialize["from"] is not None),
-        (f"{config.collection.steps:,} steps", config.collection.steps != STEPS and config.dataset is None),
-        (f"{config.evaluation.final_games} games", config.evaluation.final_games != GAMES),
-        (f"games of {config.atari.max_episode_steps:,} steps", config.atari.max_episode_steps != 27_000),
-        ("sticky actions", config.atari.repeat_action_probability > 0),
-    ]
-    return [words for words, departs in known if departs]
-
-
-def newest_of_each_seed(runs: Sequence[Outcome]) -> dict[str, dict[int, Outcome]]:
-    """{game: {seed: finished run}}, both in order. Of several runs of one game and seed the newest counts."""
-    table: dict[str, dict[int, Outcome]] = {}
-    for run in sorted(runs, key=lambda run: (run.config.env, run.config.seed, run.age)):
-        if run.final is not None:
-            table.setdefault(run.config.env, {})[run.config.seed] = run
-    return table
+def _final_epochs(curve: Sequence[dict[str, Any]], config: Config) -> float:
+    """How many epochs have collected nothing more. Older records do not say: then by how long collecting takes."""
+    last, first = curve[-1], curve[0]
+    if config.policy == "model_free":
+        return math.inf
+    if "final_epochs" in last:
+        return last["final_epochs"]
+    if config.dataset is not None:
+        return last["epoch"] - 1
+    if first["epoch"] > 0:
+        return math.inf
+    return last["epoch"] - 1 - math.ceil((last["steps"] - first["steps"]) / config.collection.steps_per_epoch)
 
 
 def _is_run(path: Path) -> bool:
     return (path / "evaluations.jsonl").is_file() or (path / "checkpoints").is_dir()
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a `.jsonl` file; none where there is no file. A last line that was cut off by a kill is left."""
-    if not path.is_file():
-        return []
-    lines = path.read_text().split("\n")
-    try:
-        return [json.loads(line) for line in lines[:-1] if line.strip()]
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from error
-
-
-def settings_of(config: Config) -> dict[str, str]:
-    """{knob: its value as one would type it}: the same for runs that differ in game and seed alone."""
-    told = (knob for knob in knobs(config) if knob.kind is not None and not NEUTRAL & set(knob.name.split(".")))
-    return {knob.name: shown(knob.default) for knob in told}

@@ -6,6 +6,7 @@ it), of real games that its agent plays when the env is made.
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,6 +75,8 @@ class SavedWorld(NamedTuple):
 
 def open_world(path: Path, device: torch.device) -> SavedWorld:
     """The newest good checkpoint of a run folder, and start contexts, the same each time."""
+    if multiprocessing.parent_process() is not None:
+        torch.set_num_threads(1)  # a forked process has none of its parent's OpenMP threads, and would wait for them
     run = SavedRun(path)
     if run.config.policy == "model_free":
         raise UserError(f"{path} has policy=model_free, and so no world model: choose a run with policy=imagined")

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 ask the run to stop after the step that it is in."""
+"""Ctrl-C, SIGTERM, SIGHUP (a terminal that is closed), SIGUSR1 and SIGUSR2 ask the run to stop after the step that it is in."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from types import FrameType, TracebackType
 
 from adamas.utils.torchrun import launched
 
-SIGNALS = [
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
-]
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 
 
 class Stopped(Exception):
@@ -24,7 +23,8 @@ class StopRequest:
         self.requested = False
 
     def __enter__(self) -> StopRequest:
-        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        listened = [number for number in SIGNALS if not _is_nohup(number)]
+        self._before = {number: signal.signal(number, self._handle) for number in listened}
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -35,3 +35,8 @@ class StopRequest:
         if self.requested and number == signal.SIGINT and launched()[1] == 1:
             raise KeyboardInterrupt
         self.requested = True
+
+
+def _is_nohup(number: int) -> bool:
+    """nohup has a run outlive its terminal: it ignores the signal."""
+    return number == getattr(signal, "SIGHUP", None) and signal.getsignal(number) == signal.SIG_IGN

@@ -24,13 +24,16 @@ from adamas.training.models import Models
 from adamas.training.phases import COLLECT, EVALUATION, FINAL_EVALUATION, FIRST_DREAM, PLAY, UPDATES, first_dream_after
 from adamas.training.progress import Progress
 from adamas.training.real_rollouts import RealRollouts
+from adamas.training.rehearsal import DREAMING, GAMES
 from adamas.training.run_folder import RunFolder
 from adamas.training.run_loop import RunLoop
 from adamas.training.signals import Stopped
 from adamas.training.updates import Updates
 from adamas.training.workers import Workers
+from adamas.utils.console import warn
 from adamas.utils.errors import UserError
 from adamas.utils.logger import Logger
+from adamas.utils.quoting import assignment
 
 RARE_REWARDS = 10  # of the rarer signs (of -, 0 and +) that the first collection waits for
 
@@ -166,6 +169,7 @@ class Trainer:
     def _evaluate(self, count: int, name: str, loop: RunLoop) -> None:
         c, epoch = self.config, self.progress.epoch
         with self.models.autocast():
+            loop.threads.use(GAMES)
             games = play_games(self.models.policy, c.env, count, c.atari, self._seed(), each_step=loop.check_stop)
             dreams = self._evaluate_dreams(name, loop) if c.policy == "imagined" else {}
         score, steps = mean(games.returns), self.progress.steps
@@ -192,6 +196,7 @@ class Trainer:
         loop.bars.say(f"the first dream is in {self.folder.dreams / 'first.gif'} and in TensorBoard")
 
     def _evaluate_dreams(self, name: str, loop: RunLoop) -> dict[str, Any]:
+        loop.threads.use(DREAMING)
         evaluation = self._dream(loop)
         media.show(evaluation, self.logger, self.folder.dreams, self.progress.epoch)
         detail = {key: at_horizons(detail) for key, detail in evaluation.detail.items()}
@@ -204,11 +209,16 @@ class Trainer:
             "random": self.random.state_dict(),
             "player": self.player.state_dict(),
             "replay": None if self.config.dataset else self.replay.save(self.folder.replay),
+            "dataset_rows": self.replay.num_rows if self.config.dataset else None,
         }
 
     def resume(self) -> None:
         """Goes on from the newest good checkpoint of the run folder, exactly where it was."""
-        state, path = checkpoint.load_newest(self.folder.checkpoints, warn=print, verify=self._verify)
+        try:
+            state, path = checkpoint.load_newest(self.folder.checkpoints, warn=warn, verify=self._verify)
+        except UserError as error:
+            again = assignment("initialize.from", self.folder.path)
+            raise UserError(f"{error}; if the weights are good, a new run can start from them with {again}") from error
         if "optimizers" not in state["models"]:
             raise UserError(
                 f"{path} was exported, without what training needs: start a new run with initialize.from={self.folder.path}"
@@ -221,6 +231,10 @@ class Trainer:
             raise UserError(f"{path} does not fit the sizes that this command asks for: drop such settings") from error
         self.random.load_state_dict(state["random"])
         self.progress.load_state_dict(state["progress"])
+        if (rows := state.get("dataset_rows")) not in (None, self.replay.num_rows):
+            raise UserError(
+                f"dataset={self.config.dataset} has {self.replay.num_rows} rows, that of the run had {rows}"
+            )
         if state["replay"]:
             self.replay.load(self.folder.replay, state["replay"])
 
@@ -234,5 +248,5 @@ class Trainer:
         if path.is_file():
             state = checkpoint.load(path)
         else:
-            state, _ = checkpoint.load_newest(RunFolder(path).checkpoints, warn=print)
+            state, _ = checkpoint.load_newest(RunFolder(path).checkpoints, warn=warn)
         self.models.initialize(state["models"], parts, source)

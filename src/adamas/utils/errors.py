@@ -6,7 +6,12 @@ import errno
 import sys
 from collections.abc import Callable
 
+from adamas.utils.console import be_lenient, say
+
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)  # the user's, if they named it
+PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EBUSY, errno.EAGAIN, errno.ENOLCK, errno.EHOSTDOWN)
 
 
 class UserError(Exception):
@@ -18,26 +23,47 @@ class LostProcess(UserError):
 
 
 def exit_code(main: Callable[[], int | None], speaks: Callable[[Exception], bool] = lambda error: True) -> int:
-    """Runs a program. 2 and one line, unless it is not this process that `speaks` of the error, for what its user can put
-    right; 130 for Ctrl-C."""
+    """Runs a program. With one line, unless it is not this process that `speaks` of the error: 2 for what its user can put
+    right, 1 for what may pass by itself. 130 for Ctrl-C. What is left is a fault of the program, and is raised."""
+    be_lenient()
     try:
         return main() or 0
     except (UserError, OSError) as error:
-        line = one_line(error)
-        if line is None:
+        code = code_of(error)
+        if code is None:
             raise
         if speaks(error):
-            print("error:", line, file=sys.stderr)
-        return 2
+            say(f"error: {one_line(error)}", error=True)
+        return code
     except KeyboardInterrupt:
         return 130
 
 
-def one_line(error: UserError | OSError) -> str | None:
-    """None for a fault of the program: an OSError that is about no file."""
+def code_of(error: BaseException) -> int | None:
+    """2 for what a user can put right, 1 for what may pass by itself, None for a fault of the program."""
     if isinstance(error, UserError):
-        return " ".join(str(error).splitlines())
-    room = "; make room: what was saved last is good" if error.errno in NO_ROOM else ""
-    if error.filename is None and not room:
+        return 2
+    if not isinstance(error, OSError):
         return None
-    return (f"{error.filename}: " if error.filename else "") + f"{error.strerror}{room}"
+    if is_passing(error):
+        return 1
+    about = error.filename is not None
+    users = error.errno in NO_ROOM or (about and error.errno in REFUSED)
+    return 2 if users or (about and error.errno in ABSENT and _named_by_the_user(error.filename)) else None
+
+
+def is_passing(error: BaseException) -> bool:
+    """A disk or a network that may be well again at the next try."""
+    return isinstance(error, OSError) and error.errno in PASSING
+
+
+def one_line(error: BaseException) -> str:
+    if not isinstance(error, OSError):
+        return " ".join(str(error).splitlines())
+    advice = {2: "; make room: what was saved last is good" if error.errno in NO_ROOM else "", 1: "; try again"}
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or type(error).__name__}{advice.get(code_of(error) or 0, '')}"
+
+
+def _named_by_the_user(filename: object) -> bool:
+    return isinstance(filename, str) and any(filename and filename in word for word in sys.argv[1:])

@@ -18,7 +18,7 @@ def publish(temporary: Path, path: Path) -> None:
 def publish_text(path: Path, text: str) -> None:
     """Writes a small file whole or not at all."""
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     publish(temporary, path)
 
 

@@ -21,16 +21,26 @@ def take_lock(path: Path) -> int:
 
 
 def is_locked(path: Path) -> bool:
-    if not path.exists():
+    """Whether somebody holds it. Needs no right to write; a lock that cannot be read counts as free."""
+    import fcntl  # Windows has none
+
+    try:
+        lock = os.open(path, os.O_RDONLY)
+    except OSError:
         return False
-    if (lock := _try(path)) is None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look do not see each other
+    except BlockingIOError:
         return True
-    os.close(lock)
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(lock)
     return False
 
 
 def _try(path: Path) -> int | None:
-    import fcntl  # Windows has none
+    import fcntl
 
     lock = os.open(path, os.O_RDWR | os.O_CREAT)
     try:

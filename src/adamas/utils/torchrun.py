@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
+from pathlib import Path
+
+SET = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # by torchrun; torch.distributed needs them all
 
 
 def launched() -> tuple[int, int]:
-    """(rank, size) that torchrun gave to this process; (0, 1) without it."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    """(rank, size) that torchrun gave to this process; (0, 1) without it, also where only some of SET is left over."""
+    try:
+        rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    except (KeyError, ValueError):
+        return 0, 1
+    return (rank, size) if set(SET) <= os.environ.keys() and 0 <= rank < size else (0, 1)
 
 
-def python() -> str:
-    """What a person types in front of src/main.py for a run like this one."""
-    size = launched()[1]
-    return f"torchrun --nproc-per-node={size}" if size > 1 else "python"
+def left_over() -> str:
+    """A line that says which variables were ignored; "" where there are none."""
+    names = [f"{name}={os.environ[name]}" for name in ("RANK", "WORLD_SIZE") if name in os.environ]
+    if not names or launched() != (0, 1) or names == ["RANK=0", "WORLD_SIZE=1"]:
+        return ""
+    return f"{' '.join(names)} is ignored: torchrun has not set it, this is one process"
+
+
+def command(name: str, *arguments: str) -> str:
+    """What a person types for `adamas name argument ...`, in the way in which this program was started."""
+    script, size = Path(sys.argv[0]).name == f"{'main' if name == 'train' else name}.py", launched()[1]
+    runner = ["torchrun", f"--nproc-per-node={size}"] if size > 1 and name == "train" else ["python"]
+    if script:
+        words = [*runner, f"src/{Path(sys.argv[0]).name}"]
+    else:
+        words = ["adamas", name] if runner == ["python"] else [*runner, "-m", "adamas.cli", name]
+    return shlex.join([*words, *arguments])

@@ -33,8 +33,8 @@ class ConditionedUNet(nn.Module):
         self.noise_embedding = FourierFeatures(width)
         self.action_embedding = nn.Embedding(num_actions, width // c.context)
         self.condition = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
-        planes, attention = network.patch**2, network.architecture == "diamond"
-        self.unet = UNet((c.context + 1) * planes, planes, width, c.channels, c.depths, attention)
+        planes, published = network.patch**2, network.architecture == "diamond"
+        self.unet = UNet((c.context + 1) * planes, planes, width, c.channels, c.depths, published)
 
     def forward(self, x: Tensor, c_noise: Tensor, context: Tensor, action: Tensor) -> Tensor:
         """x float (B, 1, H, W), c_noise float (B,), context float (B, n, H, W), action int64 (B, n) -> (B, 1, H, W)."""

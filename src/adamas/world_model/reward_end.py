@@ -30,17 +30,17 @@ class RewardEnd(nn.Module):
     def __init__(self, c: config.RewardEnd, network: config.Network, num_actions: int) -> None:
         super().__init__()
         self.config, width = c, network.condition_channels // 2
-        self.changes = network.architecture == "adamas"
+        self.published = published = network.architecture == "diamond"
         self.action_embedding = nn.Embedding(num_actions, width)
-        self.encoder = ConditionedEncoder(2, width, c.channels, c.depths, not self.changes, network.patch, SIZE)
-        self.norm = nn.LayerNorm(self.encoder.features) if self.changes else nn.Identity()
-        self.shortcut = nn.Linear(self.encoder.features, network.lstm_dim) if self.changes else None
-        self.lstm = LSTM(self.encoder.features + width, network.lstm_dim)
+        self.encoder = ConditionedEncoder(2, width, c.channels, c.depths, network.patch, SIZE, published)
+        features = self.encoder.features
+        self.norm = nn.Identity() if published else nn.LayerNorm(features)
+        self.shortcut = None if published else nn.Linear(features, network.lstm_dim)
+        self.lstm = LSTM(features if published else features + width, network.lstm_dim)
         self.ends = 3 if c.predict_divergence else 2
+        logits = nn.Linear(network.lstm_dim, REWARDS + self.ends, bias=False)
         self.head = nn.Sequential(
-            nn.Linear(network.lstm_dim, network.lstm_dim),
-            nn.SiLU(),
-            zero(nn.Linear(network.lstm_dim, REWARDS + self.ends, bias=False)),
+            nn.Linear(network.lstm_dim, network.lstm_dim), nn.SiLU(), logits if published else zero(logits)
         )
 
     def forward(
@@ -50,10 +50,11 @@ class RewardEnd(nn.Module):
         b, t = action.shape
         condition = self.action_embedding(action.flatten())  # (B*T, D)
         pair = torch.stack([to_float(obs), to_float(next_obs)], dim=2).flatten(0, 1)  # (B*T, 2, H, W)
-        pair = with_changes(pair, 2)[:, 0] if self.changes else pair
+        pair = pair if self.published else with_changes(pair, 2)[:, 0]
         features = self.norm(self.encoder(pair, condition).float())
         with torch.autocast(features.device.type, enabled=False):
-            output, hidden = self.lstm(torch.cat([features, condition], dim=1).unflatten(0, (b, t)), hidden)
+            seen = features if self.published else torch.cat([features, condition], dim=1)
+            output, hidden = self.lstm(seen.unflatten(0, (b, t)), hidden)
             if self.shortcut is not None:
                 output = output + self.shortcut(features).unflatten(0, (b, t))
             reward, end = self.head(output).split([REWARDS, self.ends], dim=-1)

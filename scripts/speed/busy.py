@@ -1,0 +1,184 @@
+"""How much longer work takes beside other work: `PYTHONPATH=src python scripts/speed/busy.py --presets smoke,cpu`.
+
+Each kind of work is timed in three processes, one after the other, with the same load beside them: `as it was` (torch's
+threads, which spin), `chosen` (how this program waits, and the threads that it chooses) and `one thread`. Loads: nothing,
+two and four loops of Python, and one process that makes updates of preset cpu's denoiser as this program does. A cell is
+the median seconds, and how many times the quiet seconds of `as it was`. Stop other programs first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SIDES = ("as it was", "chosen", "one thread")
+LOADS = ("quiet", "2 loops", "4 loops", "1 run")
+KINDS = ("acting", "dreams", "denoiser", "reward_end", "actor_critic")
+LEAST = 3  # runs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--presets", default="smoke,cpu")
+    parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--loads", default=",".join(LOADS))
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement, at least")
+    parser.add_argument(
+        "--whole", action="store_true", help="also the whole run env=Pong preset=smoke, as it is chosen"
+    )
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "speed" / "busy")
+    parser.add_argument("--serve", nargs=2, metavar=("SIDE", "PRESET"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        serve(*arguments.serve, arguments.kinds.split(","), arguments.seconds)
+        return
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    command = " ".join(["python scripts/speed/busy.py", *sys.argv[1:]])
+    for preset in arguments.presets.split(","):
+        table = measure(preset, arguments.kinds, arguments.loads.split(","), arguments.seconds)
+        text = f"Preset {preset}, {os.cpu_count()} cores: `{command}`\n\n{table}"
+        (arguments.out / f"{preset}.md").write_text(text)
+        print(text, flush=True)
+    if arguments.whole:
+        text = f"The run `env=Pong preset=smoke`: `{command}`\n\n{whole(arguments.loads.split(','), arguments.out)}"
+        (arguments.out / "whole.md").write_text(text)
+        print(text, flush=True)
+
+
+# The process that starts the others
+
+
+def ask(side: subprocess.Popen) -> dict[str, float]:
+    side.stdin.write("go\n")
+    side.stdin.flush()
+    return json.loads(side.stdout.readline())
+
+
+def start(side: str, preset: str, kinds: str, seconds: float) -> subprocess.Popen:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_", "KMP_"))}
+    if side != "chosen":  # libgomp's own default, written out, is a choice of the user's
+        environment["GOMP_SPINCOUNT"] = "300000"
+    command = [sys.executable, __file__, "--serve", side, preset, "--kinds", kinds, "--seconds", str(seconds)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    print(side, process.stdout.readline().strip(), file=sys.stderr, flush=True)
+    return process
+
+
+def begin_load(load: str) -> list[subprocess.Popen]:
+    if load == "quiet":
+        return []
+    count, kind = load.split()
+    if kind == "loops":
+        return [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(int(count))]
+    runs = [start("chosen", "cpu", "denoiser", 1e6) for _ in range(int(count))]
+    for run in runs:
+        run.stdin.write("go\n")
+        run.stdin.flush()
+    return runs
+
+
+def beside(load: str, work: Callable[[], None]) -> None:
+    others = begin_load(load)
+    try:
+        time.sleep(0.5 * bool(others))
+        work()
+    finally:
+        for other in others:
+            other.kill()
+
+
+def measure(preset: str, kinds: str, loads: list[str], seconds: float) -> str:
+    sides = {side: start(side, preset, kinds, seconds) for side in SIDES}
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    try:
+        for load in loads:
+            found[load] = {}
+            beside(load, lambda load=load: found[load].update({side: ask(sides[side]) for side in sides}))
+            print(load, found[load], file=sys.stderr, flush=True)
+    finally:
+        for side in sides.values():
+            side.kill()
+    lines = ["| work | " + " | ".join(loads) + " |", "|" + "---|" * (1 + len(loads))]
+    for kind in kinds.split(","):
+        alone = found[loads[0]][SIDES[0]][kind]
+        for side in SIDES:
+            cells = (f"{found[load][side][kind]:.4f} ({found[load][side][kind] / alone:.2f}x)" for load in loads)
+            lines.append(f"| {kind}, {side} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def whole(loads: list[str], out: Path) -> str:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_", "KMP_"))}
+    seconds: dict[str, float] = {}
+    for load in loads:
+
+        def run(load: str = load) -> None:
+            begun = time.monotonic()
+            command = [sys.executable, str(ROOT / "src" / "main.py"), "env=Pong", "preset=smoke", "device=cpu"]
+            subprocess.run(
+                [*command, f"runs={out / 'runs'}"], env=environment, check=True, stderr=subprocess.DEVNULL, stdout=2
+            )
+            seconds[load] = time.monotonic() - begun
+
+        beside(load, run)
+    alone = seconds[loads[0]]
+    return "\n".join(f"- {load}: {s:.0f} s ({s / alone:.2f}x)" for load, s in seconds.items()) + "\n"
+
+
+# The process that is timed
+
+
+def serve(side: str, preset: str, kinds: list[str], seconds: float) -> None:
+    import torch
+    from hydra import compose, initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
+
+    from adamas.config import Config
+    from adamas.config.command_line import CONFIG_DIR
+    from adamas.training.rehearsal import ACTING, DREAMING, Rehearsal
+    from adamas.utils.device import keep_freed_memory
+    from adamas.utils.threads import Threads
+
+    keep_freed_memory()
+    ConfigStore.instance().store(name="schema", node=Config)
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        config = OmegaConf.to_object(compose("train", [f"preset={preset}", "env=Pong", "device=cpu"]))
+    if side == "one thread":
+        torch.set_num_threads(1)
+    rehearsal = Rehearsal(config, ("NOOP",) * 6, torch.device("cpu"), None if side == "chosen" else Threads())
+    threads, phases = rehearsal.threads, {"acting": ACTING, "dreams": DREAMING}
+    works: dict[str, Callable[[], None]] = {}
+    for kind in kinds:
+        if kind in phases:
+            works[kind] = rehearsal._acting(1) if kind == "acting" else rehearsal._dreaming()
+        else:
+            batch = getattr(config, kind).optimization.batch_size
+            works[kind] = rehearsal._updates(kind, batch, config)
+        threads.use(phases.get(kind, kind))
+        works[kind]()
+    print(threads.describe(), flush=True)
+    for _ in sys.stdin:
+        medians = {}
+        for kind, work in works.items():
+            times: list[float] = []
+            end = time.perf_counter() + seconds
+            while len(times) < LEAST or time.perf_counter() < end:
+                threads.use(phases.get(kind, kind))
+                begun = time.perf_counter()
+                work()
+                times.append(time.perf_counter() - begun)
+            medians[kind] = statistics.median(times)
+        print(json.dumps(medians), flush=True)
+
+
+if __name__ == "__main__":
+    main()

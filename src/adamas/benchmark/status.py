@@ -1,0 +1,37 @@
+"""Where the runs of a queue stand, as a table for a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from statistics import fmean
+
+from adamas.benchmark.queue import FINISHED, Standing
+from adamas.training.announcement import in_words
+
+COLUMNS = ("game", "seed", "step", "return", "time left", "state")
+
+
+def table(standings: Sequence[Standing]) -> str:
+    rows = [COLUMNS, *(_cells(standing) for standing in standings)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([*lines, summary(standings)])
+
+
+def _cells(s: Standing) -> tuple[str, ...]:
+    left = "-" if s.left is None else in_words(s.left)
+    steps, score = ("-" if s.steps is None else f"{s.steps:,}"), ("-" if s.score is None else f"{s.score:.1f}")
+    return s.task.game, str(s.task.seed), steps, score, left, s.state
+
+
+def summary(standings: Sequence[Standing]) -> str:
+    """How many are in which state, and how long one machine would take for what is left."""
+    counts = Counter(s.state for s in standings)
+    words = ", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing left to do"
+    whole = [s.seconds + (s.left or 0) for s in standings if s.seconds and (s.left or s.state == FINISHED)]
+    if not whole or counts[FINISHED] == len(standings):
+        return words
+    mean = fmean(whole)
+    left = sum(mean if s.left is None else s.left for s in standings if s.state != FINISHED)
+    return f"{words}; about {in_words(left)} of work left"

@@ -1,0 +1,1 @@
+"""The commands: `adamas train`, `play`, `evaluate`, `export`, `benchmark`, `report` and `showcase`."""

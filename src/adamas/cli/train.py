@@ -1,0 +1,119 @@
+"""`adamas train`: composes the parts of a run and sets it going."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adamas.config import Config, command_line
+from adamas.config.files import save_config
+from adamas.utils.console import say
+from adamas.utils.errors import UserError
+from adamas.utils.quoting import assignment
+from adamas.utils.torchrun import command, launched
+
+if TYPE_CHECKING:
+    import torch
+
+    from adamas.training.run_folder import RunFolder
+    from adamas.utils.threads import Threads
+
+
+def main(argv: list[str]) -> int:
+    """The exit code."""
+    return command_line.launch(run, check_here, argv=argv)
+
+
+def check_here(config: Config) -> None:
+    """Raises UserError if something that the config names is not to be had on this machine."""
+    from adamas.data.storage import dataset_files
+    from adamas.envs.atari import check_game
+    from adamas.training import distributed
+    from adamas.training.load_run import SavedRun
+    from adamas.utils import device  # torch takes seconds to import: not before the config is known to be right
+
+    check_game(config.env)
+    if config.dataset:
+        dataset_files(Path(config.dataset))
+    source = config.initialize["from"]
+    if source and not config.resume and not Path(source).is_file():
+        SavedRun(Path(source)).checkpoints()
+    distributed.check_processes(config)
+    device.check_compiling(config, device.pick_device(config.device))
+
+
+def run(config: Config) -> bool:
+    """Trains, or follows the process that does. Returns False if it was asked to stop before its end."""
+    import torch
+
+    from adamas.training.workers import work
+    from adamas.utils import device
+
+    device.keep_freed_memory()
+    device.keep_to_granted_cores()
+    chip = device.pick_device(config.device)
+    if chip.type == "cuda":
+        torch.cuda.set_device(chip)  # where graphs are recorded, and what processes say to each other
+    try:
+        return lead(config, chip) if launched()[0] == 0 else work(config, chip)
+    except RuntimeError as error:
+        if not device.is_out_of_memory(error):
+            raise
+        raise UserError(f"the memory of {chip} is full: set micro_batch, say to 8, or smaller batch sizes") from error
+
+
+def lead(config: Config, chip: torch.device) -> bool:
+    """The first process of a run, often its only one."""
+    from adamas.envs.atari import action_meanings
+    from adamas.training.distributed import joined
+    from adamas.training.phases import measure_costs
+    from adamas.training.rehearsal import Rehearsal
+    from adamas.training.run_folder import RunFolder
+    from adamas.utils import threads
+
+    say("measuring how fast this machine is")
+    kept = threads.saved(RunFolder(Path(config.resume)).threads) if config.resume else None
+    rehearsal = Rehearsal(config, action_meanings(config.env), chip, kept)
+    costs = measure_costs(rehearsal)
+    folder = RunFolder(Path(config.resume)) if config.resume else RunFolder.create(config.runs, config.env)
+    with folder.held(), joined(chip, str(folder.path)):
+        rehearsal.threads.save(folder.threads)
+        finished = train(config, folder, chip, costs, rehearsal.threads)
+    again = command("train", assignment("resume", folder.path))
+    look = (
+        f": play its dream with {command('play', assignment('run', folder.path))}"
+        if config.policy == "imagined"
+        else ""
+    )
+    say(f"done{look}" if finished else f"stopped and saved: go on with {again}")
+    return finished
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """What a resume from another folder finds too."""
+    source = config.initialize["from"]
+    initialize = {**config.initialize, "from": source and str(Path(source).resolve())}
+    return replace(config, dataset=config.dataset and str(Path(config.dataset).resolve()), initialize=initialize)
+
+
+def train(config: Config, folder: RunFolder, chip: torch.device, costs: dict[str, float], threads: Threads) -> bool:
+    """Composes the parts of a run and sets it going."""
+    from adamas.training.announcement import announce
+    from adamas.training.phases import plan
+    from adamas.training.run_loop import RunLoop
+    from adamas.training.trainer import Trainer
+    from adamas.utils import device
+
+    trainer = Trainer(config, folder, chip)
+    if config.resume:
+        trainer.resume()
+    elif config.initialize["from"]:
+        trainer.initialize(config.initialize["from"], config.initialize["parts"])
+    save_config(replace(with_absolute_paths(config), resume=None), folder.config)
+    folder.add_origin()
+    described = f"{chip} ({threads.describe()})" if chip.type == "cpu" else device.describe(chip)
+    say(announce(config, folder.path, described, trainer.progress, costs))
+    units = {phase.name: count for phase, count in plan(config).items()}
+    progress, logger, snapshot = trainer.progress, trainer.logger, trainer.state_dict
+    return trainer.run(RunLoop(folder, config.checkpoint, progress, logger, snapshot, costs, units, threads))

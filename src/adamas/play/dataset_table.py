@@ -1,0 +1,119 @@
+"""A dataset of which only what is asked for is read: all columns but the frames at once, frames a block at a time."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from adamas.config import SIZE
+from adamas.data import storage
+from adamas.utils.errors import UserError
+
+BLOCK = 128  # frames that are read together, 0.9 MB
+SMALL_COLUMNS = tuple(name for name in storage.DTYPES if name != "obs")
+
+
+class FileVersion(NamedTuple):
+    """A file as it was at one time. It is the key of every cache here: a file that has changed is read again."""
+
+    path: Path
+    size: int  # bytes
+    modified: int  # nanoseconds
+
+
+def open_table(files: Sequence[Path]) -> DatasetTable:
+    """The rows of these files, in this order. UserError when there are none, or one is missing, damaged or no dataset."""
+    if not files:
+        raise UserError("this run has no stored experience")
+    return _table(tuple(_version(file) for file in files))
+
+
+class DatasetTable:
+    """Rows of one or more files, and the episodes that they form.
+
+    Attributes:
+        action, reward, terminated, truncated, final: the columns of `adamas.data.storage`, (rows,) each.
+        starts: the first row of each episode.
+    """
+
+    def __init__(self, files: Sequence[FileVersion]) -> None:
+        self._files = files
+        parts = [_small_columns(file) for file in files]
+        previous = [None, *(file.path for file in files[:-1])]
+        continues = [storage.continues(file.path, before) for file, before in zip(files, previous, strict=True)]
+        self._firsts = np.cumsum([0, *(len(part["final"]) for part in parts)])
+        self.rows = int(self._firsts[-1])
+        self.action, self.reward, self.terminated, self.truncated, self.final = (
+            np.concatenate([part[name] for part in parts]) for name in SMALL_COLUMNS
+        )
+        after_end = storage.after_end(self.terminated | self.truncated, self.final)
+        new_files = [first for first, joined in zip(self._firsts[:-1], continues, strict=True) if not joined]
+        self.starts = sorted({*map(int, new_files), *map(int, np.flatnonzero(after_end) + 1)})
+
+    def bounds(self, episode: int) -> tuple[int, int]:
+        """(first row, one past the last) of an episode."""
+        return self.starts[episode], [*self.starts, self.rows][episode + 1]
+
+    def episode_of(self, row: int) -> int:
+        return int(np.searchsorted(self.starts, row, side="right")) - 1
+
+    def frame(self, row: int) -> np.ndarray:
+        """uint8 (84, 84)"""
+        number = int(np.searchsorted(self._firsts, row, side="right")) - 1
+        block, index = divmod(row - int(self._firsts[number]), BLOCK)
+        return _block(self._files[number], block)[index]
+
+
+def read_frames(path: Path, first: int, stop: int) -> np.ndarray:
+    """Frames first..stop-1 of a file, uint8 (N, 84, 84), fewer where it ends before. What lies after them is not read."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("obs.npy") as member:
+            shape, dtype = _header(member)
+            if dtype != np.uint8 or shape[1:] != (SIZE, SIZE):
+                raise UserError(f"{path}: column 'obs' is {dtype} {shape}, but must be uint8 (N, {SIZE}, {SIZE})")
+            stop, area = min(stop, shape[0]), SIZE * SIZE
+            member.seek(member.tell() + first * area)
+            data = member.read((stop - first) * area)
+            return np.frombuffer(data, np.uint8).reshape(stop - first, SIZE, SIZE)
+    except storage.UNREADABLE as error:
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of a `.npy` file, which is left at its first byte of data. ValueError for another kind of file."""
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(member)
+    if version not in read:
+        raise ValueError(f"obs.npy has version {version}")
+    shape, column_major, dtype = read[version](member)
+    if column_major and len(shape) > 1:
+        raise ValueError("obs.npy is stored column by column")
+    return shape, dtype
+
+
+def _version(path: Path) -> FileVersion:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    return FileVersion(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _table(files: tuple[FileVersion, ...]) -> DatasetTable:
+    return DatasetTable(files)
+
+
+@lru_cache(maxsize=1024)
+def _small_columns(file: FileVersion) -> dict[str, np.ndarray]:
+    return storage.read(file.path, (SIZE, SIZE), SMALL_COLUMNS)
+
+
+@lru_cache(maxsize=8)
+def _block(file: FileVersion, number: int) -> np.ndarray:
+    return read_frames(file.path, number * BLOCK, (number + 1) * BLOCK)

@@ -1,0 +1,72 @@
+"""Printing that cannot end a run: a terminal may be ASCII, and whoever reads may go away (`| head`, a closed window)."""
+
+from __future__ import annotations
+
+import os
+import sys
+import unicodedata
+from contextlib import suppress
+from typing import Any, TextIO
+
+
+class Lasting:
+    """A text stream that drops what it cannot write. tqdm takes it as `file=`."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        if self._stream is not None:
+            try:
+                self._stream.write(encodable(text, self._stream.encoding))
+            except (OSError, ValueError):  # ValueError: it is closed
+                _redirect_to_nowhere(self._stream)
+        return len(text)
+
+    def flush(self) -> None:
+        if self._stream is not None:
+            try:
+                self._stream.flush()
+            except (OSError, ValueError):
+                _redirect_to_nowhere(self._stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def say(text: str = "", error: bool = False) -> None:
+    """Prints a line, on stderr for an `error`."""
+    stream = Lasting(sys.stderr if error else sys.stdout)
+    stream.write(text + "\n")
+    stream.flush()
+
+
+def warn(text: str) -> None:
+    """Prints a line on stderr."""
+    say(text, error=True)
+
+
+def encodable(text: str, encoding: str | None) -> str:
+    """`text`, without accents and with question marks where the encoding has no such letters."""
+    encoding = encoding or "ascii"
+    try:
+        text.encode(encoding)
+        return text
+    except UnicodeEncodeError:
+        plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+        return plain.encode(encoding, "replace").decode(encoding)
+
+
+def be_lenient() -> None:
+    """Whatever else prints to stdout never fails for a letter that it cannot show."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError, OSError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _redirect_to_nowhere(stream: TextIO) -> None:
+    """What follows, and what the stream still holds, goes to the null device, also when Python ends."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -1,0 +1,57 @@
+"""Records in a `.jsonl` file: a line of JSON each, with a digest of its own, so that damage costs a line and not the file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+DIGESTED = re.compile(r'(\{.*), "digest": "([0-9a-f]{16})"\}')
+
+
+def append_record(path: Path, record: dict[str, Any]) -> None:
+    """Adds a line, which is on the disk when it returns. What a kill left of a line goes first."""
+    with open(path, "ab+") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(_with_digest(json.dumps(record)).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_records(path: Path, warn: Callable[[str], None]) -> list[dict[str, Any]]:
+    """The records of a file; none where there is no file. A damaged line costs one to `warn`, and is left out; a last line
+    that was cut off by a kill is left out. Lines of older versions, which have no digest, are taken if they are JSON."""
+    if not path.is_file():
+        return []
+    records = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        if line.strip():
+            try:
+                records.append(_checked(line.decode()))
+            except ValueError:  # no UTF-8, no JSON, or another digest
+                warn(f"{path}: line {number} is damaged, and is left out")
+    return records
+
+
+def _with_digest(line: str) -> str:
+    return line if line == "{}" else f'{line[:-1]}, "digest": "{_digest(line)}"}}'
+
+
+def _checked(line: str) -> dict[str, Any]:
+    if match := DIGESTED.fullmatch(line):
+        line = match[1] + "}"
+        if _digest(line) != match[2]:
+            raise ValueError("another digest")
+    record = json.loads(line)
+    if not isinstance(record, dict):
+        raise ValueError("no record")
+    return record
+
+
+def _digest(line: str) -> str:
+    return hashlib.sha256(line.encode()).hexdigest()[:16]

@@ -1,0 +1,219 @@
+"""What several test files share: random numbers, small networks, replays, and the program in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from adamas import config
+from adamas.config import Config
+from adamas.config.rules import check
+from adamas.data.replay import Replay
+from adamas.training import checkpoint
+from adamas.training.learners import Learners
+from adamas.training.models import Models
+
+ROOT = Path(__file__).resolve().parents[1]
+CPU = torch.device("cpu")
+MEANINGS = ("NOOP", "FIRE", "RIGHT", "LEFT")  # of Breakout's actions
+
+# Random numbers and networks
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def frames(*shape: int, size: int = 84, seed: int = 0) -> Tensor:
+    """Random frames, uint8 (*shape, size, size)."""
+    return torch.randint(0, 256, (*shape, size, size), dtype=torch.uint8, generator=generator(seed))
+
+
+def wake(module: nn.Module) -> Any:
+    """Gives the branches that start at zero something to say."""
+    for parameter in module.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.2)
+    return module
+
+
+def small_network(architecture: str = "adamas") -> config.Network:
+    return config.Network(architecture, patch=4, condition_channels=24, lstm_dim=8)
+
+
+def small_config(
+    architecture: str = "adamas",
+    precision: str = "float32",
+    reward_end: dict | None = None,
+    actor_critic: dict | None = None,
+    sampling: dict | None = None,
+    **denoiser: object,
+) -> Config:
+    """Of networks that take milliseconds, and batches of 8. `sampling` is the section `replay`."""
+
+    def optimization() -> config.Optimization:
+        return config.Optimization(batch_size=8, learning_rate=1e-2)
+
+    levels = {"channels": [16], "depths": [1]}
+    c = Config(
+        precision=precision,
+        network=small_network(architecture),
+        replay=config.Replay(**(sampling or {})),
+        denoiser=config.Denoiser(**{**levels, "context": 3, "optimization": optimization(), **denoiser}),
+        sampler=config.Sampler(steps=1),
+        reward_end=config.RewardEnd(**{**levels, "optimization": optimization(), **(reward_end or {})}),
+        actor_critic=config.ActorCritic(
+            **{"channels": [8], "horizon": 4, "optimization": optimization(), **(actor_critic or {})}
+        ),
+    )
+    return check(c)
+
+
+def small_learners(**settings: object) -> Learners:
+    torch.manual_seed(0)
+    return Learners(Models(small_config(**settings), MEANINGS, CPU))
+
+
+def make_replay(ends: set[int], steps: int, device: torch.device = CPU) -> Replay:
+    """Random frames, actions and rewards; an episode ends with each step of `ends`."""
+    replay, obs = Replay(steps, device=device), frames(steps + 1)
+    actions, rewards = (torch.randint(low, high, (steps,), generator=generator(1)) for low, high in ((0, 4), (-1, 2)))
+    for t in range(steps):
+        replay.add(obs[t], int(actions[t]), float(rewards[t]), t in ends, False, obs[t + 1])
+    return replay
+
+
+def short_episodes(device: torch.device = CPU) -> Replay:
+    """Of 2 to 11 steps, so that batches hold much padding and many ends."""
+    return make_replay({3, 5, 14, 19, 22, 31, 33, 41, 50, 59}, 60, device)
+
+
+def spy(owner: object, method: str) -> list[tuple[tuple, Any]]:
+    """From now on, the arguments and the result of each call of that method."""
+    calls, original = [], getattr(owner, method)
+
+    def remember(*args: object) -> object:
+        calls.append((args, original(*args)))
+        return calls[-1][1]
+
+    setattr(owner, method, remember)
+    return calls
+
+
+def same(a: object, b: object) -> bool:
+    """Whether two trees of plain data and tensors are equal to the bit."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, Tensor):
+        return torch.equal(a, b)
+    return np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b
+
+
+# The program
+
+TINY = [  # some seconds of the whole loop
+    "preset=smoke",
+    "device=cpu",
+    "final_epochs=1",
+    "collection.steps=90",
+    "collection.first_steps=60",
+    "collection.first_steps_most=60",
+    "collection.steps_per_epoch=30",
+    *(
+        f"{part}.optimization.{name}"
+        for part in ("denoiser", "reward_end", "actor_critic")
+        for name in ("first_updates=4", "updates=2", "batch_size=2")
+    ),
+    "network.lstm_dim=16",
+    "denoiser.channels=[16]",
+    "denoiser.depths=[1]",
+    "reward_end.channels=[8,8,8]",
+    "actor_critic.channels=[8,16]",
+    "actor_critic.horizon=4",
+    "atari.max_episode_steps=60",
+    "evaluation.games=1",
+    "evaluation.final_games=1",
+    "evaluation.dreams=1",
+    "evaluation.dream_steps=4",
+]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+
+
+def start(*words: str, cwd: Path, program: tuple[str, ...] = (str(ROOT / "src" / "main.py"),)) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, *program, *words],
+        cwd=cwd,
+        env=ENVIRONMENT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def main(*words: str, cwd: Path) -> tuple[int, str, str]:
+    """The exit code of `src/main.py`, and what it wrote to stdout and to stderr."""
+    process = start(*words, cwd=cwd)
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+def train(*words: str, cwd: Path) -> Path:
+    """Runs to the end and returns the run folder."""
+    code, out, err = main(*words, cwd=cwd)
+    assert code == 0, err
+    assert out.splitlines()[-1].startswith("done")
+    return only_run(cwd)
+
+
+def run_script(name: str, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "scripts" / name), *arguments]
+    return subprocess.run(command, env=ENVIRONMENT, text=True, capture_output=True, check=False)
+
+
+def only_run(cwd: Path) -> Path:
+    (folder,) = cwd.glob("runs/*/*")
+    return folder
+
+
+def final_parts(folder: Path) -> dict:
+    """What a run ended with, less what may differ from machine hour to machine hour."""
+    parts, _ = checkpoint.load_newest(folder / "checkpoints", warn=pytest.fail)
+    rows = [dict(np.load(chunk)) for chunk in sorted((folder / "replay").glob("*.npz"))]
+    parts["replay"] = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]} if rows else None
+    parts["progress"] = {k: v for k, v in parts["progress"].items() if k not in ("seconds", "saves")}
+    return parts
+
+
+def wait_for_saves(process: subprocess.Popen, cwd: Path, count: int) -> None:
+    """Until so many more checkpoints were seen in the run folder under `cwd`, or the process has ended."""
+    seen = {path.name for path in cwd.glob("runs/*/*/checkpoints/*.pt")}
+    first = len(seen)
+    while process.poll() is None and len(seen) < first + count:
+        seen |= {path.name for path in cwd.glob("runs/*/*/checkpoints/*.pt")}
+        time.sleep(0.005)
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 200) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]

@@ -19,6 +19,7 @@ from gymnasium.spaces import Box, Discrete
 
 from adamas.config import SIZE
 from adamas.data.batch import Trajectory
+from adamas.utils.transfer import to_cpu
 from adamas.world_model.parallel_rollouts import ParallelRollouts
 
 KEYS = {"UP": "w", "DOWN": "s", "LEFT": "a", "RIGHT": "d", "FIRE": " "}  # as ale-py's own envs have them
@@ -56,9 +57,9 @@ class WorldModelEnv(gymnasium.Env):
         if not self.action_space.contains(action):
             raise InvalidAction(f"action {action} is not in 0..{self._actions.n - 1}: {self._action_meanings}")
         prediction, truncated = self._rollouts.step(torch.tensor([int(action)]))
-        ended, cut = bool(prediction.terminated[0]), bool(truncated[0])
+        obs, reward, ended, cut = (x[0] for x in to_cpu(*prediction[:2], prediction.terminated, truncated))
         self._running = not (ended or cut)
-        return frames(self._rollouts)[0], float(prediction.reward[0]), ended, cut, {}
+        return obs.numpy().copy(), float(reward), bool(ended), bool(cut), {}
 
     def render(self) -> np.ndarray | None:
         """The newest frame, uint8 (84, 84, 3), if `render_mode` is rgb_array."""

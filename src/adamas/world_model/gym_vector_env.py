@@ -14,6 +14,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from adamas.data.batch import Trajectory
+from adamas.utils.transfer import to_cpu
 from adamas.world_model.gym_env import RENDERING, draw_seed, frame_space, frames, read_contexts, rgb
 from adamas.world_model.parallel_rollouts import ParallelRollouts
 
@@ -57,15 +58,15 @@ class WorldModelVectorEnv(VectorEnv):
         if not self.action_space.contains(actions := np.asarray(actions, np.int64)):
             raise InvalidAction(f"actions {actions} are not {self.num_envs} numbers in 0..{self._actions.n - 1}")
         prediction, cut = self._rollouts.step(torch.from_numpy(actions))
-        reward = prediction.reward.cpu().double().numpy()
-        terminated, truncated = prediction.terminated.cpu().numpy(), cut.cpu().numpy()
+        brought = to_cpu(prediction.obs, prediction.reward.double(), prediction.terminated, cut)
+        obs, reward, terminated, truncated = (x.numpy().copy() for x in brought)
         infos: dict[str, Any] = {}
         if (ended := np.flatnonzero(terminated | truncated)).size:
-            last = frames(self._rollouts)
             for i in ended:
-                infos = self._add_info(infos, {"final_obs": last[i], "final_info": {}}, int(i))
+                infos = self._add_info(infos, {"final_obs": obs[i], "final_info": {}}, int(i))
             self._begin(ended.tolist())
-        return frames(self._rollouts), reward, terminated, truncated, infos
+            obs = frames(self._rollouts)
+        return obs, reward, terminated, truncated, infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """The newest frame of each env, uint8 (84, 84, 3), if `render_mode` is rgb_array."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from adamas.data.batch import Trajectory
 from adamas.utils.random import seeded
+from adamas.utils.transfer import to_device
 from adamas.world_model.world_model import Prediction, WorldModel, WorldState
 
 
@@ -52,7 +53,7 @@ class ParallelRollouts:
         for i, seed in zip(indices, seeds, strict=True):
             self.generators[i].manual_seed(seed)
         fresh = self._start(contexts or self._draw(indices))
-        index = torch.tensor(indices, device=self.device)
+        index = to_device(torch.tensor(indices), self.device)
         self.clock = self.clock.index_fill(0, index, 0)
         old, new = self.state, fresh
         context = (a.index_copy(0, index, b) for a, b in zip(old.context, new.context, strict=True))
@@ -63,7 +64,7 @@ class ParallelRollouts:
         """One step of each with action int64 (count,). Returns what it brings, and which rollouts are truncated: bool
         (count,). What has ended goes on until it begins anew."""
         with self.precision():
-            self.state, prediction = self.world.step(self.state, action.to(self.device), self.generators)
+            self.state, prediction = self.world.step(self.state, to_device(action, self.device), self.generators)
         self.clock = self.clock + 1
         return prediction, ((self.clock >= self.horizon) | prediction.diverged) & ~prediction.terminated
 

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from adamas.training.estimate import in_words
 from speed_published import check_clone, check_sizes
 from speed_record import duration, read_reference, tell_losses, to_markdown, with_earlier
 from speed_sides import CLOCKS, ROWS, serve

@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from made_runs import make_run
 from test_main import adamas, open_picture, run_script
 from test_play_session import set_on_2
 
@@ -19,7 +20,6 @@ from adamas.benchmark import showcase, systems
 from adamas.benchmark.aggregates import read_published
 from adamas.benchmark.figures import Curve, draw_curves
 from adamas.config import Atari, Collection, Config, Denoiser, Evaluation
-from adamas.config.files import save_config
 from adamas.training import run_records
 from adamas.training.run_folder import RunFolder
 from adamas.utils import device
@@ -27,22 +27,6 @@ from adamas.utils.logger import Logger
 
 PUBLISHED = read_published()
 GAMES = PUBLISHED.games
-
-
-def make_run(folder: Path, config: Config, score: float | None, name: str = "2026-01-01_00-00-00") -> Path:
-    """A run folder with evaluations of epochs 0, 1 and 1 again, as after a resume, and a final one if it has a score."""
-    path = folder / config.env / f"{name}-{config.seed}"
-    path.mkdir(parents=True)
-    save_config(config, path / "config.yaml")
-    run = RunFolder(path)
-    for epoch, value in [(0, 1.0), (1, 555.0), (1, 2.0)]:
-        record = {"kind": "evaluation", "epoch": epoch, "steps": 100 * epoch, "seconds": 60 * epoch, "return": value}
-        run.append_evaluation({**record, "returns": [value], "lengths": [9]})
-    if score is not None:
-        record = {"kind": "final_evaluation", "epoch": 2, "steps": 100_000, "seconds": 7200, "return": score}
-        record["final_epochs"] = config.final_epochs
-        run.append_evaluation({**record, "returns": [score] * 100, "lengths": [9] * 100})
-    return path
 
 
 def test_the_averaged_policy_plays_in_the_film(made_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ WORLD = (
         ("RewardEnd.forward", "reward and end forget what came before", Swap("self.lstm(A, B)", "self.lstm(A, None)")),
     ),
     *_faults(
-        "world_model.world_model", "test_world_model.py test_env.py",
+        "world_model.world_model", "test_world_model.py",
         ("WorldModel.step", "the context forgets the newest frame", Swap("torch.cat([A[:, 1:], B], dim=1)", "torch.cat([A[:, :-1], B], dim=1)")),
         ("WorldModel.step", "the context's actions one step late", Swap("Trajectory(A, B[:, 1:])", "Trajectory(A, B[:, :-1])")),
         ("WorldModel.step", "reward and end read the oldest frame", Swap("A[:, -1:]", "A[:, :1]")),
@@ -70,7 +70,7 @@ WORLD = (
         ("WorldModel.start", "the recurrent state not burnt in", Swap("WorldState(A, B)", "WorldState(A, tuple(0 * h for h in B))")),
     ),
     *_faults(
-        "agent.imagination", "test_world_model.py",
+        "agent.imagination", "test_imagination.py test_world_model.py",
         ("imagine", "the reward of a step that also ends the episode is dropped", Swap("A.reward * B", "A.reward * (B & ~A.terminated)")),
         ("imagine", "the step into a diverged frame counts", Swap("A & ~B.diverged", "A")),
         ("imagine", "what comes after an end counts", Swap("A & ~B.terminated", "A")),

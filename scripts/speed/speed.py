@@ -171,7 +171,10 @@ def short(preset: str) -> str:
 
 
 def commit() -> str:
-    found = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    try:
+        found = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    except FileNotFoundError:  # no git here
+        return "unknown"
     return found.stdout.strip() or "unknown"
 
 

@@ -12,9 +12,9 @@ export async function read(name) {
   return new Uint8Array(await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer());
 }
 
-// Threads work only where the host isolates the page from others.
+// Threads work only where the host isolates the page from others. They spin while they wait: a core is left for the page itself.
 export async function loadModels(config) {
-  ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency ?? 1) : 1;
+  ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.max(1, Math.min(4, (navigator.hardwareConcurrency ?? 1) - 1)) : 1;
   const names = ["frame", "events", "policy"];
   const files = names.map((name) => read(`${name}.onnx`));
   ort.env.wasm.wasmBinary = (await read("runtime/ort-wasm-simd-threaded.wasm.gz")).buffer;

@@ -18,6 +18,7 @@ from adamas.networks.encoders import FrameEncoder
 from adamas.networks.lstm import LSTM
 from adamas.utils.logger import Metrics
 from adamas.utils.random import Random, categorical
+from adamas.utils.transfer import to_device
 
 
 class ActorCritic(nn.Module):
@@ -58,10 +59,10 @@ class ActorCritic(nn.Module):
     def act(self, obs: Tensor, hidden: Hidden, generator: Random) -> tuple[Tensor, Tensor, Tensor, Hidden]:
         """obs uint8 (B, H, W) -> an action int64 (B,) on the generator's device, its log-probability and the value of obs,
         float (B,), and the next state."""
-        logits, value, hidden = self(obs[:, None].to(self.device), hidden)
+        logits, value, hidden = self(to_device(obs[:, None], self.device), hidden)
         at = generator.device if isinstance(generator, torch.Generator) else generator[0].device
         action = categorical(logits[:, 0].to(at), generator)
-        log_p = F.log_softmax(logits[:, 0], dim=-1).gather(-1, action.to(self.device)[:, None])
+        log_p = F.log_softmax(logits[:, 0], dim=-1).gather(-1, to_device(action, self.device)[:, None])
         return action, log_p[:, 0], value[:, 0], hidden
 
     def valid_steps(self, rollout: Rollout) -> Tensor:

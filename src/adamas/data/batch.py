@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from adamas.utils.transfer import to_device
+
 
 class Trajectory(NamedTuple):
     """B stretches of play: T frames, oldest first, and the T-1 actions between them."""
@@ -45,25 +47,22 @@ def cut_segments(columns: dict[str, Tensor], bounds: Tensor, row: Tensor, positi
     nearest frame.
 
     Args:
-        columns: those of `adamas.data.storage`, one entry a row.
+        columns: those of `adamas.data.storage`, one entry a row; all on the CPU but `obs`, on whose device the segments are.
         bounds: int64 (episodes + 1,), on the CPU: the rows at which episodes start, and the number of rows.
         row, position: int64 (B,), on the CPU.
     """
-    device = columns["obs"].device
     episode = torch.searchsorted(bounds, row, right=True)
-    plan = torch.stack([row - position, bounds[episode - 1], bounds[episode] - 1]).to(device)
-    start, first, last = plan[..., None]  # (B, 1) each
-    wanted = start + torch.arange(length, device=device)  # (B, T)
-    index = wanted.clamp(first, last)
+    wanted = (row - position)[:, None] + torch.arange(length)  # (B, T)
+    index = wanted.clamp(bounds[episode - 1, None], bounds[episode, None] - 1)
     return _gather(columns, index, mask=index == wanted)
 
 
 def _gather(columns: dict[str, Tensor], index: Tensor, mask: Tensor) -> Segment:
     def column(name: str) -> Tensor:  # index_select copies whole frames: 20 times as fast as obs[index]
-        return columns[name].index_select(0, index.flatten()).unflatten(0, index.shape)
+        x = columns[name]
+        return x.index_select(0, to_device(index.flatten(), x.device)).reshape(*index.shape, *x.shape[1:])
 
-    return Segment(
-        column("obs"),
+    small = (
         column("action").long() * mask,
         column("reward") * mask,
         column("terminated") & mask,
@@ -71,6 +70,8 @@ def _gather(columns: dict[str, Tensor], index: Tensor, mask: Tensor) -> Segment:
         torch.zeros_like(mask),
         mask,
     )
+    obs = column("obs")
+    return Segment(obs, *(to_device(x, obs.device) for x in small))
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 from adamas.data import sampling, storage
 from adamas.data.batch import Segment, Trajectory, cut_segments
 from adamas.data.direction_changes import DirectionChanges
+from adamas.utils.transfer import to_device
 
 HEADROOM = 1.05  # rows a step of `capacity`, for final frames
 GROWTH = 1.125  # of the number of rows, when the headroom was not enough
@@ -28,6 +29,7 @@ class Replay:
     Args:
         age_weights: share of the samples that each age group of episodes gets, oldest first.
         frame_shape: height and width of a frame in pixels.
+        device: of the frames and of what is sampled. All else of a row is small, and stays on the CPU.
     """
 
     def __init__(
@@ -38,7 +40,7 @@ class Replay:
         device: torch.device | str = "cpu",
     ) -> None:
         self.num_rows = 0
-        self.frame_shape = tuple(frame_shape)
+        self.frame_shape = frame_shape
         self.device = torch.device(device)
         self._age_weights = torch.tensor(age_weights, dtype=torch.float64)
         self._starts = torch.empty(0, dtype=torch.int64)  # first row of each episode
@@ -168,7 +170,7 @@ class Replay:
         first, last = self.num_rows, self.num_rows + len(rows["obs"])
         self._reserve(last)
         for name, column in self._columns.items():
-            column[first:last] = rows[name]
+            column[first:last].copy_(to_device(rows[name], column.device))
         self.num_rows = last
         self._starts = torch.cat([self._starts, self._find_starts(first, last)])
         events = (rows["reward"] != 0) | rows["terminated"]
@@ -179,9 +181,7 @@ class Replay:
     def _find_starts(self, first: int, last: int) -> Tensor:
         """The rows of `first .. last - 1` that start an episode."""
         rows = slice(max(first - 1, 0), last)
-        terminated, truncated, final = (
-            self._columns[name][rows].cpu() for name in ("terminated", "truncated", "final")
-        )
+        terminated, truncated, final = (self._columns[name][rows] for name in ("terminated", "truncated", "final"))
         starts = storage.after_end(terminated | truncated, final).nonzero().flatten() + rows.start + 1
         return starts if first else torch.cat([torch.zeros(1, dtype=torch.int64), starts])
 
@@ -192,7 +192,7 @@ class Replay:
 
     def _allocate(self, name: str, rows: int) -> Tensor:
         shape = (rows, *self.frame_shape) if name == "obs" else (rows,)
-        device = "cpu" if name == "final" else self.device  # it is read to place samples, never trained on
+        device = self.device if name == "obs" else "cpu"
         return torch.empty(shape, dtype=getattr(torch, storage.DTYPES[name]), device=device)
 
     def _reserve(self, rows: int) -> None:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from adamas.data.batch import Trajectory
-from adamas.data.frames import difference, tile
+from adamas.utils.images import difference, tile
 from adamas.utils.random import seeded
+from adamas.utils.transfer import to_device
 from adamas.world_model.denoiser import Trace
 from adamas.world_model.world_model import WorldModel
 
@@ -58,7 +59,7 @@ def _imagine(
 ) -> Tensor:
     device = world.denoiser.sigma_data.device
     generators = seeded(seeds, device)
-    obs, action = clip.obs[:, :context].to(device), clip.action.to(device)
+    obs, action = to_device(clip.obs[:, :context], device), to_device(clip.action, device)
     state = world.start(Trajectory(obs, action[:, : context - 1]))
     frames = []
     for t in range(context - 1, action.shape[1]):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 GROUP_CHANNELS = 32  # channels a normalisation group, where there are as many
+Module = TypeVar("Module", bound=nn.Module)
 HEAD_CHANNELS = 8  # channels an attention head
 
 
-def zero(module: nn.Module) -> nn.Module:
+def zero(module: Module) -> Module:
     """Starts `module` at zero, so that the branch that it ends adds nothing at first."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
@@ -29,6 +31,18 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
 
 
+class GroupNorm(nn.GroupNorm):
+    """Of x as it comes: in bfloat16 too it reckons in float32. Autocast would let a GPU, but not a CPU, write float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight: Tensor | None = self.weight
+        bias: Tensor | None = self.bias
+        if weight is not None and bias is not None and x.device.type != "cpu":  # where all must be of one type
+            weight, bias = weight.to(x.dtype), bias.to(x.dtype)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.group_norm(x, self.num_groups, weight, bias, self.eps)
+
+
 def downsample(channels: int) -> nn.Conv2d:
     """Halves height and width."""
     conv = conv3x3(channels, channels, stride=2)
@@ -36,9 +50,9 @@ def downsample(channels: int) -> nn.Conv2d:
     return conv
 
 
-def group_norm(channels: int, affine: bool = True) -> nn.GroupNorm:
+def group_norm(channels: int, affine: bool = True) -> GroupNorm:
     groups = math.gcd(max(1, channels // GROUP_CHANNELS), channels)
-    return nn.GroupNorm(groups, channels, affine=affine)
+    return GroupNorm(groups, channels, affine=affine)
 
 
 def patches(x: Tensor, size: int) -> Tensor:
@@ -55,6 +69,8 @@ def patches(x: Tensor, size: int) -> Tensor:
 
 class FourierFeatures(nn.Module):
     """Scalar (B,) -> (B, channels): cosines and sines at fixed random frequencies (Tancik et al. 2020)."""
+
+    frequencies: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -81,8 +97,8 @@ class AdaGroupNorm(nn.Module):
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(C)) v, each (B, heads, N, C). On a CPU in bfloat16 torch's own takes 4 to 5 times as long forward
     and backward, where heads are as small as these."""
-    if q.device.type != "cpu":
-        return F.scaled_dot_product_attention(q, k, v)
+    if q.device.type != "cpu":  # whose fused kernels want the channels of a position side by side
+        return F.scaled_dot_product_attention(q.contiguous(), k.contiguous(), v.contiguous())
     return (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)).softmax(-1) @ v
 
 

@@ -32,7 +32,7 @@ class Capture(Protocol):
 class Graphed:
     """`work(batch, generator)`, recorded: each shape of a batch has a recording of its own.
 
-    The gradients of `parameters`, if the work makes some, are those of the last call.
+    The gradients of `parameters`, if the work makes some, last until any recording runs again: its memory is theirs too.
 
     Args:
         work: reads tensors that are in `batch` or whose memory stays where it is (weights), makes new gradients if any,
@@ -65,21 +65,22 @@ class _Recording:
             with self.capture.warm_up():
                 return self.work(batch, generator)
         if self.replay is None:
-            self._record(batch, generator)
+            self.replay = self._record(batch, generator)
         pytree.tree_map(Tensor.copy_, self.batch, batch)
         self.replay()
         for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
             parameter.grad = gradient
         return pytree.tree_map(Tensor.clone, self.result)  # other recordings may use the memory of this one
 
-    def _record(self, batch: Any, generator: Any) -> None:
+    def _record(self, batch: Any, generator: Any) -> Repeat:
         self.batch = pytree.tree_map(Tensor.clone, batch)
 
         def work() -> tuple[Any, list[Tensor | None]]:
             result = self.work(self.batch, generator)
             return result, [parameter.grad for parameter in self.parameters]
 
-        (self.result, self.gradients), self.replay = self.capture(work, generator)
+        (self.result, self.gradients), replay = self.capture(work, generator)
+        return replay
 
 
 class CudaCapture:
@@ -106,7 +107,7 @@ class CudaCapture:
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """A tensor that is freed while a graph is recorded would end the recording."""
+    """What is collected may call CUDA as it goes, as an older graph does, and would end the recording."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -8,16 +8,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from adamas.agent.actor_critic import ActorCritic
 from adamas.config import MEANING, PARTS, Config
-from adamas.utils.device import use_bfloat16
+from adamas.utils.device import set_tf32, use_bfloat16
 from adamas.utils.errors import UserError
 from adamas.world_model.denoiser import Denoiser
 from adamas.world_model.reward_end import RewardEnd
 from adamas.world_model.world_model import WorldModel
 
+FORMAT: Any = {"memory_format": torch.channels_last}  # which torch's stubs of `to` do not know beside a device
 SHAPES = 64  # that one network may be compiled for, in training, imagination and evaluation
 ACTION_WISE = ("action_embedding.weight", "actor.weight", "actor.bias")  # tensors with one row an action
 
@@ -30,16 +31,17 @@ class Models:
 
     def __init__(self, config: Config, action_meanings: tuple[str, ...], device: torch.device) -> None:
         n, network = len(action_meanings), config.network
-        on = {"device": device, "memory_format": torch.channels_last}
         self.config, self.action_meanings, self.device = config, action_meanings, device
-        self.denoiser = Denoiser(config.denoiser, network, n).to(**on)
-        self.reward_end = RewardEnd(config.reward_end, network, n).to(**on)
-        self.actor_critic = ActorCritic(config.actor_critic, network, n).to(**on)
+        self.denoiser = Denoiser(config.denoiser, network, n).to(device, **FORMAT)
+        self.reward_end = RewardEnd(config.reward_end, network, n).to(device, **FORMAT)
+        self.actor_critic = ActorCritic(config.actor_critic, network, n).to(device, **FORMAT)
         decays = {"denoiser": config.denoiser.ema_decay, "actor_critic": config.actor_critic.ema_decay}
-        self.averages = {name: _average(getattr(self, name), decay) for name, decay in decays.items() if decay > 0}
+        self._decays = {name: decay for name, decay in decays.items() if decay > 0}
+        self.averages = {name: _average(getattr(self, name)) for name in self._decays}
         self.world = WorldModel(self._best("denoiser"), self.reward_end, config.sampler)
         self.policy: ActorCritic = self._best("actor_critic")
         self._bfloat16 = use_bfloat16(config.precision, device)
+        set_tf32(config.precision)
 
     def autocast(self) -> AbstractContextManager:
         """Convolutions and matrix products inside run at the precision of the config."""
@@ -48,7 +50,7 @@ class Models:
     def update_average(self, name: str) -> None:
         """Lets the averaged weights of a part follow its own, where there are some."""
         if name in self.averages:
-            self.averages[name].update_parameters(getattr(self, name))
+            _follow(self.averages[name], getattr(self, name), self._decays[name])
 
     def compile(self) -> None:
         """Fuses what lies between the convolutions, once for each shape that is met. Recurrent parts stay as they are."""
@@ -109,21 +111,26 @@ def _meaning(config: Config) -> dict[str, str | float]:
     return {setting: attrgetter(setting)(config) for setting in MEANING}
 
 
-def _average(module: nn.Module, decay: float) -> AveragedModel:
-    """The exponential moving average of the weights.
-
-    Its decay rises to `decay`, as (1 + n) / (10 + n) after n updates: the random weights of the start are soon forgotten.
-    """
-
-    def update(averages: list[Tensor], weights: list[Tensor], _: Tensor) -> None:
-        n = int(average.n_averaged)  # on the CPU, so that nothing waits for the device
-        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averages, weights, average.n_averaged)
-
-    average = AveragedModel(module, multi_avg_fn=update, use_buffers=True)
+def _average(module: nn.Module) -> AveragedModel:
+    """Of the weights. Nothing learns them, but they require gradients: of such weights alone autocast keeps the bfloat16 copy
+    from one step of a rollout to the next."""
+    average = AveragedModel(module)
     for lstm in average.modules():
         if isinstance(lstm, nn.LSTM):
             lstm.flatten_parameters()  # a copy on a GPU is in pieces, which each step would join
-    return average.requires_grad_(False)
+    return average
+
+
+@torch.no_grad()
+def _follow(average: AveragedModel, module: nn.Module, decay: float) -> None:
+    """Moves an exponential moving average on, in one launch and without a wait.
+
+    Its decay rises to `decay`, as (1 + n) / (10 + n) after n updates: the random weights of the start are soon forgotten.
+    """
+    n = int(average.n_averaged)  # on the CPU
+    averages, weights = ([*m.parameters(), *m.buffers()] for m in (average.module, module))
+    torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + n) / (10 + n)) if n else 1.0)
+    average.n_averaged += 1
 
 
 def best_weights(state: dict[str, Any], name: str) -> dict[str, Tensor]:

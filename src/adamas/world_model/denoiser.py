@@ -55,6 +55,8 @@ class Denoiser(nn.Module):
     times, and `y` is float (B, 1, H, W) in the units of the target.
     """
 
+    sigma_data: Tensor  # float ()
+
     def __init__(self, c: config.Denoiser, network: config.Network, num_actions: int) -> None:
         super().__init__()
         self.config = c

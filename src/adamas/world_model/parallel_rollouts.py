@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from adamas.data.batch import Trajectory
 from adamas.utils.random import seeded
+from adamas.utils.transfer import to_device
 from adamas.world_model.world_model import Prediction, WorldModel, WorldState
 
 
@@ -31,7 +33,7 @@ class ParallelRollouts:
         starts: Trajectory,
         count: int,
         horizon: int,
-        precision: Callable[[], AbstractContextManager] = nullcontext,
+        precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         if horizon < 1 or count < 1:
             raise ValueError(f"horizon={horizon} and num_envs={count}: at least one step of one dream is needed")
@@ -51,20 +53,18 @@ class ParallelRollouts:
         for i, seed in zip(indices, seeds, strict=True):
             self.generators[i].manual_seed(seed)
         fresh = self._start(contexts or self._draw(indices))
-        index = torch.tensor(indices, device=self.device)
+        index = to_device(torch.tensor(indices), self.device)
         self.clock = self.clock.index_fill(0, index, 0)
-        self.state = WorldState(
-            Trajectory(
-                *(old.index_copy(0, index, new) for old, new in zip(self.state.context, fresh.context, strict=True))
-            ),
-            tuple(old.index_copy(1, index, new) for old, new in zip(self.state.hidden, fresh.hidden, strict=True)),
-        )
+        old, new = self.state, fresh
+        context = (a.index_copy(0, index, b) for a, b in zip(old.context, new.context, strict=True))
+        h, c = (a.index_copy(1, index, b) for a, b in zip(old.hidden, new.hidden, strict=True))
+        self.state = WorldState(Trajectory(*context), (h, c))
 
     def step(self, action: Tensor) -> tuple[Prediction, Tensor]:
         """One step of each with action int64 (count,). Returns what it brings, and which rollouts are truncated: bool
         (count,). What has ended goes on until it begins anew."""
         with self.precision():
-            self.state, prediction = self.world.step(self.state, action.to(self.device), self.generators)
+            self.state, prediction = self.world.step(self.state, to_device(action, self.device), self.generators)
         self.clock = self.clock + 1
         return prediction, ((self.clock >= self.horizon) | prediction.diverged) & ~prediction.terminated
 

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from adamas.training.estimate import in_words
 from speed_published import check_clone, check_sizes
 from speed_record import duration, read_reference, tell_losses, to_markdown, with_earlier
 from speed_sides import CLOCKS, ROWS, serve
@@ -199,6 +198,7 @@ def measure(config: Config, device: torch.device, arguments: argparse.Namespace,
         peak, kind = sides[0].ask("peak")
         print(f"  peak         {peak / 1e9:.0f} GFLOP/s, 3x3 convolutions in {kind}", flush=True)
         measured = rounds(sides, rows, arguments.pairs)
+        print(f"  compiled     {sides[0].ask('compiled')} graphs", flush=True)
         memory = {side.name: side.ask("memory") for side in sides}
     finally:
         for side in sides:

@@ -338,7 +338,7 @@ def test_a_denoiser_of_another_run_keeps_the_size_of_a_change_that_it_was_traine
 def test_the_averaged_policy_plays_the_real_game(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collector, "EPSILON", 0.0)
     trainer = Trainer(small_config(actor_critic={"ema_decay": 0.9}), RunFolder(tmp_path), CPU)
-    trainer.models.policy.actor.bias.fill_(0)[2] = 1e3  # it does nothing but 2
+    trainer.models.policy.actor.bias.data.fill_(0)[2] = 1e3  # it does nothing but 2
     for _ in range(12):
         trainer._collect_step()
     assert trainer.replay.rows(0)["action"].tolist() == 12 * [2]

@@ -63,7 +63,7 @@ def packages(source: str) -> set[str]:
 
 def folder(module: str) -> str:
     """ "envs" for adamas.envs.atari; "" for the package itself and for the programs."""
-    return (module.split(".") + [""])[1]
+    return [*module.split("."), ""][1]
 
 
 def layer(module: str) -> int:

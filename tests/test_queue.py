@@ -20,7 +20,7 @@ from adamas.cli.main import main
 from adamas.training.signals import StopRequest
 from adamas.utils.locks import is_locked, take_lock
 
-SAVING = [*TINY, "evaluation.frechet=off", "checkpoint.every_minutes=1e-9"]
+SAVING = [*TINY, "checkpoint.every_minutes=1e-9"]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 
 

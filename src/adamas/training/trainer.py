@@ -31,6 +31,7 @@ from adamas.training.updates import Updates
 from adamas.training.work_sizes import DREAMING, GAMES
 from adamas.training.workers import Workers
 from adamas.utils.console import warn
+from adamas.utils.device import compiles
 from adamas.utils.errors import UserError
 from adamas.utils.logger import Logger
 from adamas.utils.quoting import assignment
@@ -49,7 +50,7 @@ class Trainer:
         count = MODEL_FREE_ENVS if config.policy == "model_free" else 1
         envs = [AtariEnv(config.env, config.atari, episodic_life=True) for _ in range(count)]
         self.models = Models(config, envs[0].action_meanings, device)
-        if config.compile:
+        if compiles(config, device):
             self.models.compile()
         self.learners, self.workers = Learners(self.models), Workers()
         if config.dataset:

@@ -19,10 +19,14 @@ from torch import Tensor, nn
 from adamas import config
 from adamas.config import Config
 from adamas.config.rules import check
+from adamas.data.batch import Trajectory
 from adamas.data.replay import Replay
 from adamas.training import checkpoint
 from adamas.training.learners import Learners
 from adamas.training.models import Models
+from adamas.world_model.denoiser import Denoiser
+from adamas.world_model.reward_end import RewardEnd
+from adamas.world_model.world_model import WorldModel
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
@@ -46,6 +50,18 @@ def wake(module: nn.Module) -> Any:
         if not parameter.any():
             nn.init.normal_(parameter, std=0.2)
     return module
+
+
+@torch.no_grad()
+def fill(module: nn.Module) -> None:
+    """Weights in closed form, which no version of torch draws otherwise."""
+    for i, p in enumerate(module.parameters()):
+        p.copy_((0.1 * torch.sin(torch.arange(p.numel(), dtype=torch.float64) * 1.3 + i)).reshape(p.shape))
+    for name, buffer in module.named_buffers():
+        if "frequencies" in name:
+            buffer.copy_(torch.linspace(-1, 1, buffer.numel()))
+        if "sigma_data" in name:
+            buffer.fill_(0.2)
 
 
 def small_network(architecture: str = "adamas") -> config.Network:
@@ -81,8 +97,40 @@ def small_config(
 
 
 def small_learners(**settings: object) -> Learners:
+    """Without a warm-up, whose first updates hardly move anything."""
     torch.manual_seed(0)
-    return Learners(Models(small_config(**settings), MEANINGS, CPU))
+    learners = Learners(Models(small_config(**settings), MEANINGS, CPU))
+    for learner in learners.by_part.values():
+        learner.optimizer.warmup_updates = 0
+    return learners
+
+
+def make_world(context: int = 3, target: str = "frame", predict_divergence: bool = False) -> WorldModel:
+    """Of a game with 3 actions."""
+    torch.manual_seed(0)
+    levels = {"channels": [16, 16], "depths": [1, 1]}
+    network = config.Network("adamas", patch=4, condition_channels=24, lstm_dim=16)
+    denoiser = Denoiser(config.Denoiser(**levels, context=context, target=target), network, 3)
+    reward_end = RewardEnd(config.RewardEnd(**levels, predict_divergence=predict_divergence), network, 3)
+    return WorldModel(wake(denoiser), wake(reward_end), config.Sampler(steps=2))
+
+
+def make_context(length: int = 3, batch: int = 4) -> Trajectory:
+    action = torch.randint(0, 3, (batch, length - 1), generator=generator())
+    return Trajectory(frames(batch, length), action)
+
+
+def expect(world: WorldModel, reward: int | None = None, end: int | None = None) -> None:
+    """Makes the reward/end model sure of a class, or leave it to a fair coin."""
+    first, last = world.reward_end.head[0], world.reward_end.head[-1]
+    with torch.no_grad():
+        first.weight.zero_()
+        first.bias.fill_(1.0)
+        last.weight.zero_()
+        if reward is not None:
+            last.weight[reward + 1] = 100.0
+        if end is not None:
+            last.weight[3 + end] = 100.0
 
 
 def make_replay(ends: set[int], steps: int, device: torch.device = CPU) -> Replay:

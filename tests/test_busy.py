@@ -5,19 +5,28 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+from adamas.config import Config
 from adamas.training.pace import Pace
-from adamas.utils import threads, waiting
+from adamas.training.work_sizes import threads_for
+from adamas.utils import waiting
 from adamas.utils.errors import UserError
-from adamas.utils.threads import Threads
+from adamas.utils.threads import Threads, saved_most
 from adamas.utils.waiting import GOMP_SPINS, WAITING, Waiting, run_delay, wait_briefly
 
 ROOT = Path(__file__).parents[1]
+
+
+def preset_config(preset: str) -> Config:
+    path = ROOT / "config" / "preset" / f"{preset}.yaml"
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path)))
+
+
 LIBGOMP = "import torch; from adamas.utils import waiting; waiting._loaded_gomp() or exit(3)"
 
 
@@ -87,34 +96,25 @@ def test_an_idle_team_comes_and_goes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cost", "most", "count"),
+    ("preset", "one_thread"),
     [
-        (lambda n: 1.0 / n, 8, 8),
-        (lambda n: 0.95 + 0.05 / n, 8, 1),
-        (lambda n: max(1.0 / n, 0.5), 8, 2),
-        (lambda n: 1.0 / n, 3, 3),
-        (lambda n: 1.0, 1, 1),
+        ("smoke", {"collect", "play", "games", "first dream", "denoiser", "reward_end", "actor_critic"}),
+        ("cpu", {"collect", "play", "games", "first dream"}),
+        ("diamond", {"collect"}),
     ],
 )
-def test_threads_are_doubled_as_long_as_that_gains(
-    cost: Callable[[int], float], most: int, count: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now, had = [0.0], torch.get_num_threads()
-
-    def work() -> None:
-        now[0] += cost(torch.get_num_threads())
-
-    monkeypatch.setattr(threads.time, "thread_time", lambda: now[0])
-    assert threads.fastest_count(work, most) == count
-    assert torch.get_num_threads() == had
+def test_small_work_has_one_thread_whatever_the_machine_does(preset: str, one_thread: set[str]) -> None:
+    counts = threads_for(preset_config(preset), 8).counts
+    assert {kind for kind, count in counts.items() if count == 1} == one_thread
+    assert {*counts.values()} <= {1, 8}
 
 
-def test_a_resumed_run_has_the_threads_that_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS")
+def test_a_resumed_run_has_the_threads_that_it_had(tmp_path: Path) -> None:
     path, had = tmp_path / "threads.json", torch.get_num_threads()
-    assert threads.saved(path).counts == {}  # a run from before there were such files
-    Threads({"denoiser": 2, "collect": 1}, most=2).save(path)
-    kept = threads.saved(path)
+    assert saved_most(path) is None  # a run from before there were such files
+    kept = Threads({"denoiser": 2, "collect": 1}, most=2)
+    kept.save(path)
+    assert saved_most(path) == 2
     assert kept.describe() == "2 threads; 1 for collect"
     try:
         for kind, count in (("denoiser", 2), ("collect", 1), ("evaluation", 2)):
@@ -124,9 +124,7 @@ def test_a_resumed_run_has_the_threads_that_it_had(tmp_path: Path, monkeypatch: 
         torch.set_num_threads(had)
     path.write_text("[]")
     with pytest.raises(UserError, match="damaged"):
-        threads.saved(path)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert threads.saved(path).counts == {}
+        saved_most(path)
 
 
 COSTS = {"collect": 0.002, "denoiser": 0.2, "actor_critic": 5.0, "evaluation": 60.0}

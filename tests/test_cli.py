@@ -304,7 +304,7 @@ def test_help_shows_the_usual_commands_the_presets_and_every_knob(terminal: Term
     done = terminal("--help")
     assert (done.returncode, done.stderr) == (0, "")
     for text in (
-        "python src/main.py env=Breakout",
+        "adamas train env=Breakout",
         "preset=smoke",
         "Minutes.",
         "sampler.method=euler",

@@ -151,7 +151,7 @@ def test_each_sample_of_a_batch_starts_from_a_noise_of_its_own(target: str, meth
 @TARGETS
 @pytest.mark.parametrize("sigma", [0.01, 0.6, 20.0])
 def test_training_and_sampling_scale_the_noisy_frame_alike(target: str, sigma: float) -> None:
-    batch, denoiser, training, sampling = record_both_paths(sigma, target=target)
+    batch, _, training, sampling = record_both_paths(sigma, target=target)
     c_in = (sigma**2 + 0.3**2 + 0.13**2) ** -0.5
     clean = batch.obs[:, N].float() / 127.5 - 1
     if target == "change":

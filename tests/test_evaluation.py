@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from adamas.utils.categorical import draw
 from test_world_model import wake
 from torch import Tensor
 
@@ -65,31 +64,7 @@ def make_policy(favourite: int) -> ActorCritic:
     return policy
 
 
-# A generator a sample
-
-
-def test_what_a_sample_draws_does_not_depend_on_its_batch() -> None:
-    for kind in (random.normal, random.exponential):
-        together = kind((3, 2, 5), random.seeded([7, 8, 9]))
-        assert torch.equal(together[1:2], kind((1, 2, 5), random.seeded([8])))
-        assert torch.equal(kind((3, 2, 5), generator(4)), kind((3, 2, 5), generator(4)))
-
-
-def test_one_generator_for_all_draws_what_torch_draws() -> None:
-    assert torch.equal(random.normal((4, 3), generator()), torch.randn(4, 3, generator=generator()))
-    assert torch.equal(random.exponential((4, 3), generator()), torch.empty(4, 3).exponential_(generator=generator()))
-
-
-def test_a_generator_is_needed_for_each_sample() -> None:
-    with pytest.raises(ValueError, match="2 generators cannot serve a batch of 3"):
-        random.normal((3, 1), random.seeded([0, 1]))
-
-
-def test_categories_are_drawn_sample_by_sample() -> None:
-    logits = torch.randn(3, 2, 4, generator=generator())
-    together = [draw(logits, random.seeded([7 + i, 8 + i, 9 + i])) for i in range(20)]
-    alone = [draw(logits[1:2], random.seeded([8 + i])) for i in range(20)]
-    assert all(torch.equal(a[1:2], b) for a, b in zip(together, alone, strict=True))
+# Dreams
 
 
 @pytest.mark.parametrize("churn", [0.0, 3.0])

@@ -193,11 +193,6 @@ def open_picture(path: Path) -> Image.Image:
         return image
 
 
-def test_curves_draws_a_run(tiny_run: Path, tmp_path: Path) -> None:
-    assert run_script("curves.py", str(tiny_run), str(tmp_path / "curves.png")).returncode == 0
-    assert min(open_picture(tmp_path / "curves.png").size) > 84
-
-
 @pytest.fixture(scope="module")
 def second_seed(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The records of the run, as if they were of another seed."""
@@ -261,7 +256,9 @@ def test_showcase_wants_finished_runs_of_one_game(tiny_run: Path, second_seed: P
 
 def test_precision_trains_in_both_and_tells_the_difference(tiny_run: Path) -> None:
     play = tiny_run / "replay"
-    done = run_script("precision.py", *TINY, f"dataset={play}", f"--held-out={play}", "--updates=3", "--seeds=2")
+    done = run_script(
+        "studies/precision.py", *TINY, f"dataset={play}", f"--held-out={play}", "--updates=3", "--seeds=2"
+    )
     assert done.returncode == 0, done.stderr
     rows = {name: list(map(float, row)) for name, *row in (re.findall(r"[-\w.]+", line) for line in last(done, 3))}
     assert list(rows) == ["float32", "bfloat16", "difference"]
@@ -269,10 +266,10 @@ def test_precision_trains_in_both_and_tells_the_difference(tiny_run: Path) -> No
     assert full != half
     assert full[0] != full[1]
     assert [b - a for a, b in zip(full[:3], half[:3], strict=True)] == pytest.approx(difference[:3], abs=2e-5)
-    done = run_script("precision.py", *TINY, f"--held-out={play}")
+    done = run_script("studies/precision.py", *TINY, f"--held-out={play}")
     assert (done.returncode, last(done, 1)) == (2, [])
     assert done.stderr.startswith("error: dataset= is missing")
-    done = run_script("precision.py", *TINY, "env=Freeway", f"dataset={play}", f"--held-out={play}")
+    done = run_script("studies/precision.py", *TINY, "env=Freeway", f"dataset={play}", f"--held-out={play}")
     assert done.returncode == 2
     assert "holds action 3 but Freeway has 3 actions" in done.stderr
 

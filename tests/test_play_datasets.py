@@ -13,6 +13,7 @@ import pytest
 from test_play_session import BREAKOUT, do, new_session, play
 
 from adamas.data import storage
+from adamas.data.batch import Trajectory
 from adamas.data.replay import read_dataset
 from adamas.play.dataset_table import BLOCK, open_table
 from adamas.play.dataset_viewer import DatasetViewer
@@ -144,7 +145,7 @@ def test_only_what_the_checkpoint_names_is_experience_of_the_run(crowded: Path, 
     viewer = DatasetViewer(other)
     assert viewer.sources() == ["replay"]
     assert np.array_equal(viewer.row("replay", 0, 7).obs, DatasetViewer(agent).row("replay", 0, 7).obs)
-    states, expected = (InitialStates(one, None).get("replay", 1) for one in (other, agent))
+    states, expected = (InitialStates(one, None).get("replay", 1).context for one in (other, agent))
     assert np.array_equal(states.obs, expected.obs)
 
 
@@ -171,12 +172,11 @@ def test_an_initial_state_of_the_replay_is_a_stored_stretch(agent: Agent) -> Non
     rows = dict(np.load(agent.replay_files[0]))
     starts = [0, *(np.flatnonzero(rows["final"]) + 1)]
     for number in range(30):
-        state = InitialStates(agent, None).get("replay", number)
-        (last,) = [i for i in range(len(rows["obs"])) if stretch_equals(rows, starts, i, state)][:1]
-        assert not rows["final"][last]
+        state = InitialStates(agent, None).get("replay", number).context
+        assert any(stretch_equals(rows, starts, last, state) for last in np.flatnonzero(~rows["final"]))
 
 
-def stretch_equals(rows: dict[str, np.ndarray], starts: list[int], last: int, state: object) -> bool:
+def stretch_equals(rows: dict[str, np.ndarray], starts: list[int], last: int, state: Trajectory) -> bool:
     """Whether the frames and actions are those up to the row `last`, with the first frame of its episode before it."""
     first, context = max(start for start in starts if start <= last), state.obs.shape[1]
     index = np.arange(last - context + 1, last + 1)

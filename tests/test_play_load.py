@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import time
@@ -11,9 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from adamas.config import Config
+from adamas.config.arguments import help_text, read
+from adamas.config.files import load_config, save_config
 from adamas.play import load
 from adamas.play.load import open_agent
-from adamas.play.settings import Options, Settings, change, describe, help_text, read
+from adamas.play.settings import Options, Settings, change, describe
 from adamas.training import checkpoint
 from adamas.utils.errors import UserError
 
@@ -29,6 +33,12 @@ def runs(made_run: Path, tmp_path: Path) -> Path:
         )
         set_age(run, 10 * age)
     return tmp_path / "runs"
+
+
+def edit_config(run: Path, edit: Callable[[Config], None]) -> None:
+    config = load_config(run / "config.yaml")
+    edit(config)
+    save_config(config, run / "config.yaml")
 
 
 def set_age(run: Path, seconds: int) -> None:
@@ -72,8 +82,7 @@ def damaged_checkpoints(run: Path) -> None:
 
 
 def other_networks(run: Path) -> None:
-    text = (run / "config.yaml").read_text()
-    (run / "config.yaml").write_text(text.replace("lstm_dim: 8", "lstm_dim: 16"))
+    edit_config(run, lambda config: setattr(config.network, "lstm_dim", 16))
 
 
 @pytest.mark.parametrize("fault", [empty_config, binary_config, unknown_setting, damaged_checkpoints, other_networks])
@@ -92,8 +101,7 @@ def test_a_run_that_cannot_be_opened_does_not_hide_the_one_before_it(
 
 
 def test_a_model_free_run_is_passed_over(runs: Path, capsys: pytest.CaptureFixture) -> None:
-    config = runs / "Breakout/b" / "config.yaml"
-    config.write_text(config.read_text().replace("policy: imagined", "policy: model_free"))
+    edit_config(runs / "Breakout/b", lambda config: setattr(config, "policy", "model_free"))
     assert opened(runs) == runs / "Breakout/a"
     assert capsys.readouterr().err == ""
 
@@ -157,7 +165,7 @@ def test_a_checkpoint_is_found_by_its_number(made_run: Path, name: str | None) -
         (["prt=1"], "unknown key 'prt': did you mean port?"),
         (["port=x"], "port=x: a whole number is needed"),
         (["port=70000"], "the most is 65535"),
-        (["run"], "write key=value"),
+        (["run"], "write run=run"),
         (["checkpoint=4"], "there are 3"),
         (["env=Pong"], "is of Breakout, not of env=Pong"),
         (["env=Breakot"], "did you mean Breakout?"),
@@ -165,21 +173,20 @@ def test_a_checkpoint_is_found_by_its_number(made_run: Path, name: str | None) -
 )
 def test_a_wrong_word_on_the_command_line_is_one_line(made_run: Path, arguments: list[str], words: str) -> None:
     with pytest.raises(UserError) as caught:
-        open_agent(read(Options(run=str(made_run)), arguments))
+        open_agent(read(Options, [f"run={made_run}", *arguments]))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_free_run_has_no_dream(made_run: Path, tmp_path: Path) -> None:
+def test_a_model_free_run_has_no_world_model(made_run: Path, tmp_path: Path) -> None:
     path = shutil.copytree(made_run, tmp_path / "run")
-    text = (path / "config.yaml").read_text().replace("policy: imagined", "policy: model_free")
-    (path / "config.yaml").write_text(text)
+    edit_config(path, lambda config: setattr(config, "policy", "model_free"))
     with pytest.raises(UserError, match="no world model"):
         open_agent(Options(run=str(path)))
 
 
 def test_every_option_and_setting_is_described() -> None:
-    assert all(f"{field['name']}=" in help_text() for field in describe(Options()))
+    assert all(f"{field.name}=" in help_text(Options, "") for field in dataclasses.fields(Options))
     kinds = {field["kind"] for field in describe(Settings())}
     assert kinds == {"int", "float", "bool", "str"}
     assert change(Settings(), "s_churn", 1).s_churn == 1.0

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_world_model import wake
 
 from adamas import config
 from adamas.config import Config
@@ -28,15 +27,22 @@ from adamas.training.models import Models
 from adamas.training.progress import Progress
 from adamas.utils.errors import UserError
 
-SMALL = {"patch": 4, "channels": [8, 8], "depths": [1, 1], "attention": False}
 CONFIG = Config(
     precision="float32",
     device="cpu",
-    denoiser=config.Denoiser(**SMALL, condition_channels=16, target="change", offset_noise=0.0),
+    network=config.Network(architecture="adamas", patch=4, condition_channels=16, lstm_dim=8),
+    denoiser=config.Denoiser(channels=[8, 8], depths=[1, 1], target="change", offset_noise=0.0),
     sampler=config.Sampler(steps=1),
-    reward_end=config.RewardEnd(patch=4, channels=[8], depths=[1], attention=False, condition_channels=8, lstm_dim=8),
-    actor_critic=config.ActorCritic(patch=4, channels=[8, 8], lstm_dim=8),
+    reward_end=config.RewardEnd(channels=[8], depths=[1]),
+    actor_critic=config.ActorCritic(channels=[8, 8]),
 )
+
+
+def wake(module: torch.nn.Module) -> None:
+    """Branches that start at zero get random weights."""
+    for parameter in module.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.2)
 
 
 def make_run(path: Path, steps: int = 60) -> Path:
@@ -70,7 +76,7 @@ def set_on_2(run: Path, path: Path) -> Path:
     averaged = copy.deepcopy(CONFIG)
     averaged.actor_critic.ema_decay = 0.9
     models = Models(averaged, action_meanings("Breakout"), torch.device("cpu"))
-    models.agent.actor.bias.fill_(0)[2] = 1e3
+    models.policy.actor.bias.fill_(0)[2] = 1e3
     save_config(averaged, path / "config.yaml")
     save_models(models, path)
     return path

@@ -1,4 +1,4 @@
-"""adamas report and scripts/speed/costs.py: run folders in, tables and pictures out."""
+"""adamas report: run folders in, tables and pictures out."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from made_runs import make_run
 from test_main import adamas, open_picture, run_script
 from test_play_session import set_on_2
 
@@ -19,7 +20,6 @@ from adamas.benchmark import showcase, systems
 from adamas.benchmark.aggregates import read_published
 from adamas.benchmark.figures import Curve, draw_curves
 from adamas.config import Atari, Collection, Config, Denoiser, Evaluation
-from adamas.config.files import save_config
 from adamas.training import run_records
 from adamas.training.run_folder import RunFolder
 from adamas.utils import device
@@ -27,22 +27,6 @@ from adamas.utils.logger import Logger
 
 PUBLISHED = read_published()
 GAMES = PUBLISHED.games
-
-
-def make_run(folder: Path, config: Config, score: float | None, name: str = "2026-01-01_00-00-00") -> Path:
-    """A run folder with evaluations of epochs 0, 1 and 1 again, as after a resume, and a final one if it has a score."""
-    path = folder / config.env / f"{name}-{config.seed}"
-    path.mkdir(parents=True)
-    save_config(config, path / "config.yaml")
-    run = RunFolder(path)
-    for epoch, value in [(0, 1.0), (1, 555.0), (1, 2.0)]:
-        record = {"kind": "evaluation", "epoch": epoch, "steps": 100 * epoch, "seconds": 60 * epoch, "return": value}
-        run.append_evaluation({**record, "returns": [value], "lengths": [9]})
-    if score is not None:
-        record = {"kind": "final_evaluation", "epoch": 2, "steps": 100_000, "seconds": 7200, "return": score}
-        record["final_epochs"] = config.final_epochs
-        run.append_evaluation({**record, "returns": [score] * 100, "lengths": [9] * 100})
-    return path
 
 
 def test_the_averaged_policy_plays_in_the_film(made_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,39 +293,3 @@ def test_reference_curves(runs: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (2, f"error: {runs} holds no evaluated run of Tennis\n")
     done = adamas("report", f"runs={tmp_path / 'none'}", f"out={tmp_path}")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-
-
-# Costs
-
-
-def test_costs_of_the_published_step_times(tmp_path: Path) -> None:
-    done = run_script("speed/costs.py", "--speed", str(tmp_path), "--price", "RTX 4090=1")
-    hours = (410_000 * 0.088 + 410_000 * 0.115 + 405_000 * 0.340) / 3600
-    assert done.returncode == 0, done.stderr
-    assert (
-        f"| 1 x RTX 4090 | at least {hours:.1f} h | {130 * hours / 24:,.0f} days | {130 * hours:,.0f} | ${130 * hours:,.0f} | 12 GB |"
-        in done.stdout
-    )
-    assert "| 8 x H200 | not measured |" in done.stdout
-
-
-def test_costs_of_measured_step_times(tmp_path: Path) -> None:
-    seconds = {"collect": 0.036, "denoiser": 0.0, "reward_end": 0.0, "actor_critic": 0.0, "evaluation": 0.0}
-    record = {
-        "gpu": "NVIDIA H200",
-        "preset": "diamond",
-        "seconds": {**seconds, "final evaluation": 36.0},
-        "gpu_bytes": 9e9,
-    }
-    (tmp_path / "h200.json").write_text(json.dumps(record))
-    done = run_script(
-        "speed/costs.py", "--speed", str(tmp_path), "--price", "H200=2", "--out", str(tmp_path / "costs.md")
-    )
-    # a run: 100,000 x 0.036 s + 36 s = 1.01 h; 130 runs on 8 GPUs: 17 rounds
-    assert "| 8 x H200 | 1.0 h | 1 days | 131 | $263 | 9 GB | measured (h200.json) |" in done.stdout
-    assert "| 1 x H200 | 1.0 h | 5 days |" in done.stdout
-    assert (tmp_path / "costs.md").read_text() == done.stdout
-    (tmp_path / "worse.json").write_text("{}")
-    done = run_script("speed/costs.py", "--speed", str(tmp_path))
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert run_script("speed/costs.py", "--price", "H200=much").returncode == 2

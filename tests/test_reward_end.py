@@ -7,30 +7,30 @@ import math
 
 import pytest
 import torch
+from helpers import generator, wake
 from torch import Tensor
 
+from adamas.config import Network
 from adamas.config import RewardEnd as Config
 from adamas.data.batch import Segment
 from adamas.networks.encoders import ConditionedEncoder, FrameEncoder
+from adamas.utils.logger import Metrics
 from adamas.world_model.reward_end import RewardEnd
 
 ACTIONS = 3
 
 
-def make(awake: bool = True, **changes: object) -> RewardEnd:
+def make(awake: bool = True, architecture: str = "adamas", predict_divergence: bool = False) -> RewardEnd:
     """A small model; `awake`, its branches that start at zero do not."""
     torch.manual_seed(0)
-    small = {"patch": 4, "channels": [16, 16], "depths": [1, 1], "attention": False, "condition_channels": 8}
-    model = RewardEnd(Config(**{**small, "lstm_dim": 16, **changes}), ACTIONS)
-    for parameter in model.parameters():
-        if awake and not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.2)
-    return model
+    c = Config(channels=[16, 16], depths=[1, 1], predict_divergence=predict_divergence)
+    model = RewardEnd(c, Network(architecture, patch=4, condition_channels=16, lstm_dim=16), ACTIONS)
+    return wake(model) if awake else model
 
 
 def segment(batch: int, length: int, mask: list[list[int]] | None = None, seed: int = 0) -> Segment:
     """Random frames, actions, rewards and ends; all known, but where `mask` says otherwise."""
-    random = torch.Generator().manual_seed(seed)
+    random = generator(seed)
 
     def integers(low: int, high: int, *more: int) -> Tensor:
         return torch.randint(low, high, (batch, length, *more), generator=random)
@@ -41,17 +41,18 @@ def segment(batch: int, length: int, mask: list[list[int]] | None = None, seed: 
         reward=integers(-1, 2).float(),
         terminated=integers(0, 2).bool(),
         truncated=torch.zeros(batch, length, dtype=torch.bool),
+        diverged=torch.zeros(batch, length, dtype=torch.bool),
         mask=torch.ones(batch, length, dtype=torch.bool) if mask is None else torch.tensor(mask).bool(),
     )
 
 
-def answering(reward: Tensor, end: Tensor, astray: bool = False) -> RewardEnd:
+def answering(reward: Tensor, end: Tensor, divergence: bool = False) -> RewardEnd:
     """A model that is sure of these classes (B, T), whatever it is shown, and remembers what that was."""
-    model = make(astray=astray)
+    model = make(predict_divergence=divergence)
 
     def forward(*args: Tensor) -> tuple[Tensor, Tensor, None]:
         model.shown = args
-        return (*(50.0 * torch.nn.functional.one_hot(x, k) for x, k in ((reward, 3), (end, 2 + astray))), None)
+        return (*(50.0 * torch.nn.functional.one_hot(x, k) for x, k in ((reward, 3), (end, 2 + divergence))), None)
 
     model.forward = forward
     return model
@@ -79,7 +80,7 @@ def test_shapes_at_84_pixels() -> None:
 
 
 def test_step_by_step_is_the_whole_sequence() -> None:
-    model, batch = make(attention=True), segment(2, 5)
+    model, batch = make(architecture="diamond"), segment(2, 5)
     obs, action, next_obs = batch.obs[:, :-1], batch.action[:, :-1], batch.obs[:, 1:]
     reward, end, last = model(obs, action, next_obs)
     hidden, rewards, ends = None, [], []
@@ -106,8 +107,8 @@ def test_the_past_matters_and_so_do_both_frames_and_the_action() -> None:
 
 
 def test_it_reads_both_frames_or_the_second_one_and_its_change() -> None:
-    for choice, read in (("frames", lambda x, y: (x, y)), ("changes", lambda x, y: (y, 32 * (y - x)))):
-        model, batch, shown = make(input=choice), segment(1, 3), []
+    for architecture, read in (("diamond", lambda x, y: (x, y)), ("adamas", lambda x, y: (y, 32 * (y - x)))):
+        model, batch, shown = make(architecture=architecture), segment(1, 3), []
         model.encoder.register_forward_pre_hook(lambda _, inputs, shown=shown: shown.append(inputs[0]))
         model(batch.obs[:, :-1], batch.action[:, :-1], batch.obs[:, 1:])
         frames = batch.obs[0].float() / 127.5 - 1
@@ -116,7 +117,7 @@ def test_it_reads_both_frames_or_the_second_one_and_its_change() -> None:
 
 
 def test_the_shortcut_starts_after_a_norm_that_hands_the_lstm_numbers_of_deviation_1() -> None:
-    model, batch, shown = make(awake=False, shortcut=True), segment(2, 4), []
+    model, batch, shown = make(awake=False), segment(2, 4), []
     model.lstm.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0]))
     model(batch.obs[:, :-1], batch.action[:, :-1], batch.obs[:, 1:])
     features = shown[0][..., : model.encoder.features]
@@ -127,7 +128,7 @@ def test_the_shortcut_starts_after_a_norm_that_hands_the_lstm_numbers_of_deviati
 
 
 def test_a_new_model_expects_every_class_alike() -> None:
-    loss, *_ = make(awake=False).loss(segment(2, 4))
+    loss, _ = make(awake=False).loss(segment(2, 4), generator())
     assert loss.item() == pytest.approx(math.log(3) + math.log(2))
 
 
@@ -136,16 +137,16 @@ def test_the_label_of_a_transition_is_what_its_action_brought() -> None:
     batch = batch._replace(truncated=~batch.terminated)  # which is no end: the game would have gone on
     right = torch.tensor([[0, 1, 2, 2], [1, 0, 2, 1]])  # the sign of the reward, plus one; the last has no next frame
     model = answering(right, batch.terminated[:, :-1].long())
-    loss, *_ = model.loss(batch)
+    loss, _ = model.loss(batch, generator())
     assert loss == 0
     for shown, there in zip(model.shown, (batch.obs[:, :-1], batch.action[:, :-1], batch.obs[:, 1:]), strict=True):
         assert torch.equal(shown, there)
 
 
 def test_the_encoder_is_shown_each_frame_before_the_next_one() -> None:
-    model, batch, shown = make(), segment(2, 3), []
+    model, batch, shown = make(architecture="diamond"), segment(2, 3), []
     model.encoder.register_forward_hook(lambda module, args, output: shown.append(args[0]))
-    model.loss(batch)
+    model.loss(batch, generator())
     floats = batch.obs.float() / 127.5 - 1
     torch.testing.assert_close(shown[0].unflatten(0, (2, 2)), torch.stack([floats[:, :-1], floats[:, 1:]], dim=2))
 
@@ -156,7 +157,7 @@ MASK = [[1, 1, 1, 1], [1, 1, 0, 0], [0, 1, 1, 1], [0, 0, 0, 0]]
 def test_the_loss_is_the_mean_over_real_transitions() -> None:
     batch = segment(4, 4, MASK)
     reward, end = torch.zeros(4, 3, dtype=torch.int64), torch.zeros(4, 3, dtype=torch.int64)
-    loss, *_ = answering(reward, end).loss(batch)
+    loss, _ = answering(reward, end).loss(batch, generator())
     costs = 50.0 * (batch.reward != -1) + 50.0 * batch.terminated
     real = [(0, 0), (0, 1), (0, 2), (1, 0), (2, 1), (2, 2)]  # both frames exist
     assert loss.item() == pytest.approx(sum(costs[i].item() for i in real) / len(real))
@@ -170,17 +171,17 @@ def test_what_padding_holds_does_not_change_the_loss() -> None:
         for ours, theirs in zip(batch[:-1], other[:-1], strict=True)
     )
     model = make()
-    ours, theirs = model.loss(batch), model.loss(Segment(*mixed, batch.mask))
+    ours, theirs = (model.loss(each, generator()) for each in (batch, Segment(*mixed, batch.mask)))
     torch.testing.assert_close(ours, theirs)
 
 
 def test_a_batch_of_padding_has_loss_0_and_gradient_0() -> None:
     model = make()
-    loss, rewards, ends, astray = model.loss(segment(2, 3, [[0, 0, 0], [0, 0, 1]]))
+    loss, metrics = model.loss(segment(2, 3, [[0, 0, 0], [0, 0, 1]]), generator())
     loss.backward()
     assert loss == 0
     assert all((p.grad == 0).all() for p in model.parameters())
-    assert all(count == 0 for count in (*rewards, *ends, *astray))
+    assert all(count == 0 for ratio in metrics.values() for count in ratio)
 
 
 def test_counts_of_a_case_made_by_hand() -> None:
@@ -190,42 +191,50 @@ def test_counts_of_a_case_made_by_hand() -> None:
     )
     reward = torch.tensor([[2, 2, 0, 1], [2, 0, 2, 2]])  # right, wrong sign, false alarm, missed; right, then padding
     end = torch.tensor([[0, 1, 0, 1], [0, 1, 1, 1]])  # right, false alarm, right, right; missed, then padding
-    _, rewards, ends, _ = answering(reward, end).loss(batch)
-    assert [5 * x for x in rewards] == pytest.approx([4, 4, 2])  # actual, predicted, both, of 5 steps
-    assert [5 * x for x in ends] == pytest.approx([2, 2, 1])
+    _, metrics = answering(reward, end).loss(batch, generator())
+    assert counts(metrics, "reward") == (2, 4, 4)  # found, of so many there are, of so many predicted
+    assert counts(metrics, "end") == (1, 2, 2)
 
 
-def test_a_step_that_leads_astray_is_a_class_of_its_own_and_its_reward_says_nothing() -> None:
+def counts(metrics: Metrics, name: str) -> tuple[int, int, int]:
+    """What was found, what there was, and what was predicted."""
+    recall, precision = metrics[f"{name}_recall"], metrics[f"{name}_precision"]
+    assert recall.numerator == precision.numerator
+    return int(recall.numerator), int(recall.denominator), int(precision.denominator)
+
+
+def test_a_step_that_diverges_is_a_class_of_its_own_and_its_reward_says_nothing() -> None:
     batch = segment(1, 6)._replace(
         reward=torch.tensor([[1.0, 0.0, 1.0, 0.0, 0.0, 0.0]]),
         terminated=torch.tensor([[0, 1, 0, 0, 0, 0]]).bool(),
-        truncated=torch.tensor([[0, 0, 1, 1, 1, 0]]).bool(),
+        diverged=torch.tensor([[0, 0, 1, 1, 1, 0]]).bool(),
     )
-    reward, end = torch.tensor([[2, 1, 0, 1, 1]]), torch.tensor([[0, 1, 2, 2, 0]])  # astray: found twice, then missed
-    loss, rewards, ends, astray = answering(reward, end, astray=True).loss(batch)
+    reward, end = torch.tensor([[2, 1, 0, 1, 1]]), torch.tensor([[0, 1, 2, 2, 0]])  # found twice, then missed
+    loss, metrics = answering(reward, end, divergence=True).loss(batch, generator())
     assert loss.item() == pytest.approx(50.0 / 5)
-    assert [5 * x for x in (*rewards, *ends)] == pytest.approx([1] * 6)
-    assert [5 * x for x in astray] == pytest.approx([3, 2, 2])
-    loss, *_ = answering(reward, end.clamp(max=1)).loss(batch)  # not learned: these steps are as any other
+    assert counts(metrics, "reward") == counts(metrics, "end") == (1, 1, 1)
+    assert counts(metrics, "diverged") == (2, 3, 2)
+    loss, _ = answering(reward, end.clamp(max=1)).loss(batch, generator())  # not learned: these steps are as any other
     assert loss.item() == pytest.approx(3 * 50.0 / 5)
 
 
 def test_it_learns_a_handful_of_segments() -> None:
     torch.manual_seed(0)
-    model, batch = make(awake=False, lstm_dim=32), segment(3, 6)
+    model, batch = make(awake=False), segment(3, 6)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(80):
-        loss, rewards, ends, _ = model.loss(batch)
+        loss, metrics = model.loss(batch, generator())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     assert loss < 0.05
-    for counts in (rewards, ends):
-        assert counts.both == counts.actual == counts.predicted > 0
+    for name in ("reward", "end"):
+        found, actual, predicted = counts(metrics, name)
+        assert found == actual == predicted > 0
 
 
 def test_the_shortcut_leads_from_a_transition_to_its_own_reward_and_end() -> None:
-    model, batch = make(shortcut=True), segment(2, 5)
+    model, batch = make(), segment(2, 5)
     for weight in model.lstm.parameters():
         torch.nn.init.zeros_(weight)  # all that is left is the shortcut
     before = model(batch.obs[:, :-1], batch.action[:, :-1], batch.obs[:, 1:])
@@ -235,11 +244,11 @@ def test_the_shortcut_leads_from_a_transition_to_its_own_reward_and_end() -> Non
         assert (old != new).any(-1).tolist() == [[False, False, True, False]] * 2
 
 
-@pytest.mark.parametrize("shortcut", [False, True])
-def test_every_input_of_every_layer_gets_a_gradient(shortcut: bool) -> None:
-    model, batch = make(attention=True, shortcut=shortcut), segment(3, 5)
+@pytest.mark.parametrize("architecture", ["diamond", "adamas"])
+def test_every_input_of_every_layer_gets_a_gradient(architecture: str) -> None:
+    model, batch = make(architecture=architecture), segment(3, 5)
     assert batch.action[:, :-1].unique().numel() == ACTIONS
-    loss, *_ = model.loss(batch)
+    loss, _ = model.loss(batch, generator())
     loss.backward()
     for name, p in model.named_parameters():
         others = [d for d in range(p.ndim) if d != min(1, p.ndim - 1)]

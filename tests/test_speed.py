@@ -1,4 +1,4 @@
-"""scripts/speed/speed.py: what it counts, what it writes, what it notices."""
+"""scripts/speed: what it counts, what it writes, what it notices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_main import TINY, run_script
+from helpers import TINY, run_script
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts" / "speed"))
@@ -20,22 +20,18 @@ import speed_sides
 
 from adamas.utils.errors import UserError
 
-QUICK = [*TINY, "--pairs", "1"]
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the real script wrote about a tiny model."""
     out = tmp_path_factory.mktemp("speed")
-    done = run_script("speed/speed.py", *QUICK, "--compare", "eager", "--out", str(out))
+    done = run_script("speed/speed.py", *TINY, "--pairs", "1", "--compare", "eager", "--out", str(out))
     assert done.returncode == 0, done.stderr
-    for told in ("device       cpu (1 thread", "time         about ", " left\n", "; done\n"):
-        assert told in done.stdout
+    assert "device       cpu (1 thread" in done.stdout
     (path,) = out.glob("*.json")
     return path
-
-
-# What is counted
 
 
 def test_flops_of_a_convolution_and_its_gradients() -> None:
@@ -54,13 +50,13 @@ def test_flops_of_an_lstm_and_its_gradients() -> None:
 
 
 def test_a_measurement_is_of_one_unit() -> None:
-    calls = []
-    bench = speed_sides.Bench({"imagine": (lambda: calls.append(0), 10)}, torch.device("cpu"), "wall")
+    calls: list[int] = []
+    bench = speed_sides.Bench({"imagine": (lambda: calls.append(0), 10)}, CPU, "wall")
     bench.warm_up("imagine", count_flops=False)
     calls.clear()
-    sample = bench.measure("imagine")
+    seconds = bench.measure("imagine")
     assert len(calls) == bench.repeats["imagine"] > 1
-    assert 0 < sample.seconds <= sample.waited / (10 * len(calls))
+    assert 0 < seconds < 1e-3 / 10
 
 
 def test_ratios_are_medians_of_pairs_and_not_ratios_of_medians() -> None:
@@ -76,30 +72,26 @@ def test_an_epoch_is_its_updates_and_its_steps() -> None:
     rows = {name: {"seconds": s, "others": {"eager": 2 * s, "published": 3 * s}} for name, s in names.items()}
     rows["collect"] = {"seconds": 0.5, "others": {"eager": 1.0}}
     record = {"rows": rows, "updates": {"denoiser": 10, "reward_end": 20, "actor_critic": 30, "collect": 40}}
-    epoch = speed_record.projected(record)
+    epoch = speed_record.projected(record)["epoch"]
     assert epoch["seconds"] == 20 + 60 + 150 + 20
     assert epoch["others"] == {"eager": 500, "published": 690 + 20}  # the published code has no row of collecting
     assert epoch["ratio"]["eager"] == 2
     del rows["reward_end"]
-    assert speed_record.projected(record) is None
+    assert speed_record.projected(record) == {}
 
 
 def test_plain_eager_code_is_float32_in_torchs_own_layout(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (speed_sides.encoders, speed_sides.denoiser):
         monkeypatch.setattr(module, "patches", module.patches)  # undone after the test
-    models = []
+    models: list = []
     monkeypatch.setattr(speed_sides, "_works", lambda config, made: models.append(made))
-    speed_sides.eager(speed_sides.Config(precision="bfloat16"), torch.device("cpu"), None)
+    speed_sides.eager(speed.Config(precision="bfloat16"), CPU, Path())
     conv, x = models[0].denoiser.net.unet.conv_in, torch.zeros(1, 5, 84, 84)
-    assert conv.weight.is_contiguous()
     assert not conv.weight.is_contiguous(memory_format=torch.channels_last)
     with models[0].autocast():
         y = conv(speed_sides.denoiser.patches(x, 1))
     assert y.dtype == torch.float32
     assert y.is_contiguous()
-
-
-# The real script
 
 
 def test_it_writes_every_row(measured: Path) -> None:
@@ -112,10 +104,8 @@ def test_it_writes_every_row(measured: Path) -> None:
             assert row["gflop"] > 0
             assert row["share"] == pytest.approx(row["gflop"] / row["seconds"] / record["peak"]["gflops"])
     assert record["memory"]["ours"] > 1e8
-    assert record["gpu"] == ""
     table = measured.with_suffix(".md").read_text()
     assert all(f"| {speed_record.WORDS[name]} |" in table for name in record["rows"])
-    assert "times as fast as eager" in table
 
 
 @pytest.mark.parametrize(("clock", "rows"), [("wall", {"frame", "replay"}), ("processor", {"frame"})])
@@ -123,100 +113,26 @@ def test_rows_that_were_not_measured_again_stay_if_all_else_is_the_same(
     clock: str, rows: set[str], tmp_path: Path
 ) -> None:
     def record(clock: str, **seconds: float) -> dict:
-        same = {
-            "chip": "x",
-            "preset": "cpu",
-            "clock": clock,
-            "torch": "2",
-            "precision": "auto",
-            "updates": {"denoiser": 1},
-        }
+        same = {"chip": "x", "preset": "cpu", "clock": clock, "torch": "2", "precision": "auto"}
         entries = {row: {"seconds": s, "others": {}} for row, s in seconds.items()}
-        return {**same, "rows": entries, "seconds": {}, "memory": {"ours": len(seconds)}, "gpu_bytes": None}
+        memory = {"memory": {"ours": len(seconds)}, "gpu_bytes": None}
+        return {**same, **memory, "updates": {"denoiser": 1}, "rows": entries, "seconds": {}}
 
     path = tmp_path / "x.json"
     path.write_text(json.dumps(record("wall", frame=1.0, replay=2.0)))
     merged = speed_record.with_earlier(record(clock, frame=3.0), path)
     assert merged["memory"] == {"ours": len(rows)}, "the greater of both"
-    assert merged["gpu_bytes"] is None
     assert merged["rows"].keys() == rows
     assert merged["rows"]["frame"]["seconds"] == 3
 
 
-def test_costs_reads_what_speed_writes(measured: Path, tmp_path: Path) -> None:
-    assert costs.read_speeds(measured.parent) == {}
-    record = json.loads(measured.read_text()) | {"gpu": "NVIDIA H200", "preset": "diamond", "gpu_bytes": 7_000_000_000}
-    (tmp_path / "h200.json").write_text(json.dumps(record))
-    found = costs.read_speeds(tmp_path)["H200"]
-    assert set(found.seconds) == {"denoiser", "reward_end", "actor_critic", "collect"}
-    assert found.gigabytes == 7
-
-
-def check(measured: Path, path: Path, factor: float, *extra: str) -> tuple[int, str, str]:
-    """Checks against what was measured with each ratio times `factor`."""
-    record = json.loads(measured.read_text())
-    for row in record["rows"].values():
-        row["ratio"] = {side: factor * ratio for side, ratio in row["ratio"].items()}
-    path.write_text(json.dumps(record))
-    done = run_script("speed/speed.py", *QUICK, "--rows", "denoiser,replay", "--check", str(path), *extra)
-    return done.returncode, done.stdout, done.stderr
-
-
-def test_a_check_fails_with_a_line_for_each_row_that_got_slower(measured: Path, tmp_path: Path) -> None:
-    code, out, _ = check(measured, tmp_path / "better.json", 1e6)
-    assert code == 1
-    lines = [line for line in out.splitlines() if line.startswith("slower: ")]
-    assert {line.split()[1] for line in lines} == {"denoiser", "replay"}
-    assert len(lines) == 2
-
-
-def test_a_check_passes_where_nothing_got_slower(measured: Path, tmp_path: Path) -> None:
-    before = measured.read_text()
-    code, out, err = check(measured, tmp_path / "worse.json", 1e-6)
-    assert code == 0, err
-    assert "as fast as before: 2 ratios" in out
-    assert measured.read_text() == before
-
-
-@pytest.mark.parametrize(("lost", "code"), [(0.19, 0), (0.21, 1)])
+@pytest.mark.parametrize(("lost", "code"), [(-0.5, 0), (0.19, 0), (0.21, 1)])
 def test_a_check_forgives_a_fifth(lost: float, code: int, capsys: pytest.CaptureFixture[str]) -> None:
     def record(ratio: float) -> dict:
         return {"chip": "x", "rows": {"frame": {"ratio": {"eager": ratio}}}, "updates": {"denoiser": 1}}
 
-    arguments = type("Arguments", (), {"check": Path("ref.json"), "tolerance": 0.2})
-    assert speed_record.tell_losses(record(2 * (1 - lost)), record(2.0), arguments) == code
-    assert len(capsys.readouterr().out.splitlines()) == 1
-
-
-# What a person can get wrong
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (["preset=diamnod"], "did you mean diamond?"),
-        (["--rows", "denoiser,frames"], "no row is called 'frames'"),
-        (["--pairs", "0"], "a whole number from 1 on is needed"),
-        (["--fast"], "--fast"),
-        ([*TINY, "--published", "/nowhere"], "it has no src/agent.py"),
-        ([*TINY, "--check", "/nowhere.json"], "No such file"),
-        ([*TINY, "device=cuda:99"], "CUDA"),
-    ],
-)
-def test_errors_are_one_line(words: list[str], told: str) -> None:
-    done = run_script("speed/speed.py", *words)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: ")
-    assert told in line
-
-
-def test_the_published_code_is_asked_for_what_it_can_build() -> None:
-    config = speed.Config()
-    speed_published.check_sizes(config)
-    config.denoiser.patch = 4
-    with pytest.raises(UserError, match=r"that code has no denoiser.patch=4, only 1; use preset=diamond"):
-        speed_published.check_sizes(config)
+    assert speed_record.tell_losses(record(2 * (1 - lost)), record(2.0), Path("ref.json"), 0.2) == code
+    assert capsys.readouterr().out.startswith("slower: frame" if code else "as fast as before: 1 ratios")
 
 
 @pytest.mark.parametrize(
@@ -235,7 +151,36 @@ def test_a_reference_that_cannot_be_compared_with(text: str, told: str, tmp_path
         speed_record.read_reference(path, {"preset": "diamond", "clock": "wall"})
 
 
+def test_the_published_code_is_asked_for_what_it_can_build() -> None:
+    config = speed.Config()
+    speed_published.check_sizes(config)
+    config.network.patch = 4
+    with pytest.raises(UserError, match=r"that code has no network.patch=4, only 1; use preset=diamond"):
+        speed_published.check_sizes(config)
+    with pytest.raises(UserError, match=r"it has no src/agent.py"):
+        speed_published.check_clone(Path("/nowhere"))
+
+
 def test_a_process_that_fails_is_told_of_in_one_line() -> None:
-    config = speed.Config(env="Nowhere")
     with pytest.raises(UserError, match=r"ours, its start: .*Nowhere"):
-        speed.Side("ours", config, torch.device("cpu"), "wall", None)
+        speed.Side("ours", speed.Config(env="Nowhere"), CPU, "wall", None)
+
+
+def test_costs_of_the_published_step_times() -> None:
+    hours = (410_000 * 0.088 + 410_000 * 0.115 + 405_000 * 0.340) / 3600
+    table = costs.to_markdown({"RTX 4090": costs.PUBLISHED})
+    days, money = f"{130 * hours / 24:,.0f}", f"{130 * hours * 0.4:,.0f}"
+    assert f"| 1 x RTX 4090 | at least {hours:.1f} h | {days} days | {130 * hours:,.0f} | ${money} | 12 GB |" in table
+    assert "| 8 x H200 | not measured |" in table
+
+
+def test_costs_reads_what_speed_writes(measured: Path, tmp_path: Path) -> None:
+    assert costs.read_speeds(measured.parent) == {}
+    record = json.loads(measured.read_text()) | {"gpu": "NVIDIA H200", "preset": "diamond", "gpu_bytes": 7_000_000_000}
+    (tmp_path / "h200.json").write_text(json.dumps(record))
+    found = costs.read_speeds(tmp_path)
+    assert set(found["H200"].seconds) == {"denoiser", "reward_end", "actor_critic", "collect"}
+    assert "| 7 GB | measured (h200.json), without first dream, evaluation" in costs.to_markdown(found)
+    (tmp_path / "worse.json").write_text("{}")
+    with pytest.raises(UserError, match="is not a file that"):
+        costs.read_speeds(tmp_path)

@@ -144,7 +144,8 @@ def serve(side: str, preset: str, kinds: list[str], seconds: float) -> None:
 
     from adamas.config import Config
     from adamas.config.command_line import CONFIG_DIR
-    from adamas.training.rehearsal import ACTING, DREAMING, Rehearsal
+    from adamas.training.rehearsal import Rehearsal
+    from adamas.training.work_sizes import ACTING, DREAMING, threads_for
     from adamas.utils.device import keep_freed_memory
     from adamas.utils.threads import Threads
 
@@ -154,8 +155,9 @@ def serve(side: str, preset: str, kinds: list[str], seconds: float) -> None:
         config = OmegaConf.to_object(compose("train", [f"preset={preset}", "env=Pong", "device=cpu"]))
     if side == "one thread":
         torch.set_num_threads(1)
-    rehearsal = Rehearsal(config, ("NOOP",) * 6, torch.device("cpu"), None if side == "chosen" else Threads())
-    threads, phases = rehearsal.threads, {"acting": ACTING, "dreams": DREAMING}
+    threads = threads_for(config, torch.get_num_threads()) if side == "chosen" else Threads()
+    rehearsal = Rehearsal(config, ("NOOP",) * 6, torch.device("cpu"), threads)
+    phases = {"acting": ACTING, "dreams": DREAMING}
     works: dict[str, Callable[[], None]] = {}
     for kind in kinds:
         if kind in phases:

@@ -144,7 +144,7 @@ def draw_improvement(reference: str, estimates: Mapping[str, Estimate], path: Pa
         axis.axvline(0.5, color=INK, linewidth=0.9, linestyle="--")
         for y, name in enumerate(order):
             e = estimates[name]
-            clear = e.low is not None and not e.low <= 0.5 <= e.high
+            clear = e.low is not None and e.high is not None and not e.low <= 0.5 <= e.high
             _interval(axis, y, e, (OURS[0] if e.value < 0.5 else COOL[0]) if clear else _dark(REST))
         axis.set(yticks=range(len(order)), yticklabels=order, ylim=(-0.7, len(order) - 0.3), xlim=(0, 1))
         axis.set_title(f"probability that {reference} beats ...", loc="left")

@@ -39,7 +39,7 @@ def make_report(runs: list[Outcome], published: Published, draws: int) -> Report
     groups = systems(runs)
     mine = {name: newest_of_each_seed(group) for name, group in groups.items()}
     scores = {
-        name: {game: [run.score for run in seeds.values()] for game, seeds in table.items()}
+        name: {game: [run.end["return"] for run in seeds.values()] for game, seeds in table.items()}
         for name, table in mine.items()
     }
     compared = {name: make_system(s, published, name in mine) for name, s in {**scores, **published.runs}.items()}
@@ -75,7 +75,7 @@ def draw(report: Report, out: Path) -> None:
     ours = [name for name, system in report.systems.items() if system.ours]
     colours = figures.palette([*NAMED, *report.systems], ours)
     bars = {name: report.systems[name].normal for name in [YARDSTICK, *ours]}
-    whole = {name: report.systems[name].matrix for name in report.aggregates}
+    whole = {name: s.matrix for name, s in report.systems.items() if s.matrix is not None}
     figures.draw_games(bars, report.published.games, colours, out / "atari100k-games.png")
     figures.draw_intervals(report.aggregates, colours, out / "atari100k-intervals.png")
     figures.draw_profiles(whole, colours, out / "atari100k-profiles.png")
@@ -110,7 +110,12 @@ def to_csv(report: Report) -> list[list[Any]]:
     for name, of_game in report.published.runs.items():
         for game, scores in of_game.items():
             normal = report.systems[name].normal[game]
-            known = {"system": name, "game": game, "seed": f"mean of {len(scores)}", "state": "published"}
+            known: dict[str, Any] = {
+                "system": name,
+                "game": game,
+                "seed": f"mean of {len(scores)}",
+                "state": "published",
+            }
             known |= {"return": fmean(scores), "hns": fmean(normal)}
             rows.append([known.get(column) for column in RUN_COLUMNS])
     return rows

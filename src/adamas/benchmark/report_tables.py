@@ -106,7 +106,7 @@ def _aggregates(report: Report) -> str:
             rows.append([label, games, _seeds(system), *[MISSING] * 5])
             continue
         figures = [_with_interval(report.aggregates[name][key]) for key in ("iqm", "median", "mean", "optimality_gap")]
-        rows.append([label, games, _seeds(system), *figures, aggregates.above_human(system.matrix)])
+        rows.append([label, games, _seeds(system), *figures, str(aggregates.above_human(system.matrix))])
     return markdown_table(head, rows, "llrrrrrr")
 
 

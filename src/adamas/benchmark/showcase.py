@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ from adamas.benchmark.figures import Curve, draw_curves
 from adamas.benchmark.report_tables import in_gib
 from adamas.benchmark.systems import differences, systems
 from adamas.config import Atari
-from adamas.data.frames import gif
 from adamas.envs.atari import AtariEnv, action_meanings
 from adamas.evaluation.games import UniformPlay, play_games
 from adamas.training.announcement import in_words
@@ -28,6 +27,7 @@ from adamas.training.run_folder import RunFolder
 from adamas.training.run_records import Outcome, find_outcomes, read_outcome, read_scalars
 from adamas.utils.console import Lasting, say, warn
 from adamas.utils.errors import UserError
+from adamas.utils.images import gif
 from adamas.utils.markdown import markdown_table
 from adamas.utils.quoting import as_typed, assignment
 from adamas.utils.torchrun import command
@@ -108,7 +108,7 @@ def curve_of(run: Outcome, system: str) -> Curve:
             collected.pop()
         collected.append((event.step, event.value))
     *evaluated, (steps, _) = [(record["steps"], record["return"]) for record in run.curve]
-    return Curve(system, run.config.seed, collected, evaluated, (steps, *interval([run.final["returns"]])))
+    return Curve(system, run.config.seed, collected, evaluated, (steps, *interval([run.end["returns"]])))
 
 
 def rows(run: Outcome, curve: Curve) -> Iterator[tuple[str | int | float | None, ...]]:
@@ -126,7 +126,7 @@ def table(groups: Mapping[str, Sequence[Outcome]], game: str, chance: Sequence[f
     body = [row_of(run, system) for system, group in groups.items() for run in group]
     for system, group in groups.items():
         if len(group) > 1:
-            games = [run.final["returns"] for run in group]
+            games = [run.end["returns"] for run in group]
             body.append([f"**{system}, all**", f"{len(group)} seeds", "", "", "", sum(map(len, games)), mean(games)])
     body.append(["random play, here", "", "", "", "", len(chance), mean([chance])])
     lines = [f"# {game}", f"`{as_typed(sys.argv)}`", ""]
@@ -145,7 +145,7 @@ def commit_of(origin: Mapping[str, Any]) -> str:
 
 
 def row_of(run: Outcome, system: str) -> list[str | int]:
-    end = run.final
+    end = run.end
     taken = in_words(end["seconds"]) if "seconds" in end else UNKNOWN
     memory = in_gib(end["ram_bytes"]) if end.get("ram_bytes") else UNKNOWN
     games = end["returns"]
@@ -184,5 +184,5 @@ def film(run: Path, seed: int) -> bytes:
         obs, _, terminated, truncated, _ = env.step(int(action))
         screens.append(env.render())
         over = terminated or truncated
-    shown = torch.from_numpy(np.stack(screens))
+    shown = torch.from_numpy(np.stack(cast(list[np.ndarray], screens)))
     return gif(shown.repeat_interleave(SCALE, 1).repeat_interleave(SCALE, 2), FPS)

@@ -23,8 +23,8 @@ def submit(queue: Queue, tasks: Sequence[Task], parameters: Mapping[str, str]) -
     from adamas.benchmark.worker import Job
 
     known = jobs_of_cluster()
-    values = {name: int(value) if value.isdecimal() else value for name, value in parameters.items()}
-    cluster = values.pop("cluster", "slurm")
+    cluster = parameters.get("cluster", "slurm")
+    values = {name: int(x) if x.isdecimal() else x for name, x in parameters.items() if name != "cluster"}
     try:
         executor = submitit.AutoExecutor(queue.runs / "slurm", cluster=cluster, slurm_max_num_timeout=ENDLESS)
         for task in tasks:

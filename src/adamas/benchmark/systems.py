@@ -33,7 +33,8 @@ def systems(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
 
 def differences(groups: Mapping[str, Sequence[Outcome]]) -> dict[str, str]:
     """{"adamas cpu #2": "sampler.sigma_max=1.5 ..."}: the knobs in which a system of `systems` differs from #1 of its name."""
-    told, of_first = {}, {}
+    told: dict[str, str] = {}
+    of_first: dict[str, dict[str, str]] = {}
     for system, (run, *_) in groups.items():
         settings = settings_of(run.config)
         first = of_first.setdefault(name_of(run.config), settings)

@@ -65,9 +65,10 @@ class Attempt:
         """How it ended; None if it is worth another try."""
         if self._finished():
             return FINISHED
-        if self.stopping or self.process.returncode == 0:
+        code = None if self.process is None else self.process.returncode
+        if self.stopping or code == 0:
             return STOPPED
-        for_a_person = self.process.returncode == 2  # a UserError
+        for_a_person = code == 2  # a UserError
         return FAILED if for_a_person or self.tries == TRIES else None
 
     def _finished(self) -> bool:
@@ -127,7 +128,8 @@ def work_off(
 ) -> dict[Task, str]:
     """All tasks in order, one at a time on each of `gpus` (None: whatever is there), until they are done or a stop is
     requested. Returns how each that was begun ended."""
-    waiting, at_work, ended = list(tasks), {}, {}
+    at_work: dict[Task, tuple[str | None, Attempt]] = {}
+    waiting, ended = list(tasks), {}
     free = list(gpus)
     while waiting or at_work:
         if stop.requested:

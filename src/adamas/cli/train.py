@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,21 +66,26 @@ def run(config: Config) -> bool:
 
 def lead(config: Config, chip: torch.device) -> bool:
     """The first process of a run, often its only one."""
+    import torch
+
     from adamas.envs.atari import action_meanings
     from adamas.training.distributed import joined
     from adamas.training.phases import measure_costs
     from adamas.training.rehearsal import Rehearsal
     from adamas.training.run_folder import RunFolder
-    from adamas.utils import threads
+    from adamas.training.work_sizes import threads_for
+    from adamas.utils.threads import saved_most
 
     say("measuring how fast this machine is")
-    kept = threads.saved(RunFolder(Path(config.resume)).threads) if config.resume else None
-    rehearsal = Rehearsal(config, action_meanings(config.env), chip, kept)
+    chosen = "OMP_NUM_THREADS" in os.environ  # by the user, also at a resume
+    kept = saved_most(RunFolder(Path(config.resume)).threads) if config.resume and not chosen else None
+    threads = threads_for(config, kept or torch.get_num_threads())
+    rehearsal = Rehearsal(config, action_meanings(config.env), chip, threads)
     costs = measure_costs(rehearsal)
     folder = RunFolder(Path(config.resume)) if config.resume else RunFolder.create(config.runs, config.env)
     with folder.held(), joined(chip, str(folder.path)):
-        rehearsal.threads.save(folder.threads)
-        finished = train(config, folder, chip, costs, rehearsal.threads)
+        threads.save(folder.threads)
+        finished = train(config, folder, chip, costs, threads)
     again = command("train", assignment("resume", folder.path))
     look = (
         f": play its dream with {command('play', assignment('run', folder.path))}"

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -216,7 +216,7 @@ def _compose(overrides: list[str], sweeping: bool, config_dir: Path) -> list[_Jo
     @hydra.main(config_path=str(config_dir), config_name="train", version_base="1.3")
     def collect(composed: DictConfig) -> None:
         chosen = HydraConfig.get()
-        overrides = OmegaConf.to_container(chosen.overrides.task, resolve=False)
+        overrides = cast(list[str], OmegaConf.to_container(chosen.overrides.task, resolve=False))
         jobs.append(_Job(composed, chosen.runtime.choices["preset"], overrides))
 
     ConfigStore.instance().store(name="schema", node=Config)
@@ -243,7 +243,7 @@ def _hydra_reads(overrides: list[str], flags: list[str]) -> Iterator[None]:
 
 def _to_config(job: _Job) -> Config:
     try:
-        config = OmegaConf.to_object(job.composed)
+        config = cast(Config, OmegaConf.to_object(job.composed))
     except OmegaConfBaseException as error:
         raise UserError(in_words(error)) from error
     if job.preset != RESUMED:

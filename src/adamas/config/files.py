@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -80,8 +80,8 @@ def load_config(path: Path) -> Config:
         saved = OmegaConf.create(text)
         if not saved:
             raise UserError(f"{path} is empty")
-        known = translated(OmegaConf.to_container(saved), str(path))
-        return OmegaConf.to_object(OmegaConf.merge(schema(), known))
+        known = translated(cast(dict[str, Any], OmegaConf.to_container(saved)), str(path))
+        return cast(Config, OmegaConf.to_object(OmegaConf.merge(schema(), known)))
     except OmegaConfBaseException as error:
         raise UserError(f"{path}: {in_words(error)}") from error
     except (OSError, YAMLError, UnicodeDecodeError) as error:

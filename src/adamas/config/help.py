@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from adamas.config import Config
+from adamas.utils.torchrun import command
 
 HELP = """\
 adamas trains a reinforcement-learning agent inside a diffusion world model of an Atari game.
 
-usage: python src/main.py [knob=value ...] [-m] [--cfg job] [--help]
+usage: {program} [knob=value ...] [-m] [--cfg job] [--help]
 
-  python src/main.py env=Breakout                    train on Breakout
-  python src/main.py env=Pong preset=smoke           the same script from end to end, in minutes
-  python src/main.py resume=runs/Breakout/DATE-TIME  go on with a run
-  python src/main.py -m env=Breakout,Pong seed=1,2   four runs, one after the other
-  python src/main.py env=Pong --cfg job              print the whole config and stop
+  {program} env=Breakout                    train on Breakout
+  {program} env=Pong preset=smoke           the same script from end to end, in minutes
+  {program} resume=runs/Breakout/DATE-TIME  go on with a run
+  {program} -m env=Breakout,Pong seed=1,2   four runs, one after the other
+  {program} env=Pong --cfg job              print the whole config and stop
 
 presets (when none is named: cpu with no CUDA GPU, diamond with one):
 {presets}
@@ -30,7 +31,7 @@ knobs and their defaults, some of which a preset changes:
 
 
 def help_text(config_dir: Path) -> str:
-    return HELP.format(presets=describe_presets(config_dir), knobs=describe(Config))
+    return HELP.format(program=command("train"), presets=describe_presets(config_dir), knobs=describe(Config))
 
 
 def describe(config: type[Config]) -> str:
@@ -60,7 +61,7 @@ def knobs(node: Any, prefix: str = "") -> Iterator[Knob]:
     for item in dataclasses.fields(node):
         name, value, text = prefix + item.name, getattr(node, item.name), item.metadata.get("help", "")
         if dataclasses.is_dataclass(value):
-            yield Knob(name, value.__doc__.splitlines()[0])
+            yield Knob(name, (value.__doc__ or "").splitlines()[0])
             yield from knobs(value, prefix=f"{name}.")
         elif isinstance(value, dict):
             yield from (Knob(f"{name}.{key}", text[key], Any, default) for key, default in value.items())

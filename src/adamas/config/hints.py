@@ -33,14 +33,14 @@ def in_words(error: BaseException) -> str:
     cause: BaseException | None = error
     while cause and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__
-    if cause and cause.full_key:
+    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
         return _knob_error_in_words(cause)
     text = str(error).partition("full_key:")[0]  # after it, OmegaConf names its own types
     return " ".join(text.split()) or type(error).__name__
 
 
 def _knob_error_in_words(error: OmegaConfBaseException) -> str:
-    name = error.full_key
+    name = error.full_key or ""
     if isinstance(error, (ConfigKeyError, ConfigAttributeError)):
         return unknown_key(name)
     if isinstance(error, MissingMandatoryValue):

@@ -60,7 +60,7 @@ def cut_segments(columns: dict[str, Tensor], bounds: Tensor, row: Tensor, positi
 def _gather(columns: dict[str, Tensor], index: Tensor, mask: Tensor) -> Segment:
     def column(name: str) -> Tensor:  # index_select copies whole frames: 20 times as fast as obs[index]
         x = columns[name]
-        return x.index_select(0, to_device(index.flatten(), x.device)).unflatten(0, index.shape)
+        return x.index_select(0, to_device(index.flatten(), x.device)).reshape(*index.shape, *x.shape[1:])
 
     small = (
         column("action").long() * mask,

@@ -30,7 +30,7 @@ class DirectionChanges:
             first, last = self._searched, min(self._searched + SCAN, len(obs))
             seen_from = max(first - LOOK_BACK - AFTER, 0)
             changes = direction_changed(obs[seen_from:last]).cpu().nonzero() + seen_from  # (N, 1)
-            rows = (changes[_age(changes[:, 0], starts) >= LOOK_BACK] + torch.arange(AFTER + 1)).unique()
+            rows = torch.unique(changes[_age(changes[:, 0], starts) >= LOOK_BACK] + torch.arange(AFTER + 1))
             rows = rows[(rows >= first) & (rows < last)]
             self.rows = torch.cat([self.rows, rows[_age(rows, starts) >= LOOK_BACK]])  # none of the next episode
             self._searched = last

@@ -40,7 +40,7 @@ class Replay:
         device: torch.device | str = "cpu",
     ) -> None:
         self.num_rows = 0
-        self.frame_shape = tuple(frame_shape)
+        self.frame_shape = frame_shape
         self.device = torch.device(device)
         self._age_weights = torch.tensor(age_weights, dtype=torch.float64)
         self._starts = torch.empty(0, dtype=torch.int64)  # first row of each episode

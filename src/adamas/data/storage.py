@@ -7,7 +7,6 @@ Each is an ordinary compressed `.npz`, so `numpy.load` reads it and a person can
 from __future__ import annotations
 
 import re
-import sys
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -15,7 +14,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from torch import Tensor
 
+from adamas.utils.console import warn
 from adamas.utils.errors import UserError
 from adamas.utils.files import publish, sha256
 
@@ -27,7 +28,7 @@ DTYPES = {
     "truncated": "bool",
     "final": "bool",
 }
-Rows = TypeVar("Rows")  # a column, as an array or a tensor
+Rows = TypeVar("Rows", np.ndarray, Tensor)  # a column
 UNREADABLE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
@@ -37,7 +38,7 @@ def write(folder: Path, first: int, columns: dict[str, np.ndarray]) -> dict[str,
     path = folder / f"rows-{first:08d}-{first + rows:08d}.npz"
     temporary = path.with_suffix(".tmp")
     with open(temporary, "wb") as file:
-        np.savez_compressed(file, **columns)
+        np.savez_compressed(file, **columns)  # type: ignore[arg-type]  # numpy's stub takes a name for its flag
     digest = sha256(temporary)
     publish(temporary, path)
     return {"name": path.name, "rows": rows, "sha256": digest}
@@ -75,7 +76,7 @@ def dataset_files(path: Path) -> list[Path]:
         raise UserError(f"dataset {path} is neither a folder nor a .npz file")
     files = visible_files(path)
     if hidden := sorted({*path.glob("*.npz")} - {*files}):
-        print(f"{path}: skipped {len(hidden)} hidden files such as {hidden[0].name}", file=sys.stderr)
+        warn(f"{path}: skipped {len(hidden)} hidden files such as {hidden[0].name}")
     if not files:
         raise UserError(f"dataset {path} holds no .npz file")
     return files
@@ -88,8 +89,8 @@ def visible_files(folder: Path) -> list[Path]:
 
 def continues(path: Path, previous: Path | None) -> bool:
     """Whether the rows of `path` go on where those of `previous` stop. UserError if a chunk between them is missing."""
-    before, span = previous and row_span(previous), row_span(path)
-    if not (before and span):
+    before, span = row_span(previous) if previous else None, row_span(path)
+    if not (previous and before and span):
         return False
     if before[1] != span[0]:
         raise UserError(f"{path} does not go on where {previous.name} stops: a chunk is missing or is there twice")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 GROUP_CHANNELS = 32  # channels a normalisation group, where there are as many
+Module = TypeVar("Module", bound=nn.Module)
 HEAD_CHANNELS = 8  # channels an attention head
 
 
-def zero(module: nn.Module) -> nn.Module:
+def zero(module: Module) -> Module:
     """Starts `module` at zero, so that the branch that it ends adds nothing at first."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
@@ -33,8 +35,9 @@ class GroupNorm(nn.GroupNorm):
     """Of x as it comes: in bfloat16 too it reckons in float32. Autocast would let a GPU, but not a CPU, write float32."""
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.weight, self.bias
-        if weight is not None and x.device.type != "cpu":  # where all must be of one type
+        weight: Tensor | None = self.weight
+        bias: Tensor | None = self.bias
+        if weight is not None and bias is not None and x.device.type != "cpu":  # where all must be of one type
             weight, bias = weight.to(x.dtype), bias.to(x.dtype)
         with torch.autocast(x.device.type, enabled=False):
             return F.group_norm(x, self.num_groups, weight, bias, self.eps)
@@ -66,6 +69,8 @@ def patches(x: Tensor, size: int) -> Tensor:
 
 class FourierFeatures(nn.Module):
     """Scalar (B,) -> (B, channels): cosines and sines at fixed random frequencies (Tancik et al. 2020)."""
+
+    frequencies: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()

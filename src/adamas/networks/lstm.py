@@ -19,6 +19,11 @@ class LSTM(nn.LSTM):
     the first update on; Xavier weights from the input, orthogonal ones from step to step.
     """
 
+    weight_ih_l0: Tensor
+    weight_hh_l0: Tensor
+    bias_ih_l0: Tensor
+    bias_hh_l0: Tensor
+
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size, batch_first=True)
         nn.init.xavier_uniform_(self.weight_ih_l0)
@@ -27,7 +32,7 @@ class LSTM(nn.LSTM):
         forget = torch.arange(4 * hidden_size) // hidden_size == 1  # the gates: input, forget, cell, output
         self.bias_ih_l0.data.copy_(forget)
 
-    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:  # type: ignore[override]  # no packed x
         """x float (B, T, input_size), the state before it (None: zeros) -> output (B, T, hidden_size), the state after it."""
         if x.device.type != "cpu" or x.shape[1] != 1:
             return super().forward(x, state)

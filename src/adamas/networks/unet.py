@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -41,12 +44,14 @@ class UNet(nn.Module):
         self.published = published
         self.multiple = 2 ** (len(channels) - 1)
         self.conv_in = conv3x3(in_channels, channels[0])
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        down: list[Level] = []
+        up: list[Level] = []
         finer = channels[0]
         for level, (width, depth) in enumerate(zip(channels, depths, strict=True)):
-            self.down.append(_down_level(finer, width, depth, condition_channels, halve=level > 0))
-            self.up.insert(0, _up_level(finer, width, depth, condition_channels, double=level > 0))
+            down.append(_down_level(finer, width, depth, condition_channels, halve=level > 0))
+            up.insert(0, _up_level(finer, width, depth, condition_channels, double=level > 0))
             finer = width
+        self.down, self.up = nn.ModuleList(down), nn.ModuleList(up)
         self.middle = nn.ModuleList(
             ConditionedResBlock(channels[-1], channels[-1], condition_channels, attention=published) for _ in range(2)
         )
@@ -58,34 +63,42 @@ class UNet(nn.Module):
         margin = (0, -width % self.multiple, 0, -height % self.multiple)
         x = F.pad(self.conv_in(x), margin) if self.published else self.conv_in(F.pad(x, margin))
         skips = []
-        for level in self.down:
-            x = level["resize"](x)
+        for level in cast(Iterable[Level], self.down):
+            x = level.resize(x)
             skips.append(x)
-            for block in level["blocks"]:
+            for block in level.blocks:
                 x = block(x, condition)
                 skips.append(x)
         for block in self.middle:
             x = block(x, condition)
-        for level in self.up:
-            for block in level["blocks"]:
+        for level in cast(Iterable[Level], self.up):
+            for block in level.blocks:
                 x = block(torch.cat([x, skips.pop()], dim=1), condition)
-            x = level["resize"](x)
+            x = level.resize(x)
         if self.published:
             return self.conv_out(F.silu(self.norm_out(x[..., :height, :width])))
         return self.conv_out(F.silu(self.norm_out(x, condition)))[..., :height, :width]
 
 
-def _down_level(finer: int, width: int, depth: int, condition_channels: int, halve: bool) -> nn.ModuleDict:
+class Level(nn.Module):
+    """Residual blocks at one resolution, and what leads to it or away from it."""
+
+    def __init__(self, resize: nn.Module, blocks: nn.ModuleList) -> None:
+        super().__init__()
+        self.resize, self.blocks = resize, blocks
+
+
+def _down_level(finer: int, width: int, depth: int, condition_channels: int, halve: bool) -> Level:
     ins = [finer] + [width] * (depth - 1)
     blocks = nn.ModuleList(ConditionedResBlock(i, width, condition_channels) for i in ins)
-    return nn.ModuleDict({"resize": downsample(finer) if halve else nn.Identity(), "blocks": blocks})
+    return Level(downsample(finer) if halve else nn.Identity(), blocks)
 
 
-def _up_level(finer: int, width: int, depth: int, condition_channels: int, double: bool) -> nn.ModuleDict:
+def _up_level(finer: int, width: int, depth: int, condition_channels: int, double: bool) -> Level:
     skips = [width] * depth + [finer]  # what the way down left at this level, last first
     outs = [width] * depth + [finer]
     ins = [width, *outs[:-1]]
     blocks = nn.ModuleList(
         ConditionedResBlock(i + s, o, condition_channels) for i, s, o in zip(ins, skips, outs, strict=True)
     )
-    return nn.ModuleDict({"resize": Upsample(finer) if double else nn.Identity(), "blocks": blocks})
+    return Level(Upsample(finer) if double else nn.Identity(), blocks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,8 +18,10 @@ from adamas.training import checkpoint
 from adamas.training.load_run import SavedRun
 from adamas.training.models import Models
 from adamas.training.run_folder import RunFolder
+from adamas.utils.console import say
 from adamas.utils.device import pick_device
 from adamas.utils.errors import UserError
+from adamas.utils.torchrun import command
 from adamas.world_model.world_model import WorldModel
 
 RUNS = Path("runs")
@@ -85,7 +86,7 @@ def open_agent(options: Options, runs: Path = RUNS, shipped: Path = SHIPPED) -> 
         return _open_run(shipped, options, device)
     game = options.env or "Breakout"
     raise UserError(
-        f"no trained run of {options.env or 'any game'} in {runs}/: train one with python src/main.py env={game}"
+        f"no trained run of {options.env or 'any game'} in {runs}/: train one with {command('train', f'env={game}')}"
     )
 
 
@@ -134,4 +135,4 @@ def _replay_files(folder: Path, manifest: dict[str, Any] | None) -> list[Path]:
 
 
 def _warn(line: str) -> None:
-    print(line, file=sys.stderr)
+    say(line, error=True)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import typing
 from dataclasses import dataclass
-from typing import Any, Optional, TypeVar
+from typing import Any, Optional
 
+from adamas.config.arguments import unknown
 from adamas.config.hints import KINDS
 from adamas.config.rules import check_bounds
 from adamas.config.schema import knob
 from adamas.utils.errors import UserError
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,70 +46,36 @@ class Settings:
     show_denoising: bool = knob(True, "show denoising")
 
 
-def change(node: T, name: str, value: Any) -> T:
-    """A copy of the dataclass `node` with another value in one field, which keeps its kind and its bounds.
+def change(settings: Settings, name: str, value: Any) -> Settings:
+    """A copy with another value of one setting.
 
     Raises:
-        UserError: there is no such field, or the value is not one for it.
+        UserError: there is no such setting, or the value is of another kind or out of bounds.
     """
-    fields = {item.name: item for item in dataclasses.fields(node)}
+    fields = {item.name: item for item in dataclasses.fields(settings)}
     if name not in fields:
-        raise UserError(f"unknown key '{name}': {_hint(name, list(fields))}")
-    value = _of_kind(name, value, typing.get_type_hints(type(node))[name])
-    _check(name, value, fields[name].metadata)
-    return dataclasses.replace(node, **{name: value})
-
-
-def read(node: T, arguments: list[str]) -> T:
-    """`node` with what `key=value` arguments set."""
-    for text in arguments:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UserError(f"'{text}' cannot be read: write key=value; --help shows every key")
-        node = change(node, name, _parse(value, typing.get_type_hints(type(node)).get(name)))
-    return node
-
-
-def describe(node: Any) -> list[dict[str, Any]]:
-    """Every field with its kind, bounds and value, plain data from which the page builds its controls."""
-    hints = typing.get_type_hints(type(node))
-    return [
-        {"name": item.name, "kind": hints[item.name].__name__, "value": getattr(node, item.name), **item.metadata}
-        for item in dataclasses.fields(node)
-    ]
-
-
-def help_text() -> str:
-    """Every option of the command line with its default."""
-    lines = [
-        f"  {item.name + '=' + ('' if item.default is None else str(item.default)):<18} {item.metadata['help']}"
-        for item in dataclasses.fields(Options)
-    ]
-    return "\n".join(["play a trained world model in the browser: python src/play.py [key=value ...]", "", *lines])
-
-
-def _parse(text: str, kind: Any) -> Any:
-    try:
-        return {int: int, float: float}.get(kind, str)(text)
-    except ValueError:
-        return text  # `_of_kind` says what is needed
-
-
-def _of_kind(name: str, value: Any, kind: Any) -> Any:
-    if kind is float and type(value) is int:
-        value = float(value)
-    wanted = str if kind == Optional[str] else kind
-    if type(value) is not wanted or (wanted is float and not math.isfinite(value)):
-        raise UserError(f"{name}={str(value)[:40]}: {KINDS[kind]} is needed")
-    return value
-
-
-def _check(name: str, value: Any, bounds: Any) -> None:
+        raise unknown(name, fields)
+    value = _of_kind(name, value, typing.get_type_hints(Settings)[name])
+    bounds = fields[name].metadata
     if "choices" in bounds and value not in bounds["choices"]:
         raise UserError(f"{name}={value[:40]} is not one of {', '.join(bounds['choices'])}")
     check_bounds(name, value, bounds)
+    return dataclasses.replace(settings, **{name: value})
 
 
-def _hint(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}?" if close else f"keys: {', '.join(known)}"
+def describe(settings: Settings) -> list[dict[str, Any]]:
+    """Every setting with its kind, bounds and value, plain data from which the page builds its controls."""
+    kinds = typing.get_type_hints(Settings)
+    return [
+        {"name": item.name, "kind": kinds[item.name].__name__, "value": getattr(settings, item.name), **item.metadata}
+        for item in dataclasses.fields(settings)
+    ]
+
+
+def _of_kind(name: str, value: Any, kind: type) -> Any:
+    """JSON does not tell 1.0 from 1."""
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+        raise UserError(f"{name}={str(value)[:40]}: {KINDS[kind]} is needed")
+    return value

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from tqdm import tqdm
 
 from adamas.training.pace import Pace
+from adamas.utils.console import Lasting, say
 
 
 class Bars:
@@ -32,6 +33,7 @@ class Bars:
             bar_format=form,
             mininterval=0.2 if self.live else 30,
             position=0,
+            file=Lasting(sys.stderr),
         )
         self._show_left()
 
@@ -41,7 +43,14 @@ class Bars:
         self.run.set_postfix_str(title, refresh=False)
         form = "{desc:24} {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt} {elapsed}<{remaining} {rate_fmt}{postfix}"
         with tqdm(
-            total=units, initial=done, desc=title, bar_format=form, leave=False, position=1, disable=not self.live
+            total=units,
+            initial=done,
+            desc=title,
+            bar_format=form,
+            leave=False,
+            position=1,
+            disable=not self.live,
+            file=Lasting(sys.stderr),
         ) as bar:
             yield bar
 
@@ -61,7 +70,8 @@ class Bars:
         self.run.set_description_str(tqdm.format_interval(self.left()), refresh=False)
 
     def say(self, line: str) -> None:
-        tqdm.write(line)
+        with tqdm.external_write_mode():
+            say(line)
 
     def close(self) -> None:
         self.run.close()

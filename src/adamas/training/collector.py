@@ -37,7 +37,7 @@ class Collector:
         drawn, _, _, self.hidden = policy.act(torch.from_numpy(self.obs)[None], hidden, generator)
         action = int(drawn)
         if torch.rand((), generator=generator) < EPSILON:
-            action = int(torch.randint(int(self.env.action_space.n), (), generator=generator))
+            action = int(torch.randint(len(self.env.action_meanings), (), generator=generator))
         obs, reward, terminated, truncated, info = self.env.step(action)
         self.replay.add(self.obs, action, reward, terminated, truncated, obs)
         self.obs = obs

@@ -65,21 +65,22 @@ class _Recording:
             with self.capture.warm_up():
                 return self.work(batch, generator)
         if self.replay is None:
-            self._record(batch, generator)
+            self.replay = self._record(batch, generator)
         pytree.tree_map(Tensor.copy_, self.batch, batch)
         self.replay()
         for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
             parameter.grad = gradient
         return pytree.tree_map(Tensor.clone, self.result)  # other recordings may use the memory of this one
 
-    def _record(self, batch: Any, generator: Any) -> None:
+    def _record(self, batch: Any, generator: Any) -> Repeat:
         self.batch = pytree.tree_map(Tensor.clone, batch)
 
         def work() -> tuple[Any, list[Tensor | None]]:
             result = self.work(self.batch, generator)
             return result, [parameter.grad for parameter in self.parameters]
 
-        (self.result, self.gradients), self.replay = self.capture(work, generator)
+        (self.result, self.gradients), replay = self.capture(work, generator)
+        return replay
 
 
 class CudaCapture:

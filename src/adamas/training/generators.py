@@ -19,8 +19,8 @@ class Generators:
 
     @classmethod
     def seeded(cls, seed: int, device: torch.device) -> Generators:
-        on = ("cpu", "cpu", device)
-        return cls(*(torch.Generator(place).manual_seed(3 * seed + i) for i, place in enumerate(on)))
+        on = (torch.device("cpu"), torch.device("cpu"), device)
+        return cls(*(torch.Generator(each).manual_seed(3 * seed + i) for i, each in enumerate(on)))
 
     def reseed(self, *key: int) -> None:
         """New streams that depend on the key alone: of one seed, one rank and one update, for instance."""

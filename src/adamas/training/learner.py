@@ -38,7 +38,8 @@ class Learner:
     def step(self, batch: Any, generator: Random) -> Metrics:
         """One step down the gradient of the loss of `batch`; of several processes, of all their batches."""
         metrics = self.gradients(batch, generator)
-        loss = metrics["loss"] = distributed.sum_gradients(self.optimizer.parameters, metrics["loss"])
+        loss = distributed.sum_gradients(self.optimizer.parameters, mean(metrics["loss"]))
+        metrics["loss"] = loss
         metrics["learning_rate"] = torch.tensor(self.optimizer.learning_rate)
         metrics["grad_norm"] = self.optimizer.step(loss)
         metrics["skipped_updates"] = self.optimizer.skipped.clone()  # of now
@@ -64,8 +65,14 @@ class Learner:
         return (batch.rows(slice(first, first + size)) if size < rows else batch for first in range(0, rows, size))
 
 
+def mean(metric: Tensor | Ratio) -> Tensor:
+    """A metric that is a mean, float ()."""
+    assert isinstance(metric, Tensor)
+    return metric
+
+
 def _add(total: Tensor | Ratio | None, metric: Tensor | Ratio, share: Tensor) -> Tensor | Ratio:
     """A mean counts with its share of the steps; the counts of a ratio are added up."""
     if isinstance(metric, Ratio):
-        return metric if total is None else Ratio(*(a + b for a, b in zip(total, metric, strict=True)))
-    return metric.detach() * share + (0 if total is None else total)
+        return Ratio(*(a + b for a, b in zip(total, metric, strict=True))) if isinstance(total, Ratio) else metric
+    return metric.detach() * share + (mean(total) if total is not None else 0)

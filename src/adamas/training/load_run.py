@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from adamas.training import checkpoint
 from adamas.training.models import Models
 from adamas.training.progress import Progress
 from adamas.training.run_folder import RunFolder
+from adamas.utils.console import warn
 from adamas.utils.errors import UserError
 
 
@@ -46,7 +46,7 @@ class SavedRun:
 
     def load_newest(self, device: torch.device) -> tuple[Models, Progress]:
         """The same of the newest good checkpoint; each damaged one that is newer costs a line on stderr."""
-        state, path = checkpoint.load_newest(self.folder.checkpoints, warn=lambda line: print(line, file=sys.stderr))
+        state, path = checkpoint.load_newest(self.folder.checkpoints, warn=warn)
         return self.restore(state, path, device)
 
     def restore(self, state: dict[str, Any], path: Path, device: torch.device) -> tuple[Models, Progress]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adamas.data.frames import gif, png
 from adamas.evaluation.evaluate import Evaluation
 from adamas.evaluation.tables import at_horizons, markdown
+from adamas.utils.images import gif, png
 from adamas.utils.logger import Logger
 
 
@@ -31,4 +31,5 @@ def show_pictures(evaluation: Evaluation, logger: Logger, folder: Path, name: st
     folder.mkdir(exist_ok=True)
     for tag, (file, data, frame) in pictures.items():
         (folder / file).write_bytes(data)
-        logger.picture(f"dream/{tag}", data, *frame.shape, epoch)
+        height, width = frame.shape
+        logger.picture(f"dream/{tag}", data, height, width, epoch)

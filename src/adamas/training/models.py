@@ -18,6 +18,7 @@ from adamas.world_model.denoiser import Denoiser
 from adamas.world_model.reward_end import RewardEnd
 from adamas.world_model.world_model import WorldModel
 
+FORMAT: Any = {"memory_format": torch.channels_last}  # which torch's stubs of `to` do not know beside a device
 SHAPES = 64  # that one network may be compiled for, in training, imagination and evaluation
 ACTION_WISE = ("action_embedding.weight", "actor.weight", "actor.bias")  # tensors with one row an action
 
@@ -30,11 +31,10 @@ class Models:
 
     def __init__(self, config: Config, action_meanings: tuple[str, ...], device: torch.device) -> None:
         n, network = len(action_meanings), config.network
-        on = {"device": device, "memory_format": torch.channels_last}
         self.config, self.action_meanings, self.device = config, action_meanings, device
-        self.denoiser = Denoiser(config.denoiser, network, n).to(**on)
-        self.reward_end = RewardEnd(config.reward_end, network, n).to(**on)
-        self.actor_critic = ActorCritic(config.actor_critic, network, n).to(**on)
+        self.denoiser = Denoiser(config.denoiser, network, n).to(device, **FORMAT)
+        self.reward_end = RewardEnd(config.reward_end, network, n).to(device, **FORMAT)
+        self.actor_critic = ActorCritic(config.actor_critic, network, n).to(device, **FORMAT)
         decays = {"denoiser": config.denoiser.ema_decay, "actor_critic": config.actor_critic.ema_decay}
         self._decays = {name: decay for name, decay in decays.items() if decay > 0}
         self.averages = {name: _average(getattr(self, name)) for name in self._decays}

@@ -66,7 +66,7 @@ class Optimizer:
         bad = ~(norm.isfinite() & loss.isfinite())
         for group in self.adamw.param_groups:
             group["lr"] = self.learning_rate
-        self.adamw.found_inf = bad.float()  # the fused kernel skips the step where this is 1, without a wait
+        vars(self.adamw)["found_inf"] = bad.float()  # the fused kernel skips the step where this is 1, without a wait
         self.adamw.step()
         self.updates += 1
         self.skipped += bad

@@ -28,7 +28,8 @@ class RealRollouts:
         """The next rollout, and the returns of the games that ended in it. Rewards become their sign."""
         start = hidden = self.hidden
         alive = torch.ones(len(self.envs), dtype=torch.bool)
-        frames, steps, ended = [self.obs], [], []
+        frames, steps = [self.obs], []
+        ended: list[float] = []
         for _ in range(horizon):
             action, log_p, value, hidden = policy.act(frames[-1], hidden, generator)
             obs, reward, terminated, truncated = self._step(frames[-1], action, alive, ended)

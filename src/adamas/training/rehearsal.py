@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from adamas.config import PARTS, SIZE, Config
+from adamas.config import SIZE, Config
 from adamas.data.batch import Trajectory
 from adamas.data.replay import Replay
 from adamas.evaluation.dreams import GROUP
@@ -22,15 +22,15 @@ from adamas.training.learners import Learners
 from adamas.training.models import Models
 from adamas.training.schedule import planned_updates
 from adamas.training.updates import Updates
+from adamas.training.work_sizes import ACTING, DREAMING, GAMES
 from adamas.utils.device import records
 from adamas.utils.logger import NullLogger
-from adamas.utils.threads import Threads, are_chosen, fastest_count
+from adamas.utils.threads import Threads
 from adamas.utils.torchrun import launched
 
 EMULATOR_SECONDS = 5e-4  # a step of one emulator, about
 FRACTION = 8  # a batch this much smaller is tried first
 ENOUGH = 0.4  # seconds: work that takes longer is timed once; a smaller batch that does stands for the full one
-ACTING, GAMES, DREAMING = "collect", "games", "first dream"  # kinds of work beside PARTS, each with its threads
 LONG = 3.0  # seconds: beside work that takes longer, what its first run sets up is little
 
 
@@ -39,12 +39,11 @@ class Rehearsal:
     state that the run uses."""
 
     def __init__(
-        self, config: Config, action_meanings: tuple[str, ...], device: torch.device, threads: Threads | None = None
+        self, config: Config, action_meanings: tuple[str, ...], device: torch.device, threads: Threads
     ) -> None:
-        self.config, self.action_meanings, self.device = config, action_meanings, device
+        self.config, self.action_meanings, self.device, self.threads = config, action_meanings, device, threads
         with torch.random.fork_rng(devices=[]):
             self._models = Models(config, action_meanings, device)
-        self.threads = threads or self.choose_threads()
 
     def update(self, part: str) -> float:
         """Seconds of an update of a part, on average over the run."""
@@ -84,34 +83,6 @@ class Rehearsal:
                 world.step(world.start(Trajectory(obs, action[:, 1:])), action[:, 0], random)
 
         return step
-
-    def choose_threads(self) -> Threads:
-        """The threads for each kind of work that gain enough, where the user has left the choice to the program."""
-        if not are_chosen(self.device):
-            return Threads()
-        most = torch.get_num_threads()
-        counts = {
-            ACTING: fastest_count(self._acting(1), most),
-            GAMES: fastest_count(self._acting(self.config.evaluation.games), most),
-        }
-        if self.config.policy == "imagined":
-            counts[DREAMING] = fastest_count(self._dreaming(), most)
-            with torch.random.fork_rng(devices=[]):
-                counts.update({part: self._fastest_count(part, most) for part in PARTS})
-        return Threads(counts)
-
-    def _fastest_count(self, part: str, most: int) -> int:
-        """A small batch is tried first: what gains in it does so in a large one."""
-        full = getattr(self.config, part).optimization.batch_size // launched()[1]
-        batch = max(1, full // FRACTION)
-        try:
-            small = self._updates(part, batch, self.config)
-            count = fastest_count(small, most)
-            if count < most and batch < full and _seconds(small, self.device) <= ENOUGH:
-                count = fastest_count(self._updates(part, full, self.config), most)
-            return count
-        finally:
-            gc.collect()  # networks and their averages refer to themselves
 
     def _variants(self, part: str) -> list[tuple[float, Config]]:
         """What a run makes updates of in turn, and which share of them: the denoiser before and after it is shown its own

@@ -36,6 +36,12 @@ class Outcome(NamedTuple):
         return None if self.final is None else self.final["return"]
 
     @property
+    def end(self) -> dict[str, Any]:
+        """`final` of a finished run."""
+        assert self.final is not None
+        return self.final
+
+    @property
     def age(self) -> tuple[str, str]:
         """Sorts runs by their start, whatever their folders are called by now."""
         return self.origin.get("started", ""), self.path.name
@@ -107,12 +113,13 @@ def read_curve(folder: RunFolder, warn: Callable[[str], None] = warn_on_stderr) 
 
 def _is_evaluation(record: Mapping[str, Any]) -> bool:
     """Older lines have no digest: what else tells that one is damaged."""
-    returns, score = record.get("returns"), record.get("return")
-    numbers = isinstance(returns, list) and all(isinstance(x, (int, float)) for x in [score, *returns])
+    returns, score = record.get("returns"), record.get("return", "")
+    if not isinstance(returns, list) or not all(isinstance(x, (int, float)) for x in [score, *returns]):
+        return False
     whole = (
         isinstance(record.get("epoch"), int) and isinstance(record.get("steps"), int) and record.get("kind") in KINDS
     )
-    return whole and numbers and bool(returns) and math.isclose(fmean(returns), score, abs_tol=1e-6)
+    return whole and bool(returns) and math.isclose(fmean(returns), score, abs_tol=1e-6)
 
 
 def read_scalars(folder: Path) -> dict[str, list[ScalarEvent]]:
@@ -125,7 +132,7 @@ def read_scalars(folder: Path) -> dict[str, list[ScalarEvent]]:
 
 def final_of(curve: Sequence[dict[str, Any]], config: Config) -> dict[str, Any] | None:
     """The evaluation at the end of a run; None as long as it is not finished, or if `config` has more ahead of it."""
-    last = curve[-1] if curve else {"kind": ""}
+    last: dict[str, Any] = curve[-1] if curve else {"kind": ""}
     if last["kind"] != "final_evaluation" or len(last["returns"]) < config.evaluation.final_games:
         return None
     collected = config.dataset is not None or last["steps"] >= config.collection.steps

@@ -24,11 +24,11 @@ from adamas.training.models import Models
 from adamas.training.phases import COLLECT, EVALUATION, FINAL_EVALUATION, FIRST_DREAM, PLAY, UPDATES, first_dream_after
 from adamas.training.progress import Progress
 from adamas.training.real_rollouts import RealRollouts
-from adamas.training.rehearsal import DREAMING, GAMES
 from adamas.training.run_folder import RunFolder
 from adamas.training.run_loop import RunLoop
 from adamas.training.signals import Stopped
 from adamas.training.updates import Updates
+from adamas.training.work_sizes import DREAMING, GAMES
 from adamas.training.workers import Workers
 from adamas.utils.console import warn
 from adamas.utils.device import compiles
@@ -59,7 +59,7 @@ class Trainer:
             kept = config.collection.steps if config.policy == "imagined" else 0
             self.replay = Replay(kept, config.replay.age_weights, device=device)
         self.updates = Updates(self.learners, self.replay, self.random, self.logger)
-        self.player: Collector | RealRollouts
+        self.player: Any  # a Collector, or RealRollouts for policy=model_free
         if config.policy == "model_free":
             self.player = RealRollouts(envs, self.models.actor_critic, config.seed)
         else:

@@ -30,6 +30,11 @@ class Lasting:
             except (OSError, ValueError):
                 _redirect_to_nowhere(self._stream)
 
+    def __eq__(self, other: object) -> bool:  # tqdm compares streams, to clear the bars before a line
+        return self._stream is getattr(other, "_stream", other)
+
+    __hash__ = object.__hash__
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 

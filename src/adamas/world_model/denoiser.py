@@ -55,6 +55,8 @@ class Denoiser(nn.Module):
     times, and `y` is float (B, 1, H, W) in the units of the target.
     """
 
+    sigma_data: Tensor  # float ()
+
     def __init__(self, c: config.Denoiser, network: config.Network, num_actions: int) -> None:
         super().__init__()
         self.config = c
@@ -129,18 +131,24 @@ class Denoiser(nn.Module):
         was, and what it made of that.
         """
         frames = to_float(context)
-        net, previous = self._bind(frames, action), frames[:, -1:]
+        previous = frames[:, -1:]
 
         def show(y: Tensor) -> Tensor:
             return to_uint8(self.decode(y, previous))[:, 0]
 
         def denoise(x: Tensor, sigma: float) -> Tensor:
-            y = edm.denoise(net, x, x.new_full((len(x),), sigma), self.sigma_data, self.config.offset_noise)
+            y = self.denoise(x, sigma, frames, action)
             if trace is not None:
                 trace.append((show(x), show(y)))
             return y
 
         return show(draw(denoise, normal(previous.shape, generator), s, generator))
+
+    def denoise(self, x: Tensor, sigma: float, frames: Tensor, action: Tensor) -> Tensor:
+        """D_theta(x; sigma), float (B, 1, H, W), after frames float (B, n, H, W). DIAMOND clips it to grey levels, if it is one."""
+        net, c = self._bind(frames, action), self.config
+        y = edm.denoise(net, x, x.new_full((len(x),), sigma), self.sigma_data, c.offset_noise)
+        return y.clamp(-1, 1) if c.target == "frame" else y
 
     def _bind(self, frames: Tensor, action: Tensor) -> edm.Network:
         return lambda x, c_noise: self.net(x, c_noise, frames, action)

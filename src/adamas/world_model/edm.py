@@ -46,7 +46,8 @@ def scalings(sigma: Tensor, sigma_data: Tensor | float, offset_noise: float) -> 
     c_out = variance.sqrt() * sigma_data / total.sqrt()
     c_in = 1 / total.sqrt()
     c_noise = variance.log() / 8  # ln(standard deviation) / 4
-    return Scalings(*(c[:, None, None, None] for c in (c_skip, c_out, c_in)), c_noise)
+    c_skip, c_out, c_in = (c[:, None, None, None] for c in (c_skip, c_out, c_in))
+    return Scalings(c_skip, c_out, c_in, c_noise)
 
 
 def denoise(net: Network, x: Tensor, sigma: Tensor, sigma_data: Tensor | float, offset_noise: float) -> Tensor:

@@ -9,7 +9,7 @@ uint8 (n, 84, 84) and (n-1,) in the single env, each with `num_envs` in front in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -29,14 +29,15 @@ RENDERING: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 15}
 class WorldModelEnv(gymnasium.Env):
     """One dream. After its end `step` asks for a `reset`."""
 
-    metadata: ClassVar[dict[str, Any]] = RENDERING
+    metadata: dict[str, Any] = RENDERING
 
     def __init__(
         self, rollouts: ParallelRollouts, action_meanings: Sequence[str], render_mode: str | None = None
     ) -> None:
         self._rollouts, self._action_meanings, self.render_mode = rollouts, list(action_meanings), render_mode
         self._running = False
-        self.action_space = Discrete(len(action_meanings))
+        self._actions = Discrete(len(action_meanings))
+        self.action_space = self._actions
         self.observation_space = frame_space()
 
     def reset(
@@ -44,7 +45,7 @@ class WorldModelEnv(gymnasium.Env):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """A new dream. ValueError if `options["context"]` does not have the shapes that the world model needs."""
         super().reset(seed=seed)
-        contexts = read_contexts(options, 1, self._rollouts.starts, self.action_space)
+        contexts = read_contexts(options, 1, self._rollouts.starts, self._actions)
         self._rollouts.begin([0], [draw_seed(self.np_random)], contexts)
         self._running = True
         return frames(self._rollouts)[0], {}
@@ -54,7 +55,7 @@ class WorldModelEnv(gymnasium.Env):
         if not self._running:
             raise ResetNeeded("the dream has not begun or has ended: call reset() before step()")
         if not self.action_space.contains(action):
-            raise InvalidAction(f"action {action} is not in 0..{self.action_space.n - 1}: {self._action_meanings}")
+            raise InvalidAction(f"action {action} is not in 0..{self._actions.n - 1}: {self._action_meanings}")
         prediction, truncated = self._rollouts.step(torch.tensor([int(action)]))
         obs, reward, ended, cut = (x[0] for x in to_cpu(*prediction[:2], prediction.terminated, truncated))
         self._running = not (ended or cut)
@@ -102,7 +103,7 @@ def read_contexts(options: dict[str, Any] | None, count: int, like: Trajectory, 
     frames, steps = (count, *like.obs.shape[1:]), (count, *like.action.shape[1:])
     if count == 1 and obs.shape == frames[1:]:
         obs, action = obs[None], action[None]
-    if (obs.dtype, obs.shape, action.shape) != (np.uint8, frames, steps):
+    if obs.dtype != np.uint8 or (obs.shape, action.shape) != (frames, steps):
         raise ValueError(
             f"the context has {obs.dtype} {obs.shape} frames and {action.shape} actions, but must have uint8 {frames} and {steps}"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ class WorldModelVectorEnv(VectorEnv):
     """Dreams side by side, all in one batch. One that ends begins anew in the same step, so that no step is idle; its
     last frame is in `infos["final_obs"]`."""
 
-    metadata: ClassVar[dict[str, Any]] = {**RENDERING, "autoreset_mode": AutoresetMode.SAME_STEP}
+    metadata = RENDERING | {"autoreset_mode": AutoresetMode.SAME_STEP}
 
     def __init__(
         self, num_envs: int, rollouts: ParallelRollouts, action_meanings: Sequence[str], render_mode: str | None = None
@@ -31,7 +31,8 @@ class WorldModelVectorEnv(VectorEnv):
         self._rollouts, self._action_meanings, self.render_mode = rollouts, list(action_meanings), render_mode
         self._randoms = [np_random()[0] for _ in range(num_envs)]
         self.num_envs = num_envs
-        self.single_action_space, self.single_observation_space = Discrete(len(action_meanings)), frame_space()
+        self._actions = Discrete(len(action_meanings))
+        self.single_action_space, self.single_observation_space = self._actions, frame_space()
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
 
@@ -48,23 +49,21 @@ class WorldModelVectorEnv(VectorEnv):
             raise ValueError(f"{len(seeds)} seeds for {self.num_envs} envs: give one number, or one an env")
         for i, each in enumerate(seeds):
             self._randoms[i] = self._randoms[i] if each is None else np_random(each)[0]
-        contexts = read_contexts(options, self.num_envs, self._rollouts.starts, self.single_action_space)
+        contexts = read_contexts(options, self.num_envs, self._rollouts.starts, self._actions)
         self._begin(range(self.num_envs), contexts)
         return frames(self._rollouts), {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """obs uint8 (num_envs, 84, 84), reward float64, terminated, truncated (num_envs,), infos."""
         if not self.action_space.contains(actions := np.asarray(actions, np.int64)):
-            raise InvalidAction(
-                f"actions {actions} are not {self.num_envs} numbers in 0..{self.single_action_space.n - 1}"
-            )
+            raise InvalidAction(f"actions {actions} are not {self.num_envs} numbers in 0..{self._actions.n - 1}")
         prediction, cut = self._rollouts.step(torch.from_numpy(actions))
         brought = to_cpu(prediction.obs, prediction.reward.double(), prediction.terminated, cut)
         obs, reward, terminated, truncated = (x.numpy().copy() for x in brought)
         infos: dict[str, Any] = {}
         if (ended := np.flatnonzero(terminated | truncated)).size:
             for i in ended:
-                infos = self._add_info(infos, {"final_obs": obs[i], "final_info": {}}, i)
+                infos = self._add_info(infos, {"final_obs": obs[i], "final_info": {}}, int(i))
             self._begin(ended.tolist())
             obs = frames(self._rollouts)
         return obs, reward, terminated, truncated, infos

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ class ParallelRollouts:
         starts: Trajectory,
         count: int,
         horizon: int,
-        precision: Callable[[], AbstractContextManager] = nullcontext,
+        precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         if horizon < 1 or count < 1:
             raise ValueError(f"horizon={horizon} and num_envs={count}: at least one step of one dream is needed")
@@ -54,12 +55,10 @@ class ParallelRollouts:
         fresh = self._start(contexts or self._draw(indices))
         index = to_device(torch.tensor(indices), self.device)
         self.clock = self.clock.index_fill(0, index, 0)
-        self.state = WorldState(
-            Trajectory(
-                *(old.index_copy(0, index, new) for old, new in zip(self.state.context, fresh.context, strict=True))
-            ),
-            tuple(old.index_copy(1, index, new) for old, new in zip(self.state.hidden, fresh.hidden, strict=True)),
-        )
+        old, new = self.state, fresh
+        context = (a.index_copy(0, index, b) for a, b in zip(old.context, new.context, strict=True))
+        h, c = (a.index_copy(1, index, b) for a, b in zip(old.hidden, new.hidden, strict=True))
+        self.state = WorldState(Trajectory(*context), (h, c))
 
     def step(self, action: Tensor) -> tuple[Prediction, Tensor]:
         """One step of each with action int64 (count,). Returns what it brings, and which rollouts are truncated: bool

@@ -1,0 +1,159 @@
+"""The collector: the replay holds what the game showed, and the policy forgets where an episode ends and only there."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from helpers import CPU, generator, wake
+
+from adamas import config
+from adamas.agent.actor_critic import ActorCritic
+from adamas.agent.rollout import NO_FRAME, Hidden
+from adamas.data.replay import Replay
+from adamas.envs.atari import AtariEnv
+from adamas.training import collector
+from adamas.training.collector import Collector, Ended
+
+
+@pytest.fixture(autouse=True)
+def _no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "EPSILON", 0.0)
+
+
+def make_policy(awake: bool = True) -> ActorCritic:
+    torch.manual_seed(0)
+    policy = ActorCritic(config.ActorCritic(channels=[8], frame_stack=3), config.Network(patch=4, lstm_dim=8), 4)
+    return wake(policy) if awake else policy
+
+
+def make(seed: int = 0, **atari: Any) -> Collector:
+    return Collector(AtariEnv("Breakout", config.Atari(**atari), episodic_life=True), Replay(600), seed)
+
+
+def hidden_of(policy: ActorCritic) -> list[tuple[Hidden, Hidden]]:
+    """From now on, the state that each call of the policy starts from, and the one that it leaves."""
+    given: list[tuple[Hidden, Hidden]] = []
+    policy.register_forward_hook(lambda module, args, output: given.append((args[1], output[2])))
+    return given
+
+
+def is_fresh(hidden: Hidden) -> bool:
+    return not hidden.h.any() and not hidden.c.any() and bool((hidden.past == NO_FRAME).all())
+
+
+class Story(NamedTuple):
+    """300 steps, in which lives are lost, a game is over and a game is cut."""
+
+    collector: Collector
+    ends: list[Ended]
+    hidden: list[tuple[Hidden, Hidden]]  # that each step started from, and that it left
+
+    def kind(self, step: int) -> str:
+        """What happened to the episode with that step."""
+        rows = self.collector.replay.rows(0)
+        if self.ends[step].episode is None:
+            return "goes on"
+        if rows["truncated"][~rows["final"]][step]:
+            return "cut"
+        return "life lost" if self.ends[step].game is None else "game over"
+
+
+@pytest.fixture(scope="module")
+def story() -> Story:
+    played, policy, random = make(max_episode_steps=150), make_policy(awake=False), generator()
+    hidden = hidden_of(policy)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(collector, "EPSILON", 0.0)
+        told = Story(played, [played.step(policy, random) for _ in range(300)], hidden)
+    assert {told.kind(step) for step in range(300)} == {"goes on", "life lost", "game over", "cut"}
+    return told
+
+
+def test_the_replay_holds_what_the_game_showed(story: Story) -> None:
+    """Played again from the stored actions alone, the game shows the stored frames, rewards and ends, row for row."""
+    everything = story.collector.replay.rows(0)  # in the order of play, final frames between
+    again, row = AtariEnv("Breakout", config.Atari(max_episode_steps=150), episodic_life=True), 0
+    obs, _ = again.reset(seed=0)
+    for end in story.ends:
+        column = {name: values[row] for name, values in everything.items()}
+        assert np.array_equal(column["obs"].numpy(), obs)
+        assert not column["final"]
+        obs, reward, terminated, truncated, _ = again.step(int(column["action"]))
+        assert (column["reward"], column["terminated"], column["truncated"]) == (reward, terminated, truncated)
+        assert (end.episode is not None) == (terminated or truncated)
+        row += 1
+        if terminated or truncated:
+            assert everything["final"][row]
+            assert np.array_equal(everything["obs"][row].numpy(), obs)
+            obs, _ = again.reset()
+            row += 1
+    assert row == story.collector.replay.num_rows
+
+
+def test_the_policy_forgets_where_an_episode_ends_and_only_there(story: Story) -> None:
+    """At a lost life, at game over and at the step cap: the memory of the LSTM and the frames that it is shown."""
+    assert is_fresh(story.hidden[0][0])
+    for step, ((_, left), (start, _)) in enumerate(itertools.pairwise(story.hidden)):
+        if story.kind(step) == "goes on":
+            assert all(torch.equal(ours, theirs) for ours, theirs in zip(start, left, strict=True))
+            assert not is_fresh(start)
+        else:
+            assert is_fresh(start), story.kind(step)
+
+
+def test_returns_are_sums_over_lives_and_over_games(story: Story) -> None:
+    rows = story.collector.replay.rows(0)
+    life = game = 0.0
+    for end, reward in zip(story.ends, rows["reward"][~rows["final"]].tolist(), strict=True):
+        life, game = life + reward, game + reward
+        assert end.episode in (None, life)
+        assert end.game in (None, game)
+        life, game = (total if ended is None else 0.0 for ended, total in zip(end, (life, game), strict=True))
+    assert any(end.game != end.episode for end in story.ends if end.game is not None)
+
+
+def through_a_file(state: dict) -> dict:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+@pytest.mark.parametrize("steps", [0, 7, 40])
+def test_a_saved_collector_goes_on_bit_for_bit(steps: int) -> None:
+    """With what the policy remembers, which decides what it does: here it is awake."""
+    played, policy, random = make(), make_policy(), generator()
+    while played.replay.num_steps < steps or (steps and played.hidden is None):
+        played.step(policy, random)
+    state, then = through_a_file(played.state_dict()), random.get_state()
+    given, rows = hidden_of(policy), played.replay.num_rows
+    ours = [played.step(policy, random) for _ in range(60)]
+
+    other, again = make(seed=99), generator(5)
+    other.load_state_dict(state, CPU)
+    again.set_state(then)
+    first = len(given)
+    theirs = [other.step(policy, again) for _ in range(60)]
+    assert theirs == ours
+    for one, two in zip(given[:first], given[first:], strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one[0], two[0], strict=True))
+    assert steps == 0 or not is_fresh(given[first][0]), "saved within an episode"
+    for name, column in other.replay.rows(0).items():
+        assert torch.equal(column, played.replay.rows(rows)[name])
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1.0])
+def test_epsilon_is_the_chance_of_a_random_action(epsilon: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "EPSILON", epsilon)
+    played, policy, random = make(), make_policy(), generator()
+    with torch.no_grad():
+        policy.actor.bias[2] = 1e3
+    for _ in range(40):
+        played.step(policy, random)
+    done = played.replay._columns["action"][~played.replay._columns["final"]][:40].unique().tolist()
+    assert done == ([2] if epsilon == 0 else [0, 1, 2, 3])

@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread a process, since the tests run side by side."""
+"""Shared by all tests: one thread a process, since the tests run side by side; and runs that many of them look at."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ import torch
 
 torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and hands that down
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of Breakout that was trained for some seconds. Not to be changed: copy it."""
+    from helpers import TINY, train  # not for the tests that train nothing
+
+    return train("env=Breakout", *TINY, cwd=tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")

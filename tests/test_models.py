@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from adamas.data.replay import Replay
 from adamas.training.generators import Generators
-from adamas.training.learners import Learners
 from adamas.training.models import Models
 from adamas.training.updates import Updates
 from adamas.utils.errors import UserError
@@ -99,7 +98,7 @@ def test_saved_models_go_on_bit_for_bit_averages_included(replay: Replay, logger
     updates = make(replay, logger, ema_decay=DECAY)
     for _ in range(2):
         updates.denoiser()
-    other = Updates(Learners(Models(updates.config, MEANINGS, CPU)), replay, Generators.seeded(9, CPU), logger)
+    other = make(replay, logger, ema_decay=DECAY)
     other.models.load_state_dict(copy.deepcopy(updates.models.state_dict()))
     other.learners.load_state_dict(copy.deepcopy(updates.learners.state_dict()))
     other.random.load_state_dict(updates.random.state_dict())

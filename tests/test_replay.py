@@ -241,34 +241,34 @@ def test_without_any_direction_change_all_segments_are_ordinary() -> None:
 
 @FAST
 @given(st.integers(1, 23), st.integers(1, 5), st.data())
-def test_age_groups_are_those_of_array_split(count: int, groups: int, data: st.DataObject) -> None:
+def test_age_groups_have_as_many_episodes_and_the_newest_the_rest(count: int, groups: int, data: st.DataObject) -> None:
     episodes = fixed_story(data.draw(st.lists(st.integers(1, 6), min_size=count, max_size=count)))
-    split = [part.tolist() for part in np.array_split(np.arange(count), groups)]
-    chosen = data.draw(st.integers(0, min(count, groups) - 1))
+    chosen = data.draw(st.integers(0, groups - 1))
     replay = filled(episodes, age_weights=[float(g == chosen) for g in range(groups)])
     drawn = {number(obs) for obs in replay.sample(50, 1, generator()).obs[:, 0]}
-    assert drawn <= {row.id for e in split[chosen] for row in episodes[e]}
+    each = count // groups
+    group = episodes[chosen * each : None if chosen == groups - 1 else (chosen + 1) * each]
+    assert drawn <= {row.id for episode in (group if each else episodes) for row in episode}
 
 
 @pytest.mark.parametrize(
-    ("lengths", "weights", "expected"),
-    [
-        ([3, 9, 1, 5, 5, 2, 8, 30, 1, 1, 4], (0.1, 0.1, 0.1, 0.7), (0.1, 0.1, 0.1, 0.7)),
-        ([4, 20], (0.3, 0.1, 0.1, 0.5), (0.75, 0.25, 0, 0)),  # groups without an episode are left out
-        ([4, 20], (0, 0, 0, 1), (0.5, 0.5, 0, 0)),  # no weight to go by
+    ("lengths", "expected"),
+    [  # the share of each episode
+        ([3, 9, 1, 5, 5, 2, 8, 30, 1, 1, 4], [0.05] * 6 + [0.14] * 5),
+        ([4, 20, 30, 1], [0.1, 0.1, 0.1, 0.7]),
+        ([4, 20], [5 / 26, 21 / 26]),  # fewer episodes than groups: by their rows
     ],
 )
-def test_age_groups_get_their_share_and_rows_in_a_group_an_equal_one(
-    lengths: list[int], weights: tuple, expected: tuple
+def test_episodes_of_an_age_group_have_an_equal_share_and_so_have_the_rows_of_an_episode(
+    lengths: list[int], expected: list[float]
 ) -> None:
     episodes, draws = fixed_story(lengths), 40_000
-    segment = filled(episodes, age_weights=weights).sample(draws, 1, generator(1))
+    segment = filled(episodes, age_weights=(0.1, 0.1, 0.1, 0.7)).sample(draws, 1, generator(1))
     count = np.bincount([number(obs) for obs in segment.obs[:, 0]], minlength=episodes[-1][-1].id + 1)
-    for part, share in zip(np.array_split(np.arange(len(episodes)), 4), expected, strict=True):
-        rows = [row.id for e in part for row in episodes[e]]
-        for row in rows:
-            p = share / len(rows)
-            assert abs(count[row] / draws - p) < 5 * (p / draws) ** 0.5
+    for episode, share in zip(episodes, expected, strict=True):
+        p = share / len(episode)
+        for row in episode:
+            assert abs(count[row.id] / draws - p) < 5 * (p / draws) ** 0.5
 
 
 def test_sampling_depends_on_the_generator_alone() -> None:

@@ -25,8 +25,13 @@ def save(folder: Path, step: int, parts: dict[str, Any], keep: int) -> Path:
     """Writes `parts` (tensors, numbers, strings, and lists and dicts of them) as the checkpoint of `step`.
 
     Of the older ones the newest are kept, `keep` in all. Others of this step or of later ones go: whoever saves now
-    has gone back to an earlier checkpoint because they were damaged. OSError when there is no room for it.
+    has gone back to an earlier checkpoint because they were damaged. OSError when there is no room for it, UserError for
+    models that are not finite.
     """
+    if bad := not_finite(parts.get("models")):
+        raise UserError(
+            f"nothing is saved: {bad} holds a number that is not finite; the last checkpoint in {folder} is good"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f"{step:08d}.tmp"
     _write({"format": FORMAT, **parts}, temporary)
@@ -59,7 +64,19 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(f"checkpoint {path} cannot be read: {type(error).__name__}") from error
     if parts.pop("format", None) != FORMAT:
         raise UserError(f"checkpoint {path} was written by another version of adamas, and cannot be read by this one")
+    if bad := not_finite(parts.get("models")):
+        raise UserError(f"checkpoint {path} cannot be used: {bad} holds a number that is not finite")
     return parts
+
+
+def not_finite(node: Any, name: str = "models") -> str:
+    """The name of a tensor that holds NaN or an infinity; "" where there is none."""
+    if isinstance(node, torch.Tensor):
+        return "" if not node.is_floating_point() or bool(node.isfinite().all()) else name
+    if not isinstance(node, (dict, list, tuple)):
+        return ""
+    items = node.items() if isinstance(node, dict) else enumerate(node)
+    return next(filter(None, (not_finite(value, f"{name}.{key}") for key, value in items)), "")
 
 
 def load_newest(

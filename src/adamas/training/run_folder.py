@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import shutil
@@ -18,10 +17,9 @@ from typing import Any
 import torch
 
 from adamas.utils.device import peak_usage
-from adamas.utils.errors import UserError, is_passing
-from adamas.utils.files import publish_text
+from adamas.utils.errors import NO_ROOM, UserError, is_passing, one_line
 from adamas.utils.locks import take_lock
-from adamas.utils.records import append_record
+from adamas.utils.records import append_record, read_record, write_record
 
 
 class RunFolder:
@@ -63,8 +61,12 @@ class RunFolder:
         append_record(self.origin, origin())
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Inside, no other process may train here: UserError where one does. A folder in which nothing was saved goes."""
+    def held(self, new: bool = False) -> Iterator[None]:
+        """Inside, no other process may train here: UserError where one does.
+
+        Args:
+            new: this process has made the folder, which goes if nothing is saved in it.
+        """
         lock = None
         try:
             lock = take_lock(self.lock)
@@ -74,20 +76,28 @@ class RunFolder:
             pass
         try:
             yield
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            saved = "what was saved last is good" if self._is_saved() else "nothing was saved yet"
+            raise UserError(f"{one_line(error)}: {saved}") from error
         finally:
             if lock is not None:
                 os.close(lock)
-            if not any(self.checkpoints.glob("*.pt")) and not self.evaluations.exists():
+            if new and not self._is_saved():
                 shutil.rmtree(self.path, ignore_errors=True)
+
+    def _is_saved(self) -> bool:
+        return any(self.checkpoints.glob("*.pt"))
 
     def write_progress(self, record: dict[str, Any]) -> None:
         """How far the run was at its last save, for a table of many."""
-        publish_text(self.progress, json.dumps(record) + "\n")
+        write_record(self.progress, record)
 
     def read_progress(self) -> dict[str, Any]:
         """What was written; nothing where nothing was, or where it cannot be read."""
         try:
-            return json.loads(self.progress.read_text(encoding="utf-8"))
+            return read_record(self.progress)
         except (OSError, ValueError):
             return {}
 

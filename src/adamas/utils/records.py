@@ -1,4 +1,4 @@
-"""Records in a `.jsonl` file: a line of JSON each, with a digest of its own, so that damage costs a line and not the file."""
+"""Records, a line of JSON each, with a digest of its own: of a `.jsonl` file damage costs a line and not the file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from adamas.utils.files import publish_text
+
 DIGESTED = re.compile(r'(\{.*), "digest": "([0-9a-f]{16})"\}')
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Writes a file of one record, whole or not at all."""
+    publish_text(path, _with_digest(json.dumps(record)) + "\n")
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What `write_record` wrote. ValueError if it is damaged; files of older versions, which have no digest, are taken if
+    they are JSON."""
+    return _checked(path.read_text(encoding="utf-8").strip())
 
 
 def append_record(path: Path, record: dict[str, Any]) -> None:

@@ -52,6 +52,18 @@ def wake(module: nn.Module) -> Any:
     return module
 
 
+@torch.no_grad()
+def fill(module: nn.Module) -> None:
+    """Weights in closed form, which no version of torch draws otherwise."""
+    for i, p in enumerate(module.parameters()):
+        p.copy_((0.1 * torch.sin(torch.arange(p.numel(), dtype=torch.float64) * 1.3 + i)).reshape(p.shape))
+    for name, buffer in module.named_buffers():
+        if "frequencies" in name:
+            buffer.copy_(torch.linspace(-1, 1, buffer.numel()))
+        if "sigma_data" in name:
+            buffer.fill_(0.2)
+
+
 def small_network(architecture: str = "adamas") -> config.Network:
     return config.Network(architecture, patch=4, condition_channels=24, lstm_dim=8)
 
@@ -85,8 +97,12 @@ def small_config(
 
 
 def small_learners(**settings: object) -> Learners:
+    """Without a warm-up, whose first updates hardly move anything."""
     torch.manual_seed(0)
-    return Learners(Models(small_config(**settings), MEANINGS, CPU))
+    learners = Learners(Models(small_config(**settings), MEANINGS, CPU))
+    for learner in learners.by_part.values():
+        learner.optimizer.warmup_updates = 0
+    return learners
 
 
 def make_world(context: int = 3, target: str = "frame", predict_divergence: bool = False) -> WorldModel:

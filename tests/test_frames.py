@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
-from adamas.data.frames import difference, gif, png, tile, to_float, to_uint8, with_changes
+from adamas.data.frames import to_float, to_uint8, with_changes
+from adamas.utils.images import difference, gif, png, tile
 
 LEVELS = torch.arange(256, dtype=torch.uint8)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from helpers import fill
+from torch import Tensor
 
 from adamas import config
 from adamas.agent.rollout import NO_FRAME, Hidden, Rollout
@@ -49,17 +50,6 @@ def models() -> Models:
     for part in PARTS:
         fill(getattr(models, part))
     return models
-
-
-def fill(module: nn.Module) -> None:
-    with torch.no_grad():
-        for i, p in enumerate(module.parameters()):
-            p.copy_((0.1 * torch.sin(torch.arange(p.numel(), dtype=torch.float64) * 1.3 + i)).reshape(p.shape))
-        for name, buffer in module.named_buffers():
-            if "frequencies" in name:
-                buffer.copy_(torch.linspace(-1, 1, buffer.numel()))
-            if "sigma_data" in name:
-                buffer.fill_(0.2)
 
 
 def frames(length: int) -> Tensor:

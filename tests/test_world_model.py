@@ -122,7 +122,7 @@ def test_with_a_generator_each_a_rollout_does_not_depend_on_its_neighbours(targe
 
     def play(rows: list[int]) -> list[Prediction]:
         state, random, predictions = world.start(context.rows(torch.tensor(rows))), seeded(rows), []
-        for t in range(3):
+        for _ in range(3):
             state, prediction = world.step(state, torch.tensor(rows) % ACTIONS, random)
             predictions.append(prediction)
         return predictions

@@ -62,7 +62,7 @@ WORLD = (
         ("RewardEnd.forward", "reward and end forget what came before", Swap("self.lstm(A, B)", "self.lstm(A, None)")),
     ),
     *_faults(
-        "world_model.world_model", "test_world_model.py test_env.py",
+        "world_model.world_model", "test_world_model.py",
         ("WorldModel.step", "the context forgets the newest frame", Swap("torch.cat([A[:, 1:], B], dim=1)", "torch.cat([A[:, :-1], B], dim=1)")),
         ("WorldModel.step", "the context's actions one step late", Swap("Trajectory(A, B[:, 1:])", "Trajectory(A, B[:, :-1])")),
         ("WorldModel.step", "reward and end read the oldest frame", Swap("A[:, -1:]", "A[:, :1]")),
@@ -70,7 +70,7 @@ WORLD = (
         ("WorldModel.start", "the recurrent state not burnt in", Swap("WorldState(A, B)", "WorldState(A, tuple(0 * h for h in B))")),
     ),
     *_faults(
-        "agent.imagination", "test_world_model.py",
+        "agent.imagination", "test_imagination.py test_world_model.py",
         ("imagine", "the reward of a step that also ends the episode is dropped", Swap("A.reward * B", "A.reward * (B & ~A.terminated)")),
         ("imagine", "the step into a diverged frame counts", Swap("A & ~B.diverged", "A")),
         ("imagine", "what comes after an end counts", Swap("A & ~B.terminated", "A")),
@@ -110,7 +110,7 @@ LEARNING = (
         ("Optimizer.step", "gradients clipped after the step",
          Swap("nn.utils.clip_grad_norm_(A, B)", "nn.utils.clip_grad_norm_(A, float('inf'))"),
          Swap("self.adamw.step()", "(self.adamw.step(), nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm))")),
-        ("Optimizer.step", "an update that is not finite is made", drop("self.adamw.found_inf = A")),
+        ("Optimizer.step", "an update that is not finite is made", drop("A['found_inf'] = B")),
         ("Optimizer.learning_rate", "the learning rate does not fall", Swap("(1 - DECAY_TO) * A", "0 * A")),
         ("Optimizer.load_state_dict", "the schedule begins anew at a resume", drop("self.updates = A")),
     ),

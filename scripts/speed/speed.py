@@ -171,7 +171,10 @@ def short(preset: str) -> str:
 
 
 def commit() -> str:
-    found = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    try:
+        found = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    except FileNotFoundError:  # no git here
+        return "unknown"
     return found.stdout.strip() or "unknown"
 
 
@@ -195,6 +198,7 @@ def measure(config: Config, device: torch.device, arguments: argparse.Namespace,
         peak, kind = sides[0].ask("peak")
         print(f"  peak         {peak / 1e9:.0f} GFLOP/s, 3x3 convolutions in {kind}", flush=True)
         measured = rounds(sides, rows, arguments.pairs)
+        print(f"  compiled     {sides[0].ask('compiled')} graphs", flush=True)
         memory = {side.name: side.ask("memory") for side in sides}
     finally:
         for side in sides:

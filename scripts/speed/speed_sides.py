@@ -31,13 +31,16 @@ from adamas.training.learners import Learners
 from adamas.training.models import Models
 from adamas.training.updates import Updates
 from adamas.utils import device as chips
-from adamas.utils.logger import Logger
+from adamas.utils.logger import NullLogger
 from adamas.world_model import denoiser
 
 ROWS = (*PARTS, "frame", "imagine", "replay", "collect")
 LEAST = 0.2  # seconds that a measurement of something quick goes on
 MOST_REPEATS = 10_000
-PEAK_SHAPE = (8, 64, 88, 88)  # float (B, C, H, W) of the convolution whose speed counts as the peak
+PEAK_SHAPES = {  # float (B, C, H, W) of the convolution whose speed counts as the peak: a GPU needs milliseconds of work
+    "cpu": (8, 64, 88, 88),
+    "cuda": (128, 256, 88, 88),
+}
 PEAK_RUNS = 10
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
@@ -74,8 +77,10 @@ class Bench:
         work, units = self.works[row]
         flops: list[int] = []
         _, waited = self._time((lambda: flops.append(count(work))) if count_flops else work, 1)
-        for _ in range(WARM_UP + 1 if waited < LEAST or self.device.type == "cuda" else 0):
-            _, waited = self._time(work, 1)  # most of the first ones was for the first time only
+        for _ in range(WARM_UP + 1 if waited < LEAST or self.device.type == "cuda" else int(count_flops)):
+            _, waited = self._time(
+                work, 1
+            )  # most of the first ones was for the first time only; what counts is not compiled
         self.repeats[row] = min(MOST_REPEATS, max(1, math.ceil(LEAST / waited)))
         return sum(flops) / units
 
@@ -88,15 +93,19 @@ class Bench:
         """Floating point operations a second of 3x3 convolutions at their best, and their type."""
         kind = torch.bfloat16 if chips.use_bfloat16("auto", self.device) else torch.float32
         layout = {"device": self.device, "dtype": kind, "memory_format": torch.channels_last}
-        conv, x = nn.Conv2d(PEAK_SHAPE[1], PEAK_SHAPE[1], 3, padding=1).to(**layout), torch.randn(PEAK_SHAPE)
-        x = x.to(**layout)
+        shape = PEAK_SHAPES.get(self.device.type, PEAK_SHAPES["cpu"])
+        conv, x = nn.Conv2d(shape[1], shape[1], 3, padding=1).to(**layout), torch.randn(shape).to(**layout)
 
         @torch.no_grad()
         def work() -> None:
             conv(x)
 
-        flops, repeats = count(work), 1 if self.device.type == "cpu" else 100
+        flops, repeats = count(work), 1 if self.device.type == "cpu" else 20
         return flops / min(self._time(work, repeats)[0] / repeats for _ in range(PEAK_RUNS)), str(kind).split(".")[1]
+
+    def compiled(self) -> int:
+        """Graphs that torch has compiled."""
+        return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
     def memory(self) -> int | None:
         """Bytes that this process has held at most, of the GPU's memory where it uses one."""
@@ -118,13 +127,26 @@ class Bench:
 
 
 def count(work: Work) -> int:
-    """Floating point operations of matrix products, convolutions and LSTMs, a multiplication and an addition being two."""
+    """Floating point operations of matrix products, convolutions and LSTMs, a multiplication and an addition being two.
+
+    Counted without compiled code: torch would take this run for its first, and never compile what it could not then.
+    """
 
     def lstm(passes: int) -> Callable[..., int]:
         return lambda x, w, u, *_, **__: 2 * passes * math.prod(x[:-1]) * (math.prod(w) + math.prod(u))
 
-    extra = {torch.ops.aten.mkldnn_rnn_layer: lstm(1), torch.ops.aten.mkldnn_rnn_layer_backward: lstm(2)}
-    with FlopCounterMode(display=False, custom_mapping=extra) as counter:
+    def cudnn(passes: int) -> Callable[..., int]:
+        return lambda x, weights, *_, **__: 2 * passes * math.prod(x[:-1]) * sum(map(math.prod, weights[:2]))
+
+    aten = torch.ops.aten
+    extra = {
+        aten.mkldnn_rnn_layer: lstm(1),
+        aten.mkldnn_rnn_layer_backward: lstm(2),
+        aten._cudnn_rnn: cudnn(1),
+        aten._cudnn_rnn_backward: cudnn(2),
+    }
+    stance = torch.compiler.set_stance("force_eager")
+    with stance, FlopCounterMode(display=False, custom_mapping=extra) as counter:
         work()
     return counter.get_total_flops()
 
@@ -133,7 +155,7 @@ def ours(config: Config, device: torch.device, path: Path) -> Works:
     """The rows as training and play do them."""
     chips.keep_freed_memory()
     models = Models(config, action_meanings(config.env), device)
-    if config.compile:
+    if chips.compiles(config, device):
         models.compile()
     return _works(config, models)
 
@@ -152,7 +174,7 @@ def _works(config: Config, models: Models) -> Works:
     c, a, device = config.denoiser, config.actor_critic, models.device
     c.autoregressive_after = 0  # the longer updates, of which most of a run consists
     learners, random, replay = Learners(models), Generators.seeded(0, device), random_replay(config, device)
-    updates = Updates(learners, replay, random, Logger(Path()))  # never written
+    updates = Updates(learners, replay, random, NullLogger())
     context = torch.randint(0, 256, (1, c.context, SIZE, SIZE), dtype=torch.uint8).to(device)
     action = torch.zeros(1, c.context, dtype=torch.int64, device=device)
     game = Collector(AtariEnv(config.env, config.atari, episodic_life=True), random_replay(config, device), seed=0)

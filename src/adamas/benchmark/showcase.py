@@ -19,7 +19,6 @@ from adamas.benchmark.figures import Curve, draw_curves
 from adamas.benchmark.report_tables import in_gib
 from adamas.benchmark.systems import differences, systems
 from adamas.config import Atari
-from adamas.data.frames import gif
 from adamas.envs.atari import AtariEnv, action_meanings
 from adamas.evaluation.games import UniformPlay, play_games
 from adamas.training.announcement import in_words
@@ -28,6 +27,7 @@ from adamas.training.run_folder import RunFolder
 from adamas.training.run_records import Outcome, find_outcomes, read_outcome, read_scalars
 from adamas.utils.console import Lasting, say, warn
 from adamas.utils.errors import UserError
+from adamas.utils.images import gif
 from adamas.utils.markdown import markdown_table
 from adamas.utils.quoting import as_typed, assignment
 from adamas.utils.torchrun import command

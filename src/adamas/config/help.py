@@ -52,7 +52,7 @@ class Knob:
     def __str__(self) -> str:
         if self.kind is None:
             return f"\n{self.name}: {self.help}"
-        choices = f" ({', '.join(map(str, self.choices))})" if self.choices else ""
+        choices = f" ({', '.join(map(shown, self.choices))})" if self.choices else ""
         return f"  {f'{self.name}={shown(self.default)}':<48} {self.help}{choices}"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from adamas.config.help import shown
 from adamas.config.schema import MODEL_FREE_ENVS, PARTS, SEGMENT_FRAMES, SIZE, Config
 from adamas.utils.errors import UserError
 
@@ -94,7 +95,7 @@ def _check_fields(node: Any, prefix: str) -> None:
             continue
         choices = item.metadata.get("choices")
         if choices:
-            _require(value in choices, f"{name}={value} is not one of {', '.join(map(str, choices))}")
+            _require(value in choices, f"{name}={shown(value)} is not one of {', '.join(map(shown, choices))}")
         _require(value != [], f"{name} is empty: give at least one number")
         for number in value if isinstance(value, list) else [value]:
             check_bounds(name, number, item.metadata)

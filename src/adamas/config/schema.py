@@ -201,11 +201,19 @@ class Config:
     device: str = knob("auto", "auto, cpu, cuda, cuda:1, mps")
     precision: str = knob(
         "auto",
-        "of convolutions and matrix products; auto: bfloat16 where the chip has it",
+        "of convolutions and matrix products; auto: bfloat16 where the chip has it; float32: without TF32",
         choices=("auto", "float32", "bfloat16"),
     )
-    compile: bool = knob(False, "the networks are compiled; on a CPU that takes longer than it saves")
-    cuda_graphs: bool = knob(False, "an update is recorded once and then replayed as one launch (one CUDA GPU)")
+    compile: Any = knob(
+        "auto",
+        "the networks are compiled; auto: on a CUDA GPU with a compiler (on a CPU it takes longer than it saves)",
+        choices=("auto", True, False),
+    )
+    cuda_graphs: Any = knob(
+        "auto",
+        "an update is recorded once and then replayed as one launch; auto: in one process on a CUDA GPU",
+        choices=("auto", True, False),
+    )
     micro_batch: int = knob(
         0, "rows of a batch of the world model whose gradients are computed at a time, to save memory; 0: all", least=0
     )

@@ -1,12 +1,8 @@
-"""The one door between bytes and floats, and pictures made of frames."""
+"""Between frames as bytes and frames as floats; and how networks are shown changes."""
 
 from __future__ import annotations
 
-import io
-
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 CHANGE_SCALE = 32.0  # of the changes that a network reads: on Breakout their standard deviation is 1/32
@@ -27,72 +23,3 @@ def with_changes(frames: Tensor, n: int) -> Tensor:
     changes that led to it. The same numbers, but what moves no longer hides among what stands still."""
     changes = CHANGE_SCALE * (frames[:, 1:] - frames[:, :-1])
     return torch.cat([frames[:, n - 1 :, None], changes.unfold(1, n - 1, 1).movedim(-1, 2)], dim=2)
-
-
-def difference(mine: Tensor, theirs: Tensor) -> Tensor:
-    """uint8 (...) twice -> a picture of how far the first departs from the second, uint8 (...): grey where they agree."""
-    return ((mine.short() - theirs.short()) / 2 + 127.5).round().to(torch.uint8)
-
-
-def tile(rows: list[Tensor], gap: int = 2, scale: int = 1) -> Tensor:
-    """Films side by side, rows of films above each other.
-
-    Args:
-        rows: each uint8 (T, N, H, W): N films of T frames.
-        gap: dark pixels between neighbours.
-        scale: each pixel becomes a square of this many pixels a side.
-
-    Returns:
-        uint8 (T, height, width): one film of the whole grid.
-    """
-    pad = torch.nn.functional.pad
-    lines = [pad(row, (0, gap, 0, gap)).permute(0, 2, 1, 3).flatten(2) for row in rows]  # (T, H+gap, N*(W+gap))
-    grid = torch.cat(lines, dim=1)[:, : -gap or None, : -gap or None]
-    return grid.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
-
-
-def png(picture: Tensor) -> bytes:
-    """uint8 (H, W) -> a greyscale PNG."""
-    file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture.cpu().numpy())).save(file, "PNG")
-    return file.getvalue()
-
-
-def gif(film: Tensor, fps: float = 15) -> bytes:
-    """uint8 (T, H, W), or (T, H, W, 3) of at most 256 colours -> an endlessly looping GIF, which counts time in hundredths
-    of a second. What stands still takes next to no room. ValueError if there are more colours."""
-    index, palette = _grey_levels(film.cpu()) if film.dim() == 3 else _colours(film.cpu())
-    options = {"save_all": True, "duration": 10 * round(100 / fps), "loop": 0, "optimize": False}
-    see_through = len(palette)
-    if see_through < 256:  # a colour is left to say: as before
-        index[1:][index[1:] == index[:-1]] = see_through
-        options["transparency"] = see_through
-        palette = np.append(palette, [[0, 0, 0]], 0).astype(np.uint8)
-    images = [Image.fromarray(frame) for frame in index]
-    for image in images:
-        image.putpalette(palette.tobytes())
-    file = io.BytesIO()
-    images[0].save(file, "GIF", append_images=images[1:], **options)
-    return file.getvalue()
-
-
-def _grey_levels(film: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 (T, H, W) -> the place of each pixel's level among those there are, and these levels, uint8 (N, 3)."""
-    found = film.flatten().bincount(minlength=256) > 0
-    place = (found.cumsum(0) - 1).byte().numpy()
-    return place[film.numpy()], found.nonzero().byte().expand(-1, 3).numpy()
-
-
-def _colours(film: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """The same of uint8 (T, H, W, 3)."""
-    shifts = torch.tensor([16, 8, 0], dtype=torch.int32)
-    found = torch.zeros(1 << 24, dtype=torch.bool)
-    for frame in film:
-        found[(frame.int() << shifts).sum(-1)] = True
-    colours = found.nonzero()
-    if len(colours) > 256:
-        raise ValueError(f"a GIF has at most 256 colours, and this film has {len(colours)}")
-    place = torch.zeros(1 << 24, dtype=torch.uint8)
-    place[colours[:, 0]] = torch.arange(len(colours), dtype=torch.uint8)
-    index = torch.stack([place[(frame.int() << shifts).sum(-1)] for frame in film])
-    return index.numpy(), (colours >> shifts & 255).byte().numpy()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from adamas.data.batch import Trajectory
-from adamas.data.frames import difference, tile
+from adamas.utils.images import difference, tile
 from adamas.utils.random import seeded
 from adamas.utils.transfer import to_device
 from adamas.world_model.denoiser import Trace

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from adamas.config import SIZE
 from adamas.data import storage
-from adamas.data.frames import difference, gif, tile
 from adamas.play.recorder import RecordedFrame, columns
 from adamas.utils.errors import UserError
 from adamas.utils.files import publish
+from adamas.utils.images import difference, gif, tile
 
 FPS = 15  # of GIFs and videos: the speed of the game
 KINDS = ("npz", "gif", "mp4")

@@ -32,7 +32,7 @@ class Capture(Protocol):
 class Graphed:
     """`work(batch, generator)`, recorded: each shape of a batch has a recording of its own.
 
-    The gradients of `parameters`, if the work makes some, are those of the last call.
+    The gradients of `parameters`, if the work makes some, last until any recording runs again: its memory is theirs too.
 
     Args:
         work: reads tensors that are in `batch` or whose memory stays where it is (weights), makes new gradients if any,
@@ -107,7 +107,7 @@ class CudaCapture:
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """A tensor that is freed while a graph is recorded would end the recording."""
+    """What is collected may call CUDA as it goes, as an older graph does, and would end the recording."""
     enabled = gc.isenabled()
     gc.disable()
     try:

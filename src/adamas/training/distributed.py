@@ -55,7 +55,7 @@ def check_processes(config: Config) -> None:
         raise UserError(f"actor_critic.minibatches={parts} is more than each process has rollouts, {rows}: lower it")
     if size > 1 and config.policy == "model_free":
         raise UserError("policy=model_free learns in one process: start it without torchrun")
-    if size > 1 and config.cuda_graphs:
+    if size > 1 and config.cuda_graphs is True:
         raise UserError("cuda_graphs=true records the updates of one process: start it without torchrun")
 
 

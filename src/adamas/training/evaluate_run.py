@@ -11,7 +11,6 @@ import torch
 from tqdm import tqdm
 
 from adamas.config.rules import check
-from adamas.data.frames import gif, png
 from adamas.evaluation.distances import frechet_ticks, measure_frechet
 from adamas.evaluation.dreams import dream, ticks
 from adamas.evaluation.evaluate import FIXED_SEED, Evaluation, evaluate_world, fixed_clip, measure_dreams
@@ -24,6 +23,7 @@ from adamas.training.run_folder import origin
 from adamas.utils.console import Lasting, say, warn
 from adamas.utils.device import describe, keep_freed_memory, pick_device
 from adamas.utils.errors import UserError
+from adamas.utils.images import gif, png
 from adamas.utils.quoting import as_typed
 
 

@@ -42,7 +42,7 @@ class Learner:
         metrics["loss"] = loss
         metrics["learning_rate"] = torch.tensor(self.optimizer.learning_rate)
         metrics["grad_norm"] = self.optimizer.step(loss)
-        metrics["skipped_updates"] = self.optimizer.skipped
+        metrics["skipped_updates"] = self.optimizer.skipped.clone()  # of now
         return metrics
 
     def backward(self, batch: Any, generator: Random) -> Metrics:

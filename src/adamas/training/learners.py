@@ -15,6 +15,7 @@ from adamas.training.cuda_graphs import Capture, CudaCapture, Graphed
 from adamas.training.learner import Learner
 from adamas.training.models import Models
 from adamas.training.optimizer import Optimizer
+from adamas.utils.device import records
 from adamas.utils.random import Random
 
 WEIGHT_DECAY = 1e-2  # of the world model; the policy has none
@@ -35,7 +36,7 @@ class Learners:
         }
         self.imagine_rollout: Callable[[Trajectory, Random], Rollout] = self._imagine_rollout
         self.imagine_segment: Callable[[Segment, Random], Tensor] = self._imagine_segment
-        if c.cuda_graphs:
+        if records(c, models.device):
             self.record(CudaCapture())
 
     def record(self, capture: Capture) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adamas.data.frames import gif, png
 from adamas.evaluation.evaluate import Evaluation
 from adamas.evaluation.tables import at_horizons, markdown
+from adamas.utils.images import gif, png
 from adamas.utils.logger import Logger
 
 

@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from adamas.agent.actor_critic import ActorCritic
 from adamas.config import MEANING, PARTS, Config
-from adamas.utils.device import use_bfloat16
+from adamas.utils.device import set_tf32, use_bfloat16
 from adamas.utils.errors import UserError
 from adamas.world_model.denoiser import Denoiser
 from adamas.world_model.reward_end import RewardEnd
@@ -41,6 +41,7 @@ class Models:
         self.world = WorldModel(self._best("denoiser"), self.reward_end, config.sampler)
         self.policy: ActorCritic = self._best("actor_critic")
         self._bfloat16 = use_bfloat16(config.precision, device)
+        set_tf32(config.precision)
 
     def autocast(self) -> AbstractContextManager:
         """Convolutions and matrix products inside run at the precision of the config."""

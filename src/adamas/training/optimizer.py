@@ -11,8 +11,8 @@ from adamas import config
 from adamas.utils.errors import UserError
 
 DECAY_TO = 0.1  # share of the learning rate that is left after `decay_updates`
-LOOK_EVERY = 10  # updates between two looks at the counter that lives on the device
-PATIENCE = 10  # skipped updates in a row, at a look, that end the run
+LOOK_EVERY = 10  # updates between two looks at the counter that lives on the device, for which the CPU waits
+PATIENCE = 10  # skipped steps in a row, at a look, that end the run
 
 
 class Optimizer:
@@ -71,7 +71,7 @@ class Optimizer:
         self.updates += 1
         self.skipped += bad
         self.in_a_row.add_(1).mul_(bad)
-        if self.updates % LOOK_EVERY == 0 and self.in_a_row >= PATIENCE:
+        if self.updates % (LOOK_EVERY * self.steps_per_update) == 0 and self.in_a_row >= PATIENCE:
             raise UserError(
                 f"{self.name}: {PATIENCE} updates in a row had a loss or gradient that was not finite; "
                 f"lower {self.name}.optimization.learning_rate (now {self.config.learning_rate:g}) or use precision=float32"

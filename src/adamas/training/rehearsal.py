@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,7 +23,8 @@ from adamas.training.models import Models
 from adamas.training.schedule import planned_updates
 from adamas.training.updates import Updates
 from adamas.training.work_sizes import ACTING, DREAMING, GAMES
-from adamas.utils.logger import Logger
+from adamas.utils.device import records
+from adamas.utils.logger import NullLogger
 from adamas.utils.threads import Threads
 from adamas.utils.torchrun import launched
 
@@ -102,7 +102,7 @@ class Rehearsal:
     def _update(self, part: str, config: Config) -> float:
         full = getattr(config, part).optimization.batch_size // launched()[1]
         batch = max(1, full // FRACTION)
-        set_up = WARM_UP + 1 if config.cuda_graphs else 1
+        set_up = WARM_UP + 1 if records(config, self.device) else 1
         try:
             if self.device.type == "cpu" and batch < full:
                 seconds = _seconds(self._updates(part, batch, config), self.device)
@@ -123,7 +123,7 @@ class Rehearsal:
         for _ in range(64):
             frame = frames.integers(0, 256, (SIZE, SIZE), dtype=np.uint8)
             replay.add(frame, 0, 0.0, False, False, frame)
-        updates = Updates(learners, replay, random, Logger(Path()))  # never written
+        updates = Updates(learners, replay, random, NullLogger())
         return lambda: updates.make(part)
 
 

@@ -15,6 +15,7 @@ from adamas.training import distributed
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
 from adamas.utils.logger import Logger
+from adamas.utils.transfer import to_device
 
 MEASURED_SEGMENTS = 512
 
@@ -103,5 +104,5 @@ def until_diverged(segment: Segment, obs: torch.Tensor) -> Segment:
 def _minibatches(rollout: Rollout, count: int, generator: torch.Generator) -> list[Rollout]:
     if count == 1:
         return [rollout]
-    order = torch.randperm(len(rollout.obs), generator=generator).to(rollout.obs.device)
+    order = to_device(torch.randperm(len(rollout.obs), generator=generator), rollout.obs.device)
     return [rollout.rows(index) for index in order.tensor_split(count)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from adamas.config import PARTS, Config
@@ -15,7 +13,8 @@ from adamas.training.learners import Learners
 from adamas.training.models import Models
 from adamas.training.signals import StopRequest
 from adamas.training.updates import Updates
-from adamas.utils.logger import Logger
+from adamas.utils.device import compiles
+from adamas.utils.logger import NullLogger
 
 
 class Workers:
@@ -43,10 +42,13 @@ def work(config: Config, device: torch.device) -> bool:
 
 
 def _make_updates(config: Config, device: torch.device) -> None:
-    learners = Learners(Models(config, action_meanings(config.env), device))
+    models = Models(config, action_meanings(config.env), device)
+    if compiles(config, device):
+        models.compile()
+    learners = Learners(models)
     random = Generators.seeded(config.seed, device)
     replay = Replay(config.collection.steps, config.replay.age_weights, device=device)
-    updates = Updates(learners, replay, random, Logger(Path()))  # never written
+    updates = Updates(learners, replay, random, NullLogger())
     order = distributed.receive()
     if order is not None:
         learners.models.load_state_dict(order[0])

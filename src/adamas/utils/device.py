@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import difflib
+import importlib.util
 import os
 import shutil
 import sys
+import sysconfig
+from pathlib import Path
 
 import torch
 
@@ -61,15 +64,43 @@ def use_bfloat16(precision: str, device: torch.device) -> bool:
     return precision == "bfloat16"
 
 
+def set_tf32(precision: str) -> None:
+    """float32 is float32. Else cuDNN may round the factors of what stays in float32, the LSTMs, to TF32's 10 bits, as it
+    does by default."""
+    torch.backends.cudnn.allow_tf32 = precision != "float32"
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def compiles(config: Config, device: torch.device) -> bool:
+    """Whether the networks are compiled on this device."""
+    return device.type == "cuda" and not _lacks(device) if config.compile == "auto" else config.compile
+
+
+def records(config: Config, device: torch.device) -> bool:
+    """Whether updates are recorded as CUDA graphs."""
+    return device.type == "cuda" and launched()[1] == 1 if config.cuda_graphs == "auto" else config.cuda_graphs
+
+
 def check_compiling(config: Config, device: torch.device) -> None:
-    """Raises UserError if the networks cannot be compiled here, or updates not be recorded."""
-    if config.cuda_graphs and device.type != "cuda":
-        raise UserError(f"cuda_graphs=true needs a CUDA GPU, and this run's device is {device}: set cuda_graphs=false")
-    compiler = os.environ.get("CXX", "g++")
-    if config.compile and not shutil.which(compiler):
-        raise UserError(
-            f"compile=true needs a C++ compiler, and {compiler} is not here: install it or set compile=false"
-        )
+    """Raises UserError if the networks cannot be compiled here, or updates not be recorded, though that was asked for."""
+    if records(config, device) and device.type != "cuda":
+        raise UserError(f"cuda_graphs=true needs a CUDA GPU, and this run's device is {device}: set cuda_graphs=auto")
+    if compiles(config, device) and (lack := _lacks(device)):
+        raise UserError(f"compile=true needs {lack}: install it or set compile=auto")
+
+
+def _lacks(device: torch.device) -> str:
+    """What compiling for this device needs and is not here; empty if nothing is."""
+    if device.type != "cuda":
+        compiler = os.environ.get("CXX", "g++")
+        return "" if shutil.which(compiler) else f"a C++ compiler, and {compiler} is not here"
+    if not importlib.util.find_spec("triton"):
+        return "the package triton, which is not here"
+    if not any(map(shutil.which, [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"])):
+        return f"a C compiler, and {os.environ.get('CC', 'gcc')} is not here"
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        return "the headers of Python (python3-dev), which are not here"
+    return ""
 
 
 def keep_freed_memory() -> None:

@@ -1,7 +1,8 @@
-"""TensorBoard, with running means that stay on the device until they are written."""
+"""TensorBoard, with means of values that stay on their device until they are written."""
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,8 @@ import torch
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+
+from adamas.utils.transfer import to_cpu
 
 
 class Ratio(NamedTuple):
@@ -28,20 +31,16 @@ class Logger:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._sums: dict[str, list[Tensor | float]] = defaultdict(lambda: [0.0, 0.0])
+        self._added: dict[str, list[tuple[Tensor | float, Tensor | float]]] = defaultdict(list)
 
     @cached_property
     def _writer(self) -> SummaryWriter:  # made at the first use, since it makes the folder
         return SummaryWriter(str(self._folder))
 
     def add(self, name: str, value: Tensor | float, weight: Tensor | float = 1.0) -> None:
-        """Adds to the mean sum(value) / sum(weight). A tensor () stays on its device; what is not finite is left out."""
-        if isinstance(value, Tensor):
-            finite = value.isfinite()
-            value, weight = torch.where(finite, value, 0.0), weight * finite
-        sums = self._sums[name]
-        sums[0] = sums[0] + value
-        sums[1] = sums[1] + weight
+        """Adds to the mean sum(value) / sum(weight); what is not finite is left out. A tensor () is kept as it is, on its
+        device, and must not change."""
+        self._added[name].append((value, weight))
 
     def add_all(self, prefix: str, metrics: Metrics) -> None:
         """Adds each metric under `prefix` and its name."""
@@ -49,17 +48,20 @@ class Logger:
             self.add(prefix + name, *(metric if isinstance(metric, Ratio) else (metric,)))
 
     def flush(self, step: int) -> dict[str, float]:
-        """Writes and returns every mean that has some weight, then forgets them. Waits for the device once."""
-        names = list(self._sums)
-        flat = [torch.as_tensor(x, dtype=torch.float32) for name in names for x in self._sums[name]]
-        devices = {x.device for x in flat}
-        numbers = {d: iter(torch.stack([x for x in flat if x.device == d]).tolist()) for d in devices}
-        values = iter([next(numbers[x.device]) for x in flat])
-        means = {name: total / weight for name, total, weight in zip(names, values, values, strict=False) if weight}
-        self._sums.clear()
+        """Writes and returns every mean that has some weight, then forgets them. Waits for the device, but not once a value."""
+        means = {name: total / weight for name, (total, weight) in self._sums.items() if weight}
+        self._added.clear()
         for name, mean in means.items():
             self._writer.add_scalar(name, mean, step)
         return means
+
+    @property
+    def _sums(self) -> dict[str, tuple[float, float]]:
+        """Of the values of each name and of their weights."""
+        flat = iter(_numbers([x for pairs in self._added.values() for pair in pairs for x in pair]))
+        pairs = {name: [(next(flat), next(flat)) for _ in added] for name, added in self._added.items()}
+        finite = {name: [pair for pair in some if math.isfinite(pair[0])] for name, some in pairs.items()}
+        return {name: (sum(value for value, _ in some), sum(w for _, w in some)) for name, some in finite.items()}
 
     def scalar(self, name: str, value: float, step: int, wall_time: float | None = None) -> None:
         """`wall_time`: seconds since 1970, if it is not now."""
@@ -80,3 +82,27 @@ class Logger:
 
     def close(self) -> None:
         self._writer.close()
+
+
+class NullLogger(Logger):
+    """For work whose values nobody reads."""
+
+    def __init__(self) -> None:
+        super().__init__(Path())
+
+    def add(self, name: str, value: Tensor | float, weight: Tensor | float = 1.0) -> None:
+        pass
+
+
+def _numbers(values: list[Tensor | float]) -> list[float]:
+    """In the same order; a wait for all tensors of one device and type."""
+    groups: dict[tuple[torch.device, torch.dtype], list[int]] = defaultdict(list)
+    for i, x in enumerate(values):
+        if isinstance(x, Tensor):
+            groups[x.device, x.dtype].append(i)
+    numbers = list(values)
+    for places in groups.values():
+        stack = torch.stack([values[i] for i in places])
+        for i, number in zip(places, to_cpu(stack)[0].tolist(), strict=True):
+            numbers[i] = number
+    return numbers

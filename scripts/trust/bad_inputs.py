@@ -52,8 +52,8 @@ class Tally:
 def bad_inputs(folder: Path, count: int) -> list[Row]:
     from adamas.cli import train as train_command
 
-    train_command.run = lambda config: True  # whatever is right is not run
     run = train("checkpoint.every_minutes=0.05", cwd=folder / "inputs")
+    train_command.run = lambda config: True  # whatever is right is not run
     return [
         words(count),
         yaml(run, folder / "yaml", count),

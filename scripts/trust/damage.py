@@ -126,7 +126,10 @@ def report(run: Path) -> tuple[Any, int]:
 def showcase(run: Path) -> tuple[Any, int]:
     from adamas.training.run_records import read_scalars
 
-    return {name: list(map(tuple, events)) for name, events in read_scalars(run / "tensorboard").items()}, 0
+    return {
+        name: [(e.wall_time, e.step, e.value) for e in events]
+        for name, events in read_scalars(run / "tensorboard").items()
+    }, 0
 
 
 def status(run: Path) -> tuple[Any, int]:

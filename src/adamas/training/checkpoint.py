@@ -14,10 +14,18 @@ from typing import Any
 
 import torch
 
-from adamas.utils.errors import UserError
+from adamas.utils.errors import UserError, is_passing
 from adamas.utils.files import publish, sha256
 
 DIGITS = 16  # of the digest, in the name
+MISFITS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)  # of parts that are others
 FORMAT = 2  # of the parts, which a checkpoint tells beside them
 
 
@@ -60,9 +68,11 @@ def load(path: Path) -> dict[str, Any]:
         if sha256(path)[:DIGITS] != path.stem.partition("-")[2]:
             raise UserError(f"checkpoint {path} is damaged: its content does not match the digest in its name")
         parts = torch.load(path, weights_only=True, map_location="cpu")
-    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+    except (OSError, EOFError, ImportError, pickle.UnpicklingError, *MISFITS) as error:
+        if is_passing(error):
+            raise
         raise UserError(f"checkpoint {path} cannot be read: {type(error).__name__}") from error
-    if parts.pop("format", None) != FORMAT:
+    if not isinstance(parts, dict) or parts.pop("format", None) != FORMAT:
         raise UserError(f"checkpoint {path} was written by another version of adamas, and cannot be read by this one")
     if bad := not_finite(parts.get("models")):
         raise UserError(f"checkpoint {path} cannot be used: {bad} holds a number that is not finite")

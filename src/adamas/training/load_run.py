@@ -57,7 +57,7 @@ class SavedRun:
         try:
             models.load_state_dict(state["models"])
             progress.load_state_dict(state["progress"])
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        except checkpoint.MISFITS as error:
             raise UserError(f"{path} {_misfit(error, self.folder.config)}") from error
         return models, progress
 
@@ -80,11 +80,24 @@ def read_to_resume(folder: RunFolder, verify: Callable[[dict[str, Any]], None]) 
         raise UserError(f"{error}; if the weights are good, a new run can start from them with {again}") from error
 
 
+def chunks_of(state: dict[str, Any]) -> list[dict[str, Any]]:
+    """The chunks of the replay that a checkpoint names; UserError if that is no manifest."""
+    try:
+        chunks = [] if state.get("replay") is None else state["replay"]["chunks"]
+        for chunk in chunks:
+            if Path(chunk["name"]).name != chunk["name"] or not isinstance(chunk["sha256"], str):
+                raise ValueError("no chunk")
+    except checkpoint.MISFITS as error:
+        raise UserError(
+            "the checkpoint was written by another version of adamas: it names its replay otherwise"
+        ) from error
+    return chunks
+
+
 def replay_files(folder: RunFolder, state: dict[str, Any]) -> list[Path]:
     """The files of the experience that a checkpoint was trained on; none where they are all gone, as in an agent that was
     copied without them. What else is in their folder costs a line: it is newer than the checkpoint, or of somebody else."""
-    chunks = (state.get("replay") or {}).get("chunks", [])
-    files = [folder.replay / Path(chunk["name"]).name for chunk in chunks]
+    files = [folder.replay / chunk["name"] for chunk in chunks_of(state)]
     if others := sorted({*folder.replay.glob("*.npz")} - {*files}):
         warn(
             f"{folder.replay}: skipped {len(others)} files that the checkpoint does not name, such as {others[0].name}"

@@ -12,15 +12,16 @@ from adamas.config import Config
 from adamas.config.schema import MODEL_FREE_ENVS
 from adamas.data.datasets import read_experience
 from adamas.data.replay import Replay
+from adamas.data.storage import verify
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation.evaluate import Evaluation, evaluate_world
 from adamas.evaluation.games import play_games
 from adamas.evaluation.tables import at_horizons
-from adamas.training import media
+from adamas.training import checkpoint, media
 from adamas.training.collector import Collector
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
-from adamas.training.load_run import files_of_run, read_state, read_to_resume
+from adamas.training.load_run import chunks_of, files_of_run, read_state, read_to_resume
 from adamas.training.models import Models
 from adamas.training.phases import COLLECT, EVALUATION, FINAL_EVALUATION, FIRST_DREAM, PLAY, UPDATES, first_dream_after
 from adamas.training.progress import Progress
@@ -217,16 +218,20 @@ class Trainer:
     def resume(self) -> None:
         """Goes on from the newest good checkpoint of the run folder, exactly where it was."""
         state, path = read_to_resume(self.folder, verify=self._verify)
+        try:
+            self._restore(state, path)
+        except checkpoint.MISFITS as error:
+            why = "does not fit the sizes that this command asks for, or is of another version: drop such settings"
+            raise UserError(f"{path} {why}") from error
+
+    def _restore(self, state: dict[str, Any], path: Path) -> None:
         if "optimizers" not in state["models"]:
             raise UserError(
                 f"{path} was exported, without what training needs: start a new run with initialize.from={self.folder.path}"
             )
-        try:
-            self.models.load_state_dict(state["models"])
-            self.learners.load_state_dict(state["models"]["optimizers"])
-            self.player.load_state_dict(state["player"], self.models.device)
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise UserError(f"{path} does not fit the sizes that this command asks for: drop such settings") from error
+        self.models.load_state_dict(state["models"])
+        self.learners.load_state_dict(state["models"]["optimizers"])
+        self.player.load_state_dict(state["player"], self.models.device)
         self.random.load_state_dict(state["random"])
         self.progress.load_state_dict(state["progress"])
         if self.progress.done[FINAL_EVALUATION.name] and not has_final_evaluation(self.folder, self.progress.epoch):
@@ -237,8 +242,8 @@ class Trainer:
             self.replay.load(self.folder.replay, state["replay"])
 
     def _verify(self, state: dict[str, Any]) -> None:
-        if state["replay"]:
-            self.replay.verify(self.folder.replay, state["replay"])
+        for chunk in chunks_of(state):
+            verify(self.folder.replay / chunk["name"], chunk["sha256"])
 
     def initialize(self, source: str, parts: list[str]) -> None:
         """Starts from the weights of another run: its folder, or one of its checkpoints."""

@@ -1,10 +1,15 @@
-"""Updates that are replayed train as ordinary ones do. Where there is no GPU, a stand-in for its recordings runs the work again
-and writes what it made to where the recording has it."""
+"""Updates that are recorded, and networks that are compiled, train as ordinary ones do. Where there is no GPU, a stand-in for
+its recordings runs the work again and writes what it made to where the recording has it."""
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +18,14 @@ from helpers import MEANINGS, short_episodes, small_config
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from adamas.config import PARTS
+from adamas.config import PARTS, Config
 from adamas.training.cuda_graphs import WARM_UP, Capture, CudaCapture, Graphed
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
 from adamas.training.models import Models
 from adamas.training.updates import Updates
+from adamas.utils.device import check_compiling
+from adamas.utils.errors import UserError
 from adamas.utils.logger import Logger
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -34,12 +41,12 @@ class Rerun:
         generator.set_state(state)
         pytree.tree_map(spoil, places)
 
-        def replay() -> None:
+        def repeat() -> None:
             made = work()
             pytree.tree_map(Tensor.copy_, places, made)
             pytree.tree_map(spoil, made)
 
-        return places, replay
+        return places, repeat
 
     def warm_up(self) -> AbstractContextManager:
         return nullcontext()
@@ -49,69 +56,116 @@ def spoil(x: Tensor) -> Tensor:
     return x.fill_(1)
 
 
-def capture() -> Capture:
+def make_capture() -> Capture:
     return CudaCapture() if DEVICE.type == "cuda" else Rerun()
 
 
-def trained(recorded: bool, folder: Any) -> tuple[dict[str, list[Tensor]], Learners]:
-    """What some updates of each part leave: gradients, weights and means of the log; then the random numbers. The denoiser is
-    fed its own frames from the middle on, so that its batches change their shape."""
+def make_learners(rounds: int, compiled: bool = False, micro_batch: int = 0) -> Learners:
+    """The denoiser is shown its own frames from the middle of the rounds on, so that its batches change their shape."""
     torch.manual_seed(0)
     c = small_config(
-        reward_end={"imagined_share": 0.5},
-        actor_critic={"epochs": 2, "minibatches": 2},
+        reward_end={"imagined_share": 0.5, "predict_divergence": True},
+        actor_critic={"epochs": 2, "minibatches": 2, "ema_decay": 0.9},
         target="change",
-        autoregressive_steps=1,
-        autoregressive_after=(ROUNDS - 1) // 2,
+        autoregressive_after=(rounds - 1) // 2,
         ema_decay=0.9,
     )
-    c.micro_batch = 3
-    learners, random = Learners(Models(c, MEANINGS, DEVICE)), Generators.seeded(0, DEVICE)
-    if recorded:
-        learners.record(capture())
-    models, replay, seen = learners.models, short_episodes(DEVICE), {}
+    models = Models(replace(c, cuda_graphs=False, micro_batch=micro_batch), MEANINGS, DEVICE)
     torch.nn.init.normal_(models.reward_end.head[-1].weight)  # a model that predicts ends
-    for part in PARTS:
-        logger, gradients = Logger(folder), []
+    if compiled:
+        models.compile()
+    return Learners(models)
+
+
+def trained(learners: Learners, rounds: int, parts: tuple[str, ...] = PARTS) -> dict[str, list[Tensor]]:
+    """What some updates of each part leave: gradients and means of the log, weights, averages; then the random numbers."""
+    models, random, seen = learners.models, Generators.seeded(0, DEVICE), {}
+    replay = short_episodes(DEVICE)
+    for part in parts:
+        logger, gradients = Logger(Path()), []
         updates = Updates(learners, replay, random, logger)
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             updates.make(part)
             gradients += [p.grad.clone() for p in getattr(models, part).parameters()]
-        means = [torch.as_tensor(total / weight).cpu() for total, weight in logger._sums.values() if weight]
+        means = [torch.tensor(total / weight) for total, weight in logger._sums.values() if weight]
         seen[part] = [*gradients, *means]
         seen[f"{part}'s weights"] = [p.detach() for p in getattr(models, part).parameters()]
-    seen["average"] = [p.detach() for p in models.averages["denoiser"].parameters()]
+    seen["averages"] = [p.detach() for average in models.averages.values() for p in average.parameters()]
     seen["random"] = list(random.state_dict().values())
-    return seen, learners
+    return seen
 
 
-def test_recorded_updates_are_the_same_updates(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adamas.training.updates.SEGMENT_FRAMES", 8)
-    (expected, _), (found, learners) = trained(False, tmp_path), trained(True, tmp_path)
+def test_recorded_updates_are_the_same_updates() -> None:
+    expected = trained(make_learners(ROUNDS, micro_batch=3), ROUNDS)
+    learners = make_learners(ROUNDS, micro_batch=3)
+    learners.record(make_capture())
+    found = trained(learners, ROUNDS)
     works = [learner.gradients for learner in learners.by_part.values()]
     for work in (*works, learners.imagine_rollout, learners.imagine_segment):
-        assert any(recording.replay for recording in work._recordings.values())
+        assert work._recordings
+        assert all(recording.replay for recording in work._recordings.values())
+    assert len(works[PARTS.index("denoiser")]._recordings) == 2, "with and without its own frames"
     for part, values in expected.items():
         torch.testing.assert_close(found[part], values, rtol=0, atol=0)
 
 
-def test_what_a_run_returns_outlasts_the_next_run() -> None:
-    double, generator = Graphed(lambda x, _: 2 * x, capture()), torch.Generator(DEVICE)
-    kept = [double(torch.full((2,), float(i), device=DEVICE), generator) for i in range(6)]
-    assert [x.tolist() for x in kept] == [[2.0 * i] * 2 for i in range(6)]
+def test_what_a_call_returns_outlasts_the_next_one() -> None:
+    double, generator = Graphed(lambda x, _: 2 * x, make_capture()), torch.Generator(DEVICE)
+    kept = [double(torch.full((2,), float(i), device=DEVICE), generator) for i in range(2 * WARM_UP)]
+    assert [x.tolist() for x in kept] == [[2.0 * i] * 2 for i in range(2 * WARM_UP)]
 
 
 def test_each_shape_has_a_recording_of_its_own() -> None:
-    negate, generator = Graphed(lambda x, _: -x, capture()), torch.Generator(DEVICE)
+    negate, generator = Graphed(lambda x, _: -x, make_capture()), torch.Generator(DEVICE)
     for i in range(2 * ROUNDS):
         x = torch.full((2 + i % 2,), float(i), device=DEVICE)
         assert negate(x, generator).tolist() == [-float(i)] * (2 + i % 2)
     assert len(negate._recordings) == 2
 
 
-def test_a_replay_draws_new_numbers() -> None:
-    random, twin = (torch.Generator(DEVICE).manual_seed(0) for _ in range(2))
-    draw = Graphed(lambda x, generator: x + torch.randn(3, generator=generator, device=DEVICE), capture())
+def test_each_type_has_a_recording_of_its_own() -> None:
+    halve, generator = Graphed(lambda x, _: x / 2, make_capture()), torch.Generator(DEVICE)
+    for i in range(2 * ROUNDS):
+        x = torch.tensor([i], dtype=(torch.int64, torch.float32)[i % 2], device=DEVICE)
+        assert halve(x, generator).tolist() == [i / 2]
+    assert len(halve._recordings) == 2
+
+
+def test_a_repetition_draws_new_numbers() -> None:
+    def draw(x: Tensor, generator: torch.Generator) -> Tensor:
+        return x + torch.randn(3, generator=generator, device=DEVICE)
+
+    graphed, generator = Graphed(draw, make_capture()), torch.Generator(DEVICE).manual_seed(0)
+    twin = torch.Generator(DEVICE).manual_seed(0)
     for _ in range(ROUNDS):
-        drawn = draw(torch.zeros(3, device=DEVICE), random)
+        drawn = graphed(torch.zeros(3, device=DEVICE), generator)
         assert torch.equal(drawn, torch.randn(3, generator=twin, device=DEVICE))
+
+
+@pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="nothing to compile with")
+@pytest.mark.parametrize("parts", [("reward_end",), pytest.param(PARTS, marks=pytest.mark.slow)])
+def test_compiled_networks_train_as_they_do_otherwise(parts: tuple[str, ...]) -> None:
+    expected, found = (trained(make_learners(1, compiled), 1, parts) for compiled in (False, True))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    for part in parts:
+        torch.testing.assert_close(found[part], expected[part], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (
+            {"cuda_graphs": True},
+            "cuda_graphs=true needs a CUDA GPU, and this run's device is cpu: set cuda_graphs=auto",
+        ),
+        (
+            {"compile": True},
+            "compile=true needs a C++ compiler, and no-such-compiler is not here: install it or set compile=auto",
+        ),
+    ],
+)
+def test_what_this_machine_cannot_do(settings: dict[str, bool], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UserError, match=re.escape(told)):
+        check_compiling(Config(**settings), torch.device("cpu"))
+    check_compiling(Config(), torch.device("cpu"))

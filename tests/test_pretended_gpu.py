@@ -148,9 +148,9 @@ def bake_in_a_number(x: Tensor) -> None:
 
 NOTED = [read_a_value, index_with_the_cpu, send_a_tensor, bake_in_a_number]
 RAISED = {
-    use_a_mask_of_the_cpu: "two different devices",
+    use_a_mask_of_the_cpu: "found at least two devices",
     draw_with_the_cpu: "a generator on cpu cannot draw on cuda:0",
-    add_noise_of_the_cpu: "two different devices",
+    add_noise_of_the_cpu: "found at least two devices",
     index_with_a_mask: "nonzero",
 }
 

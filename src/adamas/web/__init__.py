@@ -1,0 +1,1 @@
+"""A dream in any browser: a run as three ONNX graphs and a page of static files."""

@@ -1,0 +1,112 @@
+"""A run as a folder of static files that plays its dream in any browser."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from adamas.config import Config
+from adamas.data.batch import Trajectory
+from adamas.envs.atari import AtariEnv
+from adamas.evaluation.clips import record
+from adamas.play.http import PAGE as PLAY_PAGE
+from adamas.play.keys import used
+from adamas.training import checkpoint
+from adamas.training.export import without_training
+from adamas.training.load_run import SavedRun
+from adamas.training.models import Models
+from adamas.utils.console import warn
+from adamas.utils.errors import UserError
+from adamas.web.graphs import save_graphs
+from adamas.web.runtime import copy_runtime
+
+PAGE = Path(__file__).parent / "page"
+SHARED = ("dom.js", "input.js", "icon.svg")  # with the play page, as they are there
+STARTS = 32
+FILM = 50  # steps of the real game behind each start
+FPS = 15  # steps a second at first: the speed of the game itself
+HORIZON = 500  # steps of a dream
+
+
+class Shipped(NamedTuple):
+    """What an export holds of a run."""
+
+    config: Config
+    models: Models  # on the CPU; matrices and kernels rounded to float16, as in `adamas export run=RUN out=DIR`
+    checkpoint: str
+    updates: int  # of the denoiser
+
+
+def open_rounded(path: Path) -> Shipped:
+    """The newest good checkpoint of a run, as a small copy holds it. UserError where there is no world model."""
+    run = SavedRun(path)
+    if run.config.policy == "model_free":
+        raise UserError(f"{path} has policy=model_free, and so no world model: choose a run with policy=imagined")
+    parts, file = checkpoint.load_newest(run.folder.checkpoints, warn=warn)
+    models, progress = run.restore(without_training(parts), file, torch.device("cpu"))
+    return Shipped(run.config, models, file.name, progress.total["denoiser"])
+
+
+def export_page(path: Path, out: Path) -> None:
+    """Writes the page of a run to `out`.
+
+    Raises:
+        UserError: `path` is no run folder or holds no usable checkpoint, something is at `out` already, or a package is missing.
+    """
+    if out.exists():
+        raise UserError(f"{out} is already there: give another name, or remove it")
+    shipped = open_rounded(path)
+    out.mkdir(parents=True)
+    save_graphs(shipped.models, out)
+    clips = play(shipped)
+    (out / "starts.bin.gz").write_bytes(gzip.compress(clips.obs.numpy().tobytes(), 9, mtime=0))
+    text = json.dumps(describe(shipped, clips), indent=1)
+    (out / "config.json").write_text(text + "\n", encoding="utf-8")
+    copy_page(out)
+
+
+def play(shipped: Shipped) -> Trajectory:
+    """STARTS stretches of the agent's real play, the same each time: a start's context, and the film of what came then."""
+    c = shipped.config
+    env = AtariEnv(c.env, c.atari, episodic_life=False)
+    return record(shipped.models.policy, env, STARTS, c.denoiser.context - 1 + FILM, seed=0)
+
+
+def describe(shipped: Shipped, clips: Trajectory) -> dict[str, Any]:
+    """What the page needs to know."""
+    c, world, meanings = shipped.config, shipped.models.world, shipped.models.action_meanings
+    context = c.denoiser.context
+    return {
+        "game": c.env,
+        "checkpoint": shipped.checkpoint,
+        "updates": shipped.updates,
+        "parameters": sum(parameter.numel() for parameter in world.parameters()),
+        "actions": list(meanings),
+        "keys": used(meanings),
+        "context": context,
+        "frame_stack": c.actor_critic.frame_stack,
+        "lstm_dim": c.network.lstm_dim,
+        "fps": FPS,
+        "horizon": HORIZON,
+        "random": "Philox4x32-10, Box-Muller",
+        "starts": [
+            {"actions": actions[: context - 1], "film": actions[context - 1 :]} for actions in clips.action.tolist()
+        ],
+    }
+
+
+def copy_page(out: Path) -> None:
+    """The files that are the same for each run."""
+    for file in PAGE.iterdir():
+        if file.suffix in (".html", ".js"):
+            shutil.copy(file, out)
+    for name in SHARED:
+        shutil.copy(PLAY_PAGE / name, out)
+    sheets = (PLAY_PAGE / "style.css", PAGE / "web.css")
+    (out / "style.css").write_text("".join(sheet.read_text(encoding="utf-8") for sheet in sheets), encoding="utf-8")
+    copy_runtime(out / "runtime")

@@ -1,0 +1,155 @@
+// The page: shows what the dream sends, sends what the player does. It holds no state of the game.
+
+import { connect, send } from "./connection.js";
+import { SIZE, actionName, byId, drawPicture, make, markPressed, notify } from "./dom.js";
+import { listen, measureLatency, releaseAll, showKeys } from "./input.js";
+
+const PLAYERS = ["human", "agent", "film"];
+const arrivals = []; // of frames, within the last second
+let last; // the header of the newest frame
+
+const handlers = {
+  hello(message) {
+    document.title = `${message.game}: a dream`;
+    byId("game").textContent = `${message.game}, dreamed`;
+    const size = (message.parameters / 1e6).toFixed(1);
+    byId("model").textContent = `${size}M parameters, in this browser on ${message.threads === 1 ? "1 thread" : `${message.threads} threads`}`;
+    byId("start").max = message.starts;
+    byId("starts").textContent = `of ${message.starts}`;
+    const names = [...message.actions.map(actionName), "value"];
+    byId("bars").replaceChildren(...names.flatMap((name) => bar(name, name === "value" ? "value" : "")));
+    showKeys(message.keys);
+  },
+  frame(frame, pictures) {
+    last = frame;
+    document.body.dataset.view = pictures.real ? "both" : "dream";
+    drawPicture(byId("dream"), pictures.dream);
+    if (pictures.real) drawReal(pictures.dream, pictures.real);
+    drawStrip(pictures.strip);
+    send({ type: "acknowledge" });
+    measureLatency(frame);
+    showStatus(frame);
+  },
+  error({ text }) {
+    byId("model").textContent = text;
+    notify(text, true);
+  },
+};
+
+function bar(name, kind) {
+  return [make("dt", { textContent: name }), make("div", { className: `bar ${kind}` }), make("dd", { textContent: "–" })];
+}
+
+function drawReal(dream, real) {
+  drawPicture(byId("real"), real);
+  drawPicture(byId("difference"), dream, (value, i) => 0xff000000 | (0x10101 * Math.round((value - real[i]) / 2 + 127.5)));
+}
+
+function drawStrip(pictures) {
+  const box = byId("strip");
+  while (box.children.length > pictures.length) box.lastChild.remove();
+  while (box.children.length < pictures.length) box.append(make("canvas", { width: SIZE, height: SIZE }));
+  pictures.forEach((picture, i) => drawPicture(box.children[i], picture));
+}
+
+function showStatus(frame) {
+  const { settings } = frame;
+  byId("return").textContent = frame.return;
+  byId("step").textContent = frame.step;
+  byId("reward").textContent = frame.reward ? `reward ${frame.reward > 0 ? "+" : ""}${frame.reward}` : "reward";
+  byId("reward").classList.toggle("lit", frame.reward !== 0);
+  byId("reward").classList.toggle("loss", frame.reward < 0);
+  byId("end").classList.toggle("lit", frame.terminated);
+  byId("lost").classList.toggle("lit", frame.lost !== null);
+  document.body.classList.toggle("lost", frame.lost !== null);
+  byId("pause").firstElementChild.textContent = frame.paused ? "▶" : "❚❚";
+  Object.assign(byId("timeline"), { max: frame.past + frame.future, value: frame.past });
+  markPressed(byId("player"), "player", frame.player);
+  for (const name of ["fps", "temperature", "seed", "start"]) {
+    if (document.activeElement !== byId(name)) byId(name).value = settings[name];
+  }
+  byId("fps-now").textContent = settings.fps;
+  byId("temperature-now").textContent = settings.temperature.toFixed(1);
+  showPolicy(frame);
+  showEnd(frame);
+  measureSpeed(frame);
+  quote(frame);
+}
+
+function showPolicy(frame) {
+  const rows = byId("bars").children;
+  frame.probabilities.forEach((probability, i) => {
+    rows[3 * i].className = i === frame.action ? "chosen" : "";
+    rows[3 * i + 1].style.setProperty("--share", probability);
+    rows[3 * i + 2].textContent = `${Math.round(100 * probability)}%`;
+  });
+  const [, line, number] = [...rows].slice(-3);
+  line.style.setProperty("--share", Math.min(1, Math.abs(frame.value) / 10));
+  number.textContent = frame.value.toFixed(2);
+}
+
+function showEnd(frame) {
+  const reason = {
+    terminated: "The model predicts the end", horizon: "The horizon is reached", film: "Here the recording ends",
+  }[frame.ended];
+  byId("ended").hidden = !reason;
+  const next = frame.player === "agent" && !frame.paused ? "another start follows" : "restart, or take another start";
+  if (reason) byId("ended").replaceChildren(make("b", { textContent: reason }), next);
+}
+
+function measureSpeed(frame) {
+  const now = performance.now();
+  if (frame.step_ms) arrivals.push(now);
+  while (arrivals.length && now - arrivals[0] > 1000) arrivals.shift();
+  byId("speed-now").textContent = arrivals.length;
+}
+
+// The address names the dream: with the agent at its usual temperature, the same start and seed are the same dream.
+let quoted;
+function quote({ settings, player }) {
+  const hash = `#start=${settings.start}&seed=${settings.seed}&player=${player}`;
+  if (hash !== quoted) history.replaceState(null, "", hash);
+  quoted = hash;
+}
+
+function chosen() {
+  const words = new URLSearchParams(location.hash.slice(1));
+  const number = (name, otherwise, most) => (/^\d{1,10}$/.test(words.get(name)) ? Math.min(Number(words.get(name)), most) : otherwise);
+  const player = PLAYERS.includes(words.get("player")) ? words.get("player") : "human";
+  return { start: number("start", 1, 1e6), seed: number("seed", 0, 2 ** 31 - 1), player };
+}
+
+const nextPlayer = () => PLAYERS[(PLAYERS.indexOf(last.player) + 1) % PLAYERS.length];
+const shortcuts = {
+  KeyM: () => send({ type: "player", player: nextPlayer() }),
+  KeyP: () => send({ type: "pause", paused: !last.paused }),
+  Period: () => send({ type: "step" }),
+  Backspace: () => send({ type: "rewind", steps: 1 }),
+  KeyR: () => send({ type: "restart" }),
+  KeyN: () => send({ type: "new_episode" }),
+};
+const buttons = { pause: "KeyP", forward: "Period", back: "Backspace", restart: "KeyR", "new-episode": "KeyN" };
+for (const [id, code] of Object.entries(buttons)) byId(id).onclick = () => last && shortcuts[code]();
+for (const button of byId("player").children) button.onclick = () => last && send({ type: "player", player: button.dataset.player });
+byId("timeline").oninput = () => last && send({ type: "rewind", steps: last.past - Number(byId("timeline").value) });
+
+// Sends a setting, as long as it is one.
+function set(name, event, whole) {
+  byId(name)[event] = () => {
+    const { value, min, max } = byId(name), number = whole ? Math.round(Number(value)) : Number(value);
+    if (last && value !== "" && number >= Number(min) && number <= Number(max)) send({ type: "set", name, value: number });
+  };
+}
+set("fps", "oninput", true);
+set("temperature", "oninput", false);
+set("seed", "onchange", true);
+set("start", "onchange", true);
+
+if (!document.documentElement.dataset.missing) {
+  connect(handlers, chosen());
+  listen(() => last, () => (last ? shortcuts : {}), () => last && !last.paused && !last.ended && last.player === "human");
+  document.addEventListener("visibilitychange", () => {
+    releaseAll();
+    send({ type: "visible", visible: !document.hidden });
+  });
+}

@@ -27,6 +27,6 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder to play with."""
-    from test_play_session import make_run  # not for the tests that do not play
+    from playing import make_run  # not for the tests that do not play
 
     return make_run(tmp_path_factory.mktemp("played") / "run")

@@ -19,7 +19,7 @@ from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from helpers import CPU, ENVIRONMENT, MEANINGS, TINY, expect, frames, generator, make_world, run_script, train
-from test_play_session import set_on_2
+from playing import set_on_2
 
 from adamas.config.files import load_config, save_config
 from adamas.data.batch import Trajectory

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from helpers import adamas, open_picture
 from made_runs import make_run
-from test_play_session import set_on_2
+from playing import set_on_2
 
 from adamas.benchmark import showcase, systems
 from adamas.benchmark.aggregates import read_published

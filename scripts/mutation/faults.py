@@ -196,8 +196,8 @@ MEASURES = (
     ),
     *_faults(
         "training.trainer", "test_resume.py",
-        ("Trainer.resume", "a resume draws other random numbers", drop("self.random.load_state_dict(A)")),
-        ("Trainer.resume", "a resume begins with new optimizers", drop("self.learners.load_state_dict(A)")),
+        ("Trainer._restore", "a resume draws other random numbers", drop("self.random.load_state_dict(A)")),
+        ("Trainer._restore", "a resume begins with new optimizers", drop("self.learners.load_state_dict(A)")),
     ),
 )
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_main import ROOT, TINY
+from helpers import ROOT, TINY
 
 from adamas.benchmark import launch, status, systems, worker
 from adamas.benchmark.queue import Queue, Standing, Task

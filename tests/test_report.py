@@ -11,8 +11,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from helpers import adamas, open_picture
 from made_runs import make_run
-from test_main import adamas, open_picture
 from test_play_session import set_on_2
 
 from adamas.benchmark import showcase, systems

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from adamas.training import safetensors
 from adamas.utils.errors import UserError, is_passing
 from adamas.utils.files import publish, sha256
 
@@ -98,6 +99,8 @@ def load_newest(
         verify: raises UserError if something that the parts refer to is damaged.
     """
     paths, errors = newest_first(folder), []
+    if not paths and (shared := folder.parent / safetensors.NAME).is_file():  # `adamas export run=RUN safetensors=DIR`
+        return safetensors.load_parts(shared), shared
     for number, path in enumerate(paths, 1):
         try:
             parts = load(path)

@@ -1,6 +1,6 @@
 // The three graphs in ONNX Runtime Web. Shapes are those of adamas/web/graphs.py.
 
-import * as ort from "./runtime/ort.wasm.bundle.min.mjs";
+import * as ort from "./runtime/ort.wasm.min.mjs";
 import { SIZE } from "./dream.js";
 
 // Bytes of a file of this folder; those that end in .gz are unpacked, unless the host did so on the way.

@@ -1,0 +1,149 @@
+"""A run as a folder that Hugging Face's hub takes: weights, config and model card. Uploading is the user's own command."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from adamas.benchmark.showcase import interval
+from adamas.config import Config
+from adamas.config.files import config_of_run
+from adamas.evaluation.tables import COLUMNS
+from adamas.training import checkpoint, safetensors
+from adamas.training.export import without_training
+from adamas.training.run_folder import RunFolder
+from adamas.training.run_records import Outcome, read_outcome
+from adamas.utils.console import warn
+from adamas.utils.errors import UserError
+
+FILMS = {  # of an evaluation, also by the names of older records; that of the real game beside itself is left out
+    "random_play": "random play",
+    "fixed": "random play",
+    "agent_play": "the agent",
+    "random": "the agent",
+    "copy": "no model: the last frame stays",
+}
+
+
+def export_hub(path: Path, out: Path) -> None:
+    """Writes model.safetensors, config.yaml, config.json, README.md and the records of `path`'s newest good checkpoint.
+
+    Raises:
+        UserError: `path` is no run folder or holds no usable checkpoint, or something is at `out` already.
+    """
+    if out.exists():
+        raise UserError(f"{out} is already there: give another name, or remove it")
+    config, run = config_of_run(path), RunFolder(path)
+    parts, file = checkpoint.load_newest(run.checkpoints, warn=warn)
+    outcome = read_outcome(path)
+    out.mkdir(parents=True)
+    for record in (config, run.origin, run.evaluations):
+        if record.is_file():
+            shutil.copy(record, out)
+    small = without_training(parts)
+    safetensors.save_parts(out / safetensors.NAME, small)
+    facts = {"model_type": "adamas", "action_meanings": small["models"]["action_meanings"]}
+    text = json.dumps({**facts, **dataclasses.asdict(outcome.config)}, indent=2)
+    (out / "config.json").write_text(text + "\n", encoding="utf-8")
+    (out / "README.md").write_text(card(outcome, file.name), encoding="utf-8")
+
+
+def card(outcome: Outcome, checkpoint_name: str) -> str:
+    """The model card: a YAML header that the hub reads, then Markdown."""
+    c, evaluation = outcome.config, outcome.final or (outcome.curve[-1] if outcome.curve else None)
+    parts = [header(c, evaluation), f"# adamas: {c.env}", WHAT.format(game=c.env), trained_on(outcome, checkpoint_name)]
+    if evaluation:
+        parts += ["## Scores", score(evaluation, finished=outcome.final is not None)]
+        if evaluation.get("detail"):
+            parts += ["## How much detail its dreams keep", detail(evaluation["detail"])]
+    parts += [HOW_TO_LOAD, LIMITS, "## Licence\n\nMIT. The game is its owners'; no part of its ROM is in this folder."]
+    return "\n\n".join(parts) + "\n"
+
+
+WHAT = """A reinforcement-learning agent for the Atari game {game} and the diffusion world model that it was trained in: the denoiser draws
+the next 84x84 grey frame from the last frames and actions, the reward/end model tells what it means, the actor-critic plays.
+The idea is that of [DIAMOND](https://arxiv.org/abs/2405.12399)."""
+
+HOW_TO_LOAD = """## How to load
+
+```bash
+pip install -e .         # in a clone of adamas
+adamas play run=FOLDER   # this folder: a page with the dream and the real game
+```
+
+```python
+from pathlib import Path
+import torch
+from adamas.training.load_run import SavedRun
+
+models, _ = SavedRun(Path("FOLDER")).load_newest(torch.device("cpu"))
+models.world, models.policy
+```
+
+`model.safetensors` holds the averaged weights, matrices and kernels rounded to float16. There are no optimizers and no experience."""
+
+LIMITS = """## Limits
+
+One game, one seed, 84x84 grey frames. Dreams drift from the game the longer they are; the detail table says how fast."""
+
+
+def header(c: Config, evaluation: dict[str, Any] | None) -> str:
+    lines = ["---", "license: mit", "library_name: adamas", "pipeline_tag: reinforcement-learning", "tags:"]
+    lines += [f"- {tag}" for tag in ("reinforcement-learning", "world-model", "diffusion", "atari", c.env)]
+    if evaluation:
+        lines += [
+            "model-index:",
+            f"- name: adamas-{c.env}",
+            "  results:",
+            "  - task: {type: reinforcement-learning, name: reinforcement-learning}",
+            f"    dataset: {{type: {c.env}, name: {c.env}}}",
+            f"    metrics: [{{type: mean_return, name: mean return, value: {evaluation['return']:.2f}}}]",
+        ]
+    return "\n".join([*lines, "---"])
+
+
+def trained_on(outcome: Outcome, checkpoint_name: str) -> str:
+    c, origin = outcome.config, outcome.origin
+    steps = outcome.curve[-1]["steps"] if outcome.curve else None
+    collected = f"{steps:,} agent steps (4 emulator frames each)" if steps else "agent steps"
+    lines = [
+        "## Trained on",
+        "",
+        f"{collected} of {c.env} in ale-py {origin.get('ale-py', '')}, collected by the agent itself; preset `{c.preset}`, "
+        f"seed {c.seed}, checkpoint `{checkpoint_name}`.",
+    ]
+    if origin:
+        lines += ["", f"adamas {origin.get('adamas')}, commit {origin.get('commit')}, torch {origin.get('torch')}."]
+    return "\n".join(lines)
+
+
+def score(evaluation: dict[str, Any], finished: bool) -> str:
+    """The full games of the last evaluation, with an interval of their mean."""
+    mean, low, high = interval([evaluation["returns"]])
+    when = (
+        "at the end of the run" if finished else f"after {evaluation['steps']:,} agent steps; the run is not finished"
+    )
+    return (
+        f"Mean return **{mean:.2f}**, 95% interval [{low:.2f}, {high:.2f}] (bootstrap over games), "
+        f"{len(evaluation['returns'])} full games in the real game, {when}. One seed."
+    )
+
+
+def detail(films: dict[str, dict[str, dict[str, float | None]]]) -> str:
+    """Held-out play, imagined from four frames and the actions alone, against what was real."""
+    names = [name for name in COLUMNS if all(name in figures for figures in films.values())]
+    lines = [["steps ahead", "held-out play of", *(COLUMNS[name] for name in names)]]
+    lines.append(["---"] * len(lines[0]))
+    horizons = next(iter(films.values()))[names[0]]
+    for t in horizons:
+        for film, label in FILMS.items():
+            if film in films:
+                lines.append([t, label, *(_text(films[film][name].get(t)) for name in names)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"

@@ -107,6 +107,7 @@ class Trainer:
         optimization = getattr(self.config, part).optimization
         updates = optimization.first_updates if self.progress.epoch == 0 else optimization.updates
         if part == "denoiser" and updates and self.progress.total[part] == 0 and not self._initialized(part):
+            self.workers.measure_changes(self.replay)
             self.updates.measure_changes()
         if part == "denoiser" and self.progress.epoch == 0:
             first = first_dream_after(self.config)

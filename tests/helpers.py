@@ -114,13 +114,14 @@ def small_learners(**settings: object) -> Learners:
     return learners
 
 
-def make_world(context: int = 3, target: str = "frame", predict_divergence: bool = False) -> WorldModel:
-    """Of a game with 3 actions."""
+def make_world(
+    context: int = 3, target: str = "frame", predict_divergence: bool = False, actions: int = 3
+) -> WorldModel:
     torch.manual_seed(0)
     levels = {"channels": [16, 16], "depths": [1, 1]}
     network = config.Network("adamas", patch=4, condition_channels=24, lstm_dim=16)
-    denoiser = Denoiser(config.Denoiser(**levels, context=context, target=target), network, 3)
-    reward_end = RewardEnd(config.RewardEnd(**levels, predict_divergence=predict_divergence), network, 3)
+    denoiser = Denoiser(config.Denoiser(**levels, context=context, target=target), network, actions)
+    reward_end = RewardEnd(config.RewardEnd(**levels, predict_divergence=predict_divergence), network, actions)
     return WorldModel(wake(denoiser), wake(reward_end), config.Sampler(steps=2))
 
 

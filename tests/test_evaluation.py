@@ -100,6 +100,13 @@ def test_a_clip_holds_what_each_action_brought() -> None:
         assert torch.equal(play.obs[i, 5], torch.from_numpy(frame))
 
 
+def test_games_that_are_too_short_for_a_clip_end_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clips, "PATIENCE", 2)
+    env = AtariEnv("Breakout", config.Atari(max_episode_steps=5), episodic_life=False)
+    with pytest.raises(UserError, match="2 games in a row ended before 6 steps"):
+        record(make_policy(0), env, count=1, steps=6, seed=0)
+
+
 def test_a_dream_is_compared_with_the_frames_that_came_at_the_same_time(world: WorldModel) -> None:
     play = clip(dreams.GROUP)
     shown = dreams.dream(world, play, N, 10)

@@ -113,7 +113,7 @@ def test_a_batch_of_padding_has_loss_0_and_moves_nothing_but_by_decay() -> None:
     metrics = learner.step(batch._replace(mask=batch.mask & False), generator())
     assert metrics["loss"] == 0
     assert metrics["grad_norm"] == 0
-    torch.testing.assert_close(list(learner.module.parameters()), before, rtol=1.1e-4, atol=0)
+    torch.testing.assert_close(list(learner.module.parameters()), before, rtol=1.1e-4, atol=0)  # 1e-2 of 1e-2
 
 
 def test_the_loss_alone_runs_at_the_precision_of_the_config() -> None:

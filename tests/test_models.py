@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import shutil
 
 import pytest
 import torch
@@ -63,7 +65,7 @@ def test_imagination_uses_the_average_where_there_is_one_and_the_raw_weights_oth
     models = updates.models
     assert models.world.denoiser is models.averages["denoiser"].module
     assert differ(weights(models.world.denoiser), weights(models.denoiser))
-    assert not any(p.requires_grad for p in models.world.denoiser.parameters())
+    assert all(p.grad is None for p in models.world.denoiser.parameters()), "nothing learns them"
     raw = small_learners(ema_decay=0.0).models
     assert raw.averages == {}
     assert raw.world.denoiser is raw.denoiser
@@ -79,7 +81,7 @@ def test_an_averaged_policy_plays_and_its_own_weights_dream(replay: Replay, logg
         raw = weights(models.actor_critic)
         expected = [decay * a + (1 - decay) * b for a, b in zip(expected or raw, raw, strict=True)]
         torch.testing.assert_close(weights(models.policy), expected, rtol=1e-5, atol=1e-7)
-    models.policy.actor.bias.fill_(0)[2] = 1e3  # it would do nothing but 2
+    models.policy.actor.bias.data.fill_(0)[2] = 1e3  # it would do nothing but 2
     context = replay.sample_contexts(8, 3, updates.random.data)
     assert not (updates.learners.imagine_rollout(context, updates.random.noise).action == 2).all()
 
@@ -99,6 +101,9 @@ def test_saved_models_go_on_bit_for_bit_averages_included(replay: Replay, logger
     for _ in range(2):
         updates.denoiser()
     other = make(replay, logger, ema_decay=DECAY)
+    other.random = Generators.seeded(9, CPU)
+    for _ in range(3):
+        other.reward_end(), other.denoiser()
     other.models.load_state_dict(copy.deepcopy(updates.models.state_dict()))
     other.learners.load_state_dict(copy.deepcopy(updates.learners.state_dict()))
     other.random.load_state_dict(updates.random.state_dict())
@@ -160,3 +165,19 @@ def test_what_is_not_taken_may_mean_something_else() -> None:
     models = Models(small_config(target="frame"), MEANINGS, CPU)
     models.initialize(state, ["actor_critic"], "runs/other")
     assert same(models.actor_critic.state_dict(), state["actor_critic"])
+
+
+@pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="nothing to compile with")
+@pytest.mark.parametrize(
+    "part", ["reward_end", *(pytest.param(part, marks=pytest.mark.slow) for part in ("denoiser", "actor_critic"))]
+)  # the one that is compiled fastest; a minute each
+def test_compiled_networks_train_as_they_do_otherwise(part: str, replay: Replay, logger: Logger) -> None:
+    found = []
+    for compiled in (False, True):
+        updates = make(replay, logger)
+        if compiled:
+            updates.models.compile()
+        updates.make(part)
+        found.append([p.grad for p in getattr(updates.models, part).parameters()])
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-5)

@@ -76,7 +76,7 @@ def set_on_2(run: Path, path: Path) -> Path:
     averaged = copy.deepcopy(CONFIG)
     averaged.actor_critic.ema_decay = 0.9
     models = Models(averaged, action_meanings("Breakout"), torch.device("cpu"))
-    models.policy.actor.bias.fill_(0)[2] = 1e3
+    models.policy.actor.bias.data.fill_(0)[2] = 1e3
     save_config(averaged, path / "config.yaml")
     save_models(models, path)
     return path

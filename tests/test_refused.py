@@ -103,7 +103,7 @@ def test_a_chip_without_room_costs_one_line_and_leaves_no_folder(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(phases, "measure_costs", measure_costs)
-    with pytest.raises(UserError, match=r"^the memory of cpu is full: set denoiser\.optimization\.micro_batch and"):
+    with pytest.raises(UserError, match=r"^the memory of cpu is full: set micro_batch"):
         train_command.run(Config(device="cpu", runs=str(tmp_path)))
     assert list(tmp_path.iterdir()) == [tmp_path / "Breakout"]
     assert not list((tmp_path / "Breakout").iterdir())

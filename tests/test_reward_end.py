@@ -68,8 +68,10 @@ def test_the_conditioned_encoder_knows_how_many_features_it_gives(size: int, pat
 
 @pytest.mark.parametrize(("size", "patch"), [(84, 1), (84, 4), (64, 1), (44, 2), (37, 1)])
 def test_the_frame_encoder_knows_how_many_features_it_gives(size: int, patch: int) -> None:
-    encoder = FrameEncoder(3, [8, 8, 16], patch, size, published=False)
-    assert encoder(torch.randn(2, 3, size, size)).shape == (2, encoder.features)
+    for published in (False, True):
+        encoder = FrameEncoder(3, [8, 8, 16], patch, size, published)
+        features = encoder(torch.randn(2, 3, size, size))
+        assert features.shape == (2, encoder.features)
 
 
 def test_shapes_at_84_pixels() -> None:

@@ -152,6 +152,7 @@ def test_a_rollout_beyond_an_epoch_of_model_free_is_made_up_for_in_the_next(tmp_
     assert 300 <= parts["progress"]["total"]["play"] < 300 + 32
 
 
+@pytest.mark.slow  # a minute of imagined frames at the published size; test_updates makes an update of each part
 def test_preset_diamond_takes_an_update_of_each_kind(tmp_path: Path) -> None:
     once = [
         *[knob for knob in TINY[2:] if not knob.split("=")[0].endswith(("channels", "depths", "lstm_dim"))],

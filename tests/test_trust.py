@@ -27,11 +27,15 @@ from adamas.play.settings import Options
 from adamas.training import checkpoint
 from adamas.training.load_run import files_of_run, read_to_resume
 from adamas.training.phases import FINAL_EVALUATION
+from adamas.training.progress import Progress
 from adamas.training.run_folder import RunFolder
+from adamas.training.run_loop import RunLoop
 from adamas.training.saved_env import open_world
 from adamas.training.signals import ending_by_itself
 from adamas.training.trainer import Trainer
 from adamas.utils.errors import UserError
+from adamas.utils.logger import Logger
+from adamas.utils.records import append_record, read_records
 from adamas.utils.threads import Threads, saved_most
 from adamas.world_model.gym_vector_env import WorldModelVectorEnv
 from adamas.world_model.parallel_rollouts import ParallelRollouts
@@ -377,3 +381,94 @@ def test_what_is_printed_to_a_terminal_that_is_gone_ends_nothing() -> None:
     assert process.returncode == 0
     assert target.read_text() == "done"
     target.unlink()
+
+
+# Checkpoints of other parts
+
+
+def without(node: dict, *way: str) -> dict:
+    key, *rest = way
+    if rest:
+        return {**node, key: without(node[key], *rest)}
+    return {k: v for k, v in node.items() if k != key}
+
+
+def instead(node: dict, value: object, *way: str) -> dict:
+    key, *rest = way
+    return {**node, key: instead(node[key], value, *rest) if rest else value}
+
+
+WAYS = [("models",), ("models", "denoiser"), ("random",), ("random", "data"), ("player",), ("player", "env")]
+WAYS += [
+    ("player", "env", "emulator"),
+    ("progress",),
+    ("progress", "epoch"),
+    ("progress", "done"),
+    ("replay", "chunks"),
+]
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    trainer = Trainer(small_config(), RunFolder(tmp_path_factory.mktemp("whole")), CPU)
+    trainer._collect_step()
+    save(trainer)
+    return trainer.folder.path
+
+
+@pytest.mark.parametrize("way", WAYS, ids=".".join)
+@pytest.mark.parametrize(
+    "value", ["gone", None, 3, -1, "x", torch.zeros(3)], ids=["gone", "None", "3", "-1", "x", "zeros"]
+)
+def test_a_checkpoint_with_other_parts_is_one_line_where_it_is_resumed(
+    way: tuple[str, ...], value: object, whole_run: Path, tmp_path: Path
+) -> None:
+    if (way, value) in ((("progress", "epoch"), 3),):
+        return  # as good as any
+    shutil.copytree(whole_run, tmp_path / "run")
+    (path,) = (tmp_path / "run" / "checkpoints").iterdir()
+    parts = checkpoint.load(path)
+    spoilt = without(parts, *way) if isinstance(value, str) and value == "gone" else instead(parts, value, *way)
+    checkpoint.save(path.parent, 2, spoilt, keep=1)
+    with pytest.raises(UserError) as caught:
+        Trainer(small_config(), RunFolder(tmp_path / "run"), CPU).resume()
+    assert len(str(caught.value).splitlines()) == 1
+
+
+# A folder that is gone
+
+
+def move_away(folder: Path) -> None:
+    """And does what the next save would meet."""
+    folder.rename(folder.parent / "elsewhere")
+    raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(folder / "checkpoints/1.tmp"))
+
+
+def test_nothing_is_saved_where_the_run_folder_is_gone(tmp_path: Path) -> None:
+    folder = saved_run(tmp_path / "run")
+    gone = r"run is gone, or its config.yaml: somebody moved or removed it"
+    with pytest.raises(UserError, match=gone), RunFolder(folder).held():
+        move_away(folder)
+    loop = RunLoop(
+        RunFolder(tmp_path / "elsewhere"), Config().checkpoint, Progress(), Logger(tmp_path), dict, {}, {}, Threads()
+    )
+    loop.save()
+    shutil.rmtree(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="is gone"):
+        loop.save()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+# Records that end too early
+
+
+@pytest.mark.parametrize("length", [0, 1, 30, -1])
+def test_records_that_are_cut_are_told_of(length: int, tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    for number in range(3):
+        append_record(path, {"number": number})
+    path.write_bytes(path.read_bytes()[:length])
+    said: list[str] = []
+    records = read_records(path, said.append)
+    assert records == [{"number": number} for number in range(len(records))]
+    assert len(said) == 1

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Row, train
+from common import Row, apart, train
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -55,10 +55,10 @@ def bad_inputs(folder: Path, count: int) -> list[Row]:
     run = train("checkpoint.every_minutes=0.05", cwd=folder / "inputs")
     train_command.run = lambda config: True  # whatever is right is not run
     return [
-        words(count),
-        yaml(run, folder / "yaml", count),
-        npz(run, folder / "npz", count),
-        checkpoints(run, folder / "checkpoints", count),
+        apart(words, count),
+        apart(yaml, run, folder / "yaml", count),
+        apart(npz, run, folder / "npz", count),
+        apart(checkpoints, run, folder / "checkpoints", count),
     ]
 
 

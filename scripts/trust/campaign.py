@@ -26,6 +26,10 @@ def main() -> int:
     arguments = read()
     folder = Path(arguments.folder or tempfile.mkdtemp(prefix="trust-"))
     folder.mkdir(parents=True, exist_ok=True)
+    import logging.config  # noqa: F401
+
+    import adamas.cli.evaluate
+    import adamas.cli.train
     import adamas.training.trainer  # noqa: F401  before the first fork
 
     bad = 0

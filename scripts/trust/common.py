@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
 import sys
 import tempfile
@@ -15,7 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
+T = TypeVar("T")
 PARTS = ("denoiser", "reward_end", "actor_critic")
 SMALL = [  # two epochs, of which each phase is a part
     "preset=smoke",
@@ -137,6 +139,30 @@ class Forked:
             file.seek(0)
             texts.append(file.read())
         return Done(self.code, *texts)
+
+
+def apart(function: Callable[..., T], *arguments: Any) -> T:
+    """What the function returns in a forked process, whose state is gone with it."""
+    read, write = os.pipe()
+    sys.stdout.flush()
+    pid = os.fork()
+    if not pid:
+        try:
+            answer = (function(*arguments), None)
+        except BaseException as error:
+            answer = (None, f"{type(error).__name__}: {error}")
+        with os.fdopen(write, "wb") as pipe:
+            pickle.dump(answer, pipe)
+        sys.stdout.flush()
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        data = pipe.read()
+    os.waitpid(pid, 0)
+    found, error = pickle.loads(data) if data else (None, "it died")
+    if error:
+        raise RuntimeError(error)
+    return found
 
 
 def skip_measuring() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Row, same, train
+from common import Row, apart, same, train
 
 CPU = torch.device("cpu")
 OPENED: list[str] = []  # files, while somebody looks
@@ -37,8 +37,8 @@ def damage(folder: Path, flips: int, seed: int = 0) -> list[Row]:
         original = path.read_bytes()
         for kind, data in variants(original, flips, draw):
             path.write_bytes(data)
-            effects = [try_probe(name, run, whole[name]) for name in sorted(reads[os.path.realpath(path)])]
-            worst = max(effects, key=RANK.get, default=HARMLESS)
+            effects = apart(effects_of, sorted(reads[os.path.realpath(path)]), run, whole)
+            worst = max(effects, key=lambda effect: RANK.get(effect, 3), default=HARMLESS)
             counts[kind][worst] += 1
             if worst not in (HARMLESS, TOLD, LOST):
                 faults.append(f"{path.relative_to(run)} {kind}: {worst}")
@@ -50,6 +50,10 @@ def damage(folder: Path, flips: int, seed: int = 0) -> list[Row]:
         )
     shutil.rmtree(folder / "damaged")
     return [row(kind, len(files), counts[kind], flips, faults) for kind in counts]
+
+
+def effects_of(probes: list[str], run: Path, whole: dict[str, Any]) -> list[str]:
+    return [try_probe(name, run, whole[name]) for name in probes]
 
 
 def row(kind: str, files: int, counts: Counter[str], flips: int, faults: list[str]) -> Row:
@@ -149,7 +153,7 @@ def evaluate(run: Path) -> tuple[Any, int]:
 PROBES: dict[str, Callable[[Path], tuple[Any, int]]] = {
     probe.__name__: probe for probe in (resume, play, env, evaluate, report, showcase, status)
 }
-RANK: defaultdict[str, int] = defaultdict(lambda: 3, {HARMLESS: 0, TOLD: 1, LOST: 2})
+RANK = {HARMLESS: 0, TOLD: 1, LOST: 2}
 
 
 @contextmanager

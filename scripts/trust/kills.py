@@ -7,19 +7,19 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from common import EVERY_STEP, SMALL, Forked, Row, adamas, ending, only_run, same, train
+from common import SMALL, Forked, Row, adamas, ending, only_run, same, train
 
-NOW_AND_THEN = "checkpoint.every_minutes=0.008"
+NOW_AND_THEN, OFTEN = "checkpoint.every_minutes=0.008", "checkpoint.every_minutes=0.001"
 EMPTY = "before the first save"
 
 
 def kills(folder: Path, count: int, seed: int = 0) -> list[Row]:
-    """Each kill hits a run of its own. The moments are spread over the time that one run takes; every fourth run saves after
-    each step and update, so that many hit the writing of a checkpoint, and every tenth is killed in its first second."""
+    """Each kill hits a run of its own. The moments are spread over the time that one run takes; every fourth run saves
+    sixteen times a second, so that many hit the writing of a checkpoint, and every tenth is killed in its first second."""
     expected, seconds = ending(train(cwd=folder / "whole")), {}
     for often in (False, True):
         began = time.monotonic()
-        train(EVERY_STEP if often else NOW_AND_THEN, cwd=folder / f"often-{often}")
+        train(OFTEN if often else NOW_AND_THEN, cwd=folder / f"often-{often}")
         seconds[often] = time.monotonic() - began
     draw, places, bad = random.Random(seed), Counter(), []
     for number in range(count):
@@ -43,7 +43,7 @@ def kills(folder: Path, count: int, seed: int = 0) -> list[Row]:
 def kill_once(cwd: Path, often: bool, moment: float, places: Counter[str]) -> str:
     """Starts, kills after `moment` seconds, and resumes to the end. Returns what was at work."""
     cwd.mkdir(parents=True)
-    words = [EVERY_STEP if often else NOW_AND_THEN]
+    words = [OFTEN if often else NOW_AND_THEN]
     process = Forked("train", "env=Breakout", *SMALL, *words, cwd=cwd)
     time.sleep(moment)
     process.kill()

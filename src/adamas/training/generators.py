@@ -34,5 +34,7 @@ class Generators:
         for name, generator in vars(self).items():
             if state[name].shape == generator.get_state().shape:
                 generator.set_state(state[name])
+            elif name != "noise":
+                raise ValueError(f"the state of {name} is none of a CPU")
             else:  # saved on another kind of chip, whose stream cannot go on here: a new one
                 generator.manual_seed(int(state["data"].sum()))

@@ -79,7 +79,8 @@ class Models:
         What belongs to an action goes to the action of the same meaning; actions that are new here start afresh.
         """
         ours = _meaning(self.config)
-        for setting, value in state["meaning"].items():
+        theirs = state.get("meaning") or {"denoiser.target": state["target"]}  # all that checkpoints told at first
+        for setting, value in theirs.items():
             of_part = setting.partition(".")[0] in (*parts, "network")
             if setting in ours and of_part and value != ours[setting]:
                 raise UserError(f"initialize.from={source}: its {setting} is {value}; set {setting}={value}")

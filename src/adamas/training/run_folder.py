@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from adamas.utils.console import warn
 from adamas.utils.device import peak_usage
 from adamas.utils.errors import NO_ROOM, UserError, is_passing, one_line
 from adamas.utils.locks import take_lock
@@ -77,15 +78,22 @@ class RunFolder:
         try:
             yield
         except OSError as error:
-            if error.errno not in NO_ROOM:
-                raise
-            saved = "what was saved last is good" if self._is_saved() else "nothing was saved yet"
-            raise UserError(f"{one_line(error)}: {saved}") from error
+            if error.errno in NO_ROOM:
+                saved = "what was saved last is good" if self._is_saved() else "nothing was saved yet"
+                raise UserError(f"{one_line(error)}: {saved}") from error
+            if isinstance(error, FileNotFoundError):
+                self.check_there()
+            raise
         finally:
             if lock is not None:
                 os.close(lock)
             if new and not self._is_saved():
                 shutil.rmtree(self.path, ignore_errors=True)
+
+    def check_there(self) -> None:
+        """UserError when the folder was removed or moved: what is saved after that could not be resumed."""
+        if not self.config.is_file():
+            raise UserError(f"{self.path} is gone, or its config.yaml: somebody moved or removed it during the run")
 
     def _is_saved(self) -> bool:
         return any(self.checkpoints.glob("*.pt"))
@@ -95,11 +103,14 @@ class RunFolder:
         write_record(self.progress, record)
 
     def read_progress(self) -> dict[str, Any]:
-        """What was written; nothing where nothing was, or where it cannot be read."""
+        """What was written; nothing where nothing was, and where it is damaged, which costs a line."""
         try:
             return read_record(self.progress)
-        except (OSError, ValueError):
-            return {}
+        except ValueError:
+            warn(f"{self.progress} is damaged, and is left out")
+        except OSError:
+            pass
+        return {}
 
     def append_evaluation(self, record: dict[str, Any]) -> None:
         """One line of JSON an evaluation, with what the run has taken of the machine since its start or last resume.

@@ -37,12 +37,15 @@ def append_record(path: Path, record: dict[str, Any]) -> None:
 
 
 def read_records(path: Path, warn: Callable[[str], None]) -> list[dict[str, Any]]:
-    """The records of a file; none where there is no file. A damaged line costs one to `warn`, and is left out; a last line
-    that was cut off by a kill is left out. Lines of older versions, which have no digest, are taken if they are JSON."""
+    """The records of a file; none where there is no file. A damaged line costs one to `warn`, and is left out; so does a
+    last one that is cut off. Lines of older versions, which have no digest, are taken if they are JSON."""
     if not path.is_file():
         return []
-    records = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+    records: list[dict[str, Any]] = []
+    *lines, rest = path.read_bytes().split(b"\n")
+    if rest or not lines:
+        warn(f"{path}: {'its last line is cut off, and is left out' if rest else 'it is empty'}")
+    for number, line in enumerate(lines, 1):
         if line.strip():
             try:
                 records.append(_checked(line.decode()))

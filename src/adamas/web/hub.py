@@ -19,10 +19,11 @@ from adamas.training.run_records import Outcome, read_outcome
 from adamas.utils.console import warn
 from adamas.utils.errors import UserError
 
-FILMS = {  # of an evaluation; that of the real game beside itself is left out
-    "fixed": "fixed",
-    "random": "random play",
-    "policy": "the agent",
+FILMS = {  # of an evaluation, also by the names of older records; that of the real game beside itself is left out
+    "random_play": "random play",
+    "fixed": "random play",
+    "agent_play": "the agent",
+    "random": "the agent",
     "copy": "no model: the last frame stays",
 }
 
@@ -122,7 +123,9 @@ def trained_on(outcome: Outcome, checkpoint_name: str) -> str:
 def score(evaluation: dict[str, Any], finished: bool) -> str:
     """The full games of the last evaluation, with an interval of their mean."""
     mean, low, high = interval([evaluation["returns"]])
-    when = "at the end of the run" if finished else f"after {evaluation['steps']:,} agent steps; the run is not finished"
+    when = (
+        "at the end of the run" if finished else f"after {evaluation['steps']:,} agent steps; the run is not finished"
+    )
     return (
         f"Mean return **{mean:.2f}**, 95% interval [{low:.2f}, {high:.2f}] (bootstrap over games), "
         f"{len(evaluation['returns'])} full games in the real game, {when}. One seed."

@@ -1,0 +1,27 @@
+"""A run to export: small networks, and a denoiser that changes what it sees."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from adamas.config import PARTS
+from adamas.training import checkpoint
+
+
+def wide_awake(made_run: Path, path: Path) -> Path:
+    """A copy of the run whose weights that are zero are random."""
+    parts, file = checkpoint.load_newest(made_run / "checkpoints", warn=pytest.fail)
+    torch.manual_seed(1)
+    models = parts["models"]
+    for weights in (*(models[part] for part in PARTS), *models["averages"].values()):
+        for tensor in weights.values():
+            if tensor.is_floating_point() and not tensor.any():
+                torch.nn.init.normal_(tensor, std=0.05)
+    path.mkdir()
+    shutil.copy(made_run / "config.yaml", path)
+    checkpoint.save(path / "checkpoints", checkpoint.step_of(file), {**parts, "game": "Breakout"}, keep=1)
+    return path

@@ -16,13 +16,15 @@ from torch import Tensor
 
 from adamas import config
 from adamas.config import Config, rules
-from adamas.data import batch
+from adamas.data.batch import cut_segments
 from adamas.data.replay import Replay
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation import detail
 from adamas.evaluation.detail import Detail
+from adamas.training.generators import Generators
+from adamas.training.learners import Learners
 from adamas.training.models import Models
-from adamas.training.updates import Generators, update_denoiser
+from adamas.training.updates import Updates
 from adamas.utils.logger import Logger
 from adamas.world_model.denoiser import Denoiser
 
@@ -51,31 +53,29 @@ def settings() -> Config:
     return rules.check(
         Config(
             precision="float32",
+            network=config.Network(architecture="adamas", patch=2, condition_channels=64, lstm_dim=8),
             denoiser=config.Denoiser(
                 target="change",
                 context=CONTEXT,
-                patch=2,
                 channels=[32],
                 depths=[1],
-                attention=False,
-                condition_channels=64,
                 offset_noise=0.0,
-                sigma_log_mean=1.3,
-                sigma_log_std=0.7,
-                fed_back_frames=0,
+                P_mean=1.3,
+                P_std=0.7,
+                autoregressive_steps=0,
                 ema_decay=0.98,
-                optimization=config.Optimization(batch_size=4, learning_rate=1e-3, warmup_updates=20),
+                optimization=config.Optimization(batch_size=4, learning_rate=1e-3),
             ),
             sampler=config.Sampler(steps=1),
-            reward_end=config.RewardEnd(patch=4, channels=[8], depths=[1], attention=False, lstm_dim=8),
-            actor_critic=config.ActorCritic(patch=4, channels=[8], lstm_dim=8),
+            reward_end=config.RewardEnd(channels=[8], depths=[1]),
+            actor_critic=config.ActorCritic(channels=[8]),
         )
     )
 
 
 def record(case: Case) -> tuple[Replay, tuple[str, ...]]:
     """The same clip each time, cut to the rows that are shown; and what its actions mean."""
-    env, random = AtariEnv(case.game, config.Atari(noop_max=0), episodic_life=True), np.random.default_rng(0)
+    env, random = AtariEnv(case.game, config.Atari(), episodic_life=True), np.random.default_rng(0)
     top, bottom = case.shown
     obs, _ = env.reset(seed=0)
     start = obs
@@ -112,7 +112,7 @@ class Window(NamedTuple):
 
 def windows(replay: Replay) -> Window:
     row = torch.arange(CONTEXT, replay.num_rows)
-    segment = batch.cut(replay._columns, replay._bounds(), row, torch.full_like(row, CONTEXT), CONTEXT + 1)
+    segment = cut_segments(replay._columns, replay._bounds(), row, torch.full_like(row, CONTEXT), CONTEXT + 1)
     whole = segment.mask.all(dim=1)
     return Window(segment.obs[whole, :CONTEXT], segment.action[whole, :CONTEXT], segment.obs[whole, CONTEXT])
 
@@ -133,12 +133,11 @@ def train(case: Case, folder: Path, seed: int = 0) -> tuple[list[Detail], list[D
     torch.manual_seed(seed)
     models = Models(settings(), meanings, CPU)
     assert look(models.denoiser, replay, case, models.config.sampler).small_objects >= case.objects, "there to be lost"
-    pair = replay.sample(512, 2, torch.Generator().manual_seed(0), first_target=1)
-    models.denoiser.measure(pair.obs[:, 0], pair.obs[:, 1])
-    random, logger = Generators.seeded(seed, CPU), Logger(folder)
+    updates = Updates(Learners(models), replay, Generators.seeded(seed, CPU), Logger(folder))
+    updates.measure_changes()
     averaged, raw = [], []
     for update in range(1, case.checkpoints[-1] + 1):
-        update_denoiser(models, replay, random, logger)
+        updates.denoiser()
         if update in case.checkpoints:
             averaged.append(look(models.world.denoiser, replay, case, models.config.sampler))
             raw.append(look(models.denoiser, replay, case, models.config.sampler))

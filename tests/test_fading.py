@@ -12,12 +12,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from helpers import CPU, generator
 from torch import Tensor
 
 from adamas import config
 from adamas.config import Config, rules
-from adamas.data.batch import cut_segments
+from adamas.data import batch
 from adamas.data.replay import Replay
+from adamas.envs import atari
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation import detail
 from adamas.evaluation.detail import Detail
@@ -28,7 +30,6 @@ from adamas.training.updates import Updates
 from adamas.utils.logger import Logger
 from adamas.world_model.denoiser import Denoiser
 
-CPU = torch.device("cpu")
 CONTEXT = 4
 
 
@@ -53,7 +54,7 @@ def settings() -> Config:
     return rules.check(
         Config(
             precision="float32",
-            network=config.Network(architecture="adamas", patch=2, condition_channels=64, lstm_dim=8),
+            network=config.Network("adamas", patch=2, condition_channels=64, lstm_dim=8),
             denoiser=config.Denoiser(
                 target="change",
                 context=CONTEXT,
@@ -71,6 +72,11 @@ def settings() -> Config:
             actor_critic=config.ActorCritic(channels=[8]),
         )
     )
+
+
+@pytest.fixture(autouse=True)
+def _one_noop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atari, "NOOP_MAX", 1)
 
 
 def record(case: Case) -> tuple[Replay, tuple[str, ...]]:
@@ -112,16 +118,16 @@ class Window(NamedTuple):
 
 def windows(replay: Replay) -> Window:
     row = torch.arange(CONTEXT, replay.num_rows)
-    segment = cut_segments(replay._columns, replay._bounds(), row, torch.full_like(row, CONTEXT), CONTEXT + 1)
+    segment = batch.cut_segments(replay._columns, replay._bounds(), row, torch.full_like(row, CONTEXT), CONTEXT + 1)
     whole = segment.mask.all(dim=1)
     return Window(segment.obs[whole, :CONTEXT], segment.action[whole, :CONTEXT], segment.obs[whole, CONTEXT])
 
 
 def look(denoiser: Denoiser, replay: Replay, case: Case, sampler: config.Sampler) -> Detail:
     """The detail of all frames of the clip, each imagined from the real ones before it."""
-    clip, generator = windows(replay), torch.Generator().manual_seed(0)
+    clip, random = windows(replay), generator()
     batches = zip(clip.context.split(64), clip.action.split(64), strict=True)
-    imagined = torch.cat([denoiser.sample(context, action, sampler, generator) for context, action in batches])
+    imagined = torch.cat([denoiser.sample(context, action, sampler, random) for context, action in batches])
     rows = slice(case.measured[0] - case.shown[0], case.measured[1] - case.shown[0])
     previous, background = clip.context[:, -1, rows], detail.background(replay._columns["obs"][: replay.num_rows, rows])
     return detail.measure(imagined[:, None, rows], clip.real[:, None, rows], previous, background)
@@ -134,11 +140,12 @@ def train(case: Case, folder: Path, seed: int = 0) -> tuple[list[Detail], list[D
     models = Models(settings(), meanings, CPU)
     assert look(models.denoiser, replay, case, models.config.sampler).small_objects >= case.objects, "there to be lost"
     updates = Updates(Learners(models), replay, Generators.seeded(seed, CPU), Logger(folder))
+    updates.learners.by_part["denoiser"].optimizer.warmup_updates = 20
     updates.measure_changes()
     averaged, raw = [], []
-    for update in range(1, case.checkpoints[-1] + 1):
+    for number in range(1, case.checkpoints[-1] + 1):
         updates.denoiser()
-        if update in case.checkpoints:
+        if number in case.checkpoints:
             averaged.append(look(models.world.denoiser, replay, case, models.config.sampler))
             raw.append(look(models.denoiser, replay, case, models.config.sampler))
     return averaged, raw

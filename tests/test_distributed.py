@@ -134,7 +134,7 @@ def test_two_processes_make_the_gradients_of_their_batches_put_together(micro_ba
 
 def lead_or_follow(folder: Path) -> dict[str, Any]:
     """Three updates of each part, as rank 0 makes them, or as a worker is told to. What was learned from, and the weights."""
-    config = small_config(reward_end={"imagined_share": 0.5}, actor_critic={"epochs": 2}, ema_decay=0.9)
+    config = small_config(reward_end={"imagined_share": 0.5}, target="change", ema_decay=0.9)
     made: list[Learners] = []
     workers.Learners = lambda models: made.append(Learners(models)) or made[0]
     calls: dict[str, list] = {}
@@ -152,6 +152,8 @@ def lead_or_follow(folder: Path) -> dict[str, Any]:
             updates = Updates(learners, replay, Generators.seeded(0, CPU), Logger(folder))
             told = Workers()
             told.begin(learners)
+            told.measure_changes(replay)
+            updates.measure_changes()
             for part in PARTS:
                 for _ in range(3):
                     told.update(part, replay)
@@ -167,6 +169,7 @@ def lead_or_follow(folder: Path) -> dict[str, Any]:
         "rows": {part: [args[0].obs.flatten(1).sum(1).tolist() for args, _ in calls[part]] for part in PARTS},
         "losses": {part: [result["loss"] for _, result in calls[part]] for part in PARTS},
         "weights": {part: [p.detach() for p in getattr(models, part).parameters()] for part in PARTS},
+        "sigma_data": [denoiser.sigma_data for denoiser in (models.denoiser, models.world.denoiser)],
         "averages": [p.detach() for p in models.averages["denoiser"].parameters()],
         "updates": [made[0].updates(part) for part in PARTS],
     }
@@ -174,9 +177,11 @@ def lead_or_follow(folder: Path) -> dict[str, Any]:
 
 def test_a_worker_learns_from_rows_of_its_own_and_stays_equal_to_rank_0(tmp_path: Path) -> None:
     first, second = in_two_processes(lead_or_follow, tmp_path, out=tmp_path)
-    assert first["updates"] == second["updates"] == [3, 3, 6]
+    assert first["updates"] == second["updates"] == [3, 3, 3]
     assert same(first["weights"], second["weights"])
     assert same(first["averages"], second["averages"])
+    assert same(first["sigma_data"], second["sigma_data"])
+    assert first["sigma_data"][0] != 0.5
     assert same(first["losses"], second["losses"]), "each sees the loss of both"
     for part in PARTS:
         for ours, theirs in zip(first["rows"][part], second["rows"][part], strict=True):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import shutil
 
 import pytest
 import torch
@@ -165,19 +163,3 @@ def test_what_is_not_taken_may_mean_something_else() -> None:
     models = Models(small_config(target="frame"), MEANINGS, CPU)
     models.initialize(state, ["actor_critic"], "runs/other")
     assert same(models.actor_critic.state_dict(), state["actor_critic"])
-
-
-@pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="nothing to compile with")
-@pytest.mark.parametrize(
-    "part", ["reward_end", *(pytest.param(part, marks=pytest.mark.slow) for part in ("denoiser", "actor_critic"))]
-)  # the one that is compiled fastest; a minute each
-def test_compiled_networks_train_as_they_do_otherwise(part: str, replay: Replay, logger: Logger) -> None:
-    found = []
-    for compiled in (False, True):
-        updates = make(replay, logger)
-        if compiled:
-            updates.models.compile()
-        updates.make(part)
-        found.append([p.grad for p in getattr(updates.models, part).parameters()])
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
-    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-5)

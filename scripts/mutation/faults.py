@@ -195,7 +195,7 @@ MEASURES = (
         ("load", "a damaged checkpoint is read", Swap("A != B", "False", nth=0)),
     ),
     *_faults(
-        "training.trainer", "test_resume.py",
+        "training.trainer", "test_trainer.py",
         ("Trainer._restore", "a resume draws other random numbers", drop("self.random.load_state_dict(A)")),
         ("Trainer._restore", "a resume begins with new optimizers", drop("self.learners.load_state_dict(A)")),
     ),

@@ -48,6 +48,8 @@ def read_records(path: Path, warn: Callable[[str], None]) -> list[dict[str, Any]
         return []
     records: list[dict[str, Any]] = []
     *lines, rest = path.read_bytes().split(b"\n")
+    if _is_whole(rest):  # an editor took the newline
+        lines, rest = [*lines, rest], b""
     if rest or not lines:
         warn(f"{path}: {'its last line is cut off, and is left out' if rest else 'it is empty'}")
     for number, line in enumerate(lines, 1):

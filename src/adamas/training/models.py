@@ -14,7 +14,7 @@ from adamas.agent.actor_critic import ActorCritic
 from adamas.config import MEANING, PARTS, Config
 from adamas.utils.device import set_tf32, use_bfloat16
 from adamas.utils.errors import UserError
-from adamas.world_model.denoiser import CHANGE_SCALE, Denoiser
+from adamas.world_model.denoiser import TARGET_CHANGE_SCALE, Denoiser
 from adamas.world_model.reward_end import RewardEnd
 from adamas.world_model.world_model import WorldModel
 
@@ -118,15 +118,15 @@ def _former_meaning(config: Config) -> dict[str, str | float]:
     """Settings that older checkpoints tell, with what they must be for weights to mean what they mean now."""
     return {
         "denoiser.objective": "edm",
-        "denoiser.change_scale": CHANGE_SCALE,
+        "denoiser.change_scale": TARGET_CHANGE_SCALE,
         "denoiser.input": "changes" if config.denoiser.target == "change" else "frames",
         "reward_end.input": "changes" if config.network.architecture == "adamas" else "frames",
     }
 
 
 def _average(module: nn.Module) -> AveragedModel:
-    """Of the weights. Nothing learns them, but they require gradients: of such weights alone autocast keeps the bfloat16 copy
-    from one step of a rollout to the next."""
+    """A copy of the weights that follows them. It requires gradients though nothing learns it: autocast keeps the bfloat16
+    copy of such weights alone, and would else cast them again at each step of a rollout."""
     average = AveragedModel(module)
     for lstm in average.modules():
         if isinstance(lstm, nn.LSTM):

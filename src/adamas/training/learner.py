@@ -48,15 +48,18 @@ class Learner:
     def backward(self, batch: Any, generator: Random) -> Metrics:
         """Leaves the gradients of the mean loss in the parameters, and returns the loss and what comes with it."""
         self.optimizer.adamw.zero_grad(set_to_none=True)
-        steps = distributed.all_sum(self.module.valid_steps(batch).sum()).clamp_min(1)
+        own_steps = self.module.valid_steps(batch).sum()
+        steps = distributed.all_sum(own_steps).clamp_min(1)
         metrics: Metrics = {}
         for rows in self._micro_batches(batch):
             with self.autocast():
                 loss, found = self.module.loss(rows, generator)
-            share = self.module.valid_steps(rows).sum() / steps
+            rows_steps = self.module.valid_steps(rows).sum()
+            share, own_share = rows_steps / steps, rows_steps / own_steps.clamp_min(1)
             (loss * share).backward()
-            for name, metric in {**found, "loss": loss}.items():
-                metrics[name] = _add(metrics.get(name), metric, share)
+            metrics["loss"] = _add(metrics.get("loss"), loss, share)
+            for name, metric in found.items():  # what is logged beside the loss is of this process's steps
+                metrics[name] = _add(metrics.get(name), metric, own_share)
         return metrics
 
     def _micro_batches(self, batch: Any) -> Iterator[Any]:

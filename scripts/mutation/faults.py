@@ -101,7 +101,7 @@ LEARNING = (
     ),
     *_faults(
         "training.learner", "test_learner.py test_updates.py",
-        ("Learner.backward", "micro-batches weigh alike, however many steps they hold", Swap("(A * B).backward()", "A.backward()")),
+        ("Learner.backward", "micro-batches weigh alike, however many steps they hold", Swap("A * (B / C)", "A")),
         ("Learner.backward", "gradients of the update before are kept", drop("self.optimizer.adamw.zero_grad(...)")),
         ("_add", "the loss of a micro-batch logged as if it were all", Swap("A.detach() * B", "A.detach()")),
     ),

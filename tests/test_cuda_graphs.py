@@ -100,7 +100,7 @@ def test_recorded_updates_are_the_same_updates() -> None:
     learners = make_learners(ROUNDS, micro_batch=3)
     learners.record(make_capture())
     found = trained(learners, ROUNDS)
-    works = [learner.gradients for learner in learners.by_part.values()]
+    works = [learner.compute_gradients for learner in learners.by_part.values()]
     for work in (*works, learners.imagine_rollout, learners.imagine_segment):
         assert work._recordings
         assert all(recording.replay for recording in work._recordings.values())

@@ -21,7 +21,7 @@ from adamas.data.motion import near_small_movers
 from adamas.networks.blocks import AdaGroupNorm, ConditionedResBlock, FourierFeatures, ResBlock, SelfAttention, patches
 from adamas.networks.unet import UNet
 from adamas.world_model import edm
-from adamas.world_model.denoiser import CHANGE_SCALE, Denoiser, draw
+from adamas.world_model.denoiser import TARGET_CHANGE_SCALE, Denoiser, draw
 
 N, ACTIONS, SIZE = 3, 4, 12  # context frames, actions, pixels a side (a convolution does not care)
 SMALL = {"context": N, "channels": [16, 16], "depths": [1, 1]}
@@ -155,7 +155,7 @@ def test_training_and_sampling_scale_the_noisy_frame_alike(target: str, sigma: f
     c_in = (sigma**2 + 0.3**2 + 0.13**2) ** -0.5
     clean = batch.obs[:, N].float() / 127.5 - 1
     if target == "change":
-        clean = (clean - (batch.obs[:, N - 1].float() / 127.5 - 1)) * CHANGE_SCALE
+        clean = (clean - (batch.obs[:, N - 1].float() / 127.5 - 1)) * TARGET_CHANGE_SCALE
     replay = generator(5)
     level = edm.draw_sigma(2, 50.0, 1e-9, SIGMA_MIN, sigma, replay)
     noise = edm.draw_noise(level, (2, 1, SIZE, SIZE), 0.3, replay)
@@ -236,7 +236,7 @@ def test_a_new_denoiser_draws_what_a_network_that_answers_0_would(target: str) -
         return y.clamp(-1, 1) if target == "frame" else y  # there are no other grey levels
 
     y = draw(c_skip_alone, torch.randn(previous.shape, generator=generator(3)), s, generator())
-    expected = to_uint8(y if target == "frame" else previous + y / CHANGE_SCALE)[:, 0]
+    expected = to_uint8(y if target == "frame" else previous + y / TARGET_CHANGE_SCALE)[:, 0]
     assert torch.equal(denoiser.sample(context, torch.zeros(2, N, dtype=torch.int64), s, generator(3)), expected)
 
 

@@ -217,6 +217,12 @@ def test_what_several_processes_cannot_share(monkeypatch: pytest.MonkeyPatch, tm
         part.optimization = Optimization(batch_size=33)
     with pytest.raises(UserError, match="policy=model_free learns in one process"):
         distributed.check_processes(check(fitting))
+    fitting.policy, fitting.cuda_graphs = "imagined", True
+    with pytest.raises(UserError, match="cuda_graphs=true records the updates of one process"):
+        distributed.check_processes(check(fitting))
+    fitting.cuda_graphs, fitting.actor_critic.minibatches = "auto", 12
+    with pytest.raises(UserError, match=r"actor_critic\.minibatches=12 is more than each process has rollouts, 11"):
+        distributed.check_processes(check(fitting))
     with pytest.raises(UserError, match="device=cuda:1 is one chip for several processes"):
         pick_device("cuda:1")
     done = adamas("train", "-m", "env=Breakout,Pong", "preset=smoke", cwd=tmp_path)

@@ -18,6 +18,7 @@ from adamas.training.phases import measure_costs, plan
 from adamas.training.progress import Progress
 from adamas.training.rehearsal import Rehearsal
 from adamas.utils.threads import Threads
+from adamas.utils.torchrun import SET
 
 
 def test_the_published_plan() -> None:
@@ -51,6 +52,19 @@ def test_generators_saved_on_another_kind_of_chip_start_a_new_stream() -> None:
     loaded.load_state_dict(state)
     assert torch.equal(torch.rand(3, generator=loaded.data), torch.rand(3, generator=saved.data))
     assert not torch.equal(torch.rand(3, generator=loaded.noise), torch.rand(3, generator=saved.noise))
+
+
+def test_three_new_streams_depend_on_the_whole_key() -> None:
+    """Of one seed, one rank, one part and one update: those of two ranks or of two updates have nothing in common."""
+    drawn = []
+    for key in ((0, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1), (1, 0, 0, 0)):
+        random = Generators.seeded(7, CPU)
+        random.reseed(*key)
+        drawn += [float(torch.rand((), generator=each)) for each in vars(random).values()]
+    assert len(set(drawn)) == len(drawn)
+    again = Generators.seeded(8, CPU)
+    again.reseed(1, 0, 0, 0)
+    assert [float(torch.rand((), generator=each)) for each in vars(again).values()] == drawn[-3:]
 
 
 # What they cost
@@ -112,6 +126,14 @@ def test_what_takes_very_long_is_run_once(monkeypatch: pytest.MonkeyPatch) -> No
     found, batches = seconds(monkeypatch, "actor_critic", small(), lambda c, batch: 10.0 * batch)
     assert found == pytest.approx(32 * 10, rel=0.05)
     assert batches == [4]
+
+
+def test_one_of_several_processes_makes_its_share_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in zip(SET, ("0", "2", "localhost", "1"), strict=True):
+        monkeypatch.setenv(name, value)
+    found, batches = seconds(monkeypatch, "actor_critic", small(), lambda c, batch: batch / 1000)
+    assert found == pytest.approx(0.016)
+    assert set(batches) == {2, 16}
 
 
 def test_kinds_of_updates_are_mixed_as_the_run_mixes_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A run to export: small networks, and a denoiser that changes what it sees."""
+"""A run to export: small networks, a denoiser that changes what it sees, and no end."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ def wide_awake(made_run: Path, path: Path) -> Path:
         for tensor in weights.values():
             if tensor.is_floating_point() and not tensor.any():
                 torch.nn.init.normal_(tensor, std=0.05)
+    head = models["reward_end"]  # of which the end is a coin: sure that a dream goes on
+    head["head.0.weight"].zero_()
+    head["head.0.bias"].fill_(1.0)
+    head["head.2.weight"][3] = 100.0
     path.mkdir()
     shutil.copy(made_run / "config.yaml", path)
     checkpoint.save(path / "checkpoints", checkpoint.step_of(file), {**parts, "game": "Breakout"}, keep=1)

@@ -101,7 +101,7 @@ LEARNING = (
     ),
     *_faults(
         "training.learner", "test_learner.py test_updates.py",
-        ("Learner.backward", "micro-batches weigh alike, however many steps they hold", Swap("(A * B).backward()", "A.backward()")),
+        ("Learner.backward", "micro-batches weigh alike, however many steps they hold", Swap("A * (B / C)", "A")),
         ("Learner.backward", "gradients of the update before are kept", drop("self.optimizer.adamw.zero_grad(...)")),
         ("_add", "the loss of a micro-batch logged as if it were all", Swap("A.detach() * B", "A.detach()")),
     ),
@@ -195,9 +195,9 @@ MEASURES = (
         ("load", "a damaged checkpoint is read", Swap("A != B", "False", nth=0)),
     ),
     *_faults(
-        "training.trainer", "test_resume.py",
-        ("Trainer.resume", "a resume draws other random numbers", drop("self.random.load_state_dict(A)")),
-        ("Trainer.resume", "a resume begins with new optimizers", drop("self.learners.load_state_dict(A)")),
+        "training.trainer", "test_trainer.py",
+        ("Trainer._restore", "a resume draws other random numbers", drop("self.random.load_state_dict(A)")),
+        ("Trainer._restore", "a resume begins with new optimizers", drop("self.learners.load_state_dict(A)")),
     ),
 )
 

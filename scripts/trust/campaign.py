@@ -35,11 +35,12 @@ def main() -> int:
     bad = 0
     for part in arguments.parts or PARTS:
         began = time.monotonic()
-        rows = list(PARTS[part](folder / part, arguments))
-        bad += sum(not row.good for row in rows)
-        save(part, rows, sys.argv, time.monotonic() - began)
-        for row in rows:
+        rows: list[Row] = []
+        for row in PARTS[part](folder / part, arguments):
+            rows.append(row)
+            save(part, rows, sys.argv, time.monotonic() - began)
             print(f"{'good' if row.good else 'BAD '}  {row.tried}: {row.found}", flush=True)
+        bad += sum(not row.good for row in rows)
     return 1 if bad else 0
 
 

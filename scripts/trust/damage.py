@@ -23,7 +23,7 @@ HARMLESS, TOLD, LOST = "no effect", "one line", "told of, and one save lost"
 
 def damage(folder: Path, flips: int, seed: int = 0) -> list[Row]:
     """`flips` bits in each file, one at a time, and each file cut at three places."""
-    sys.addaudithook(lambda event, arguments: OPENED.append(str(arguments[0])) if event == "open" else None)
+    sys.addaudithook(lambda event, arguments: OPENED.append(as_text(arguments[0])) if event == "open" else None)
     run = train("checkpoint.every_minutes=0.05", cwd=folder / "damaged")
     whole, reads = {}, defaultdict(set)
     for name, probe in PROBES.items():
@@ -139,7 +139,8 @@ def showcase(run: Path) -> tuple[Any, int]:
 def status(run: Path) -> tuple[Any, int]:
     from adamas.training.run_folder import RunFolder
 
-    return RunFolder(run).read_progress(), 0
+    progress = RunFolder(run).read_progress()
+    return [progress.get(name) for name in ("epoch", "steps", "seconds", "left")], 0
 
 
 def evaluate(run: Path) -> tuple[Any, int]:
@@ -154,6 +155,11 @@ PROBES: dict[str, Callable[[Path], tuple[Any, int]]] = {
     probe.__name__: probe for probe in (resume, play, env, evaluate, report, showcase, status)
 }
 RANK = {HARMLESS: 0, TOLD: 1, LOST: 2}
+
+
+def as_text(path: object) -> str:
+    """tensorboard opens its files by names that are bytes."""
+    return os.fsdecode(path) if isinstance(path, (bytes, str, os.PathLike)) else ""
 
 
 @contextmanager

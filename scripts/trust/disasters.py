@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,10 +21,9 @@ RIGHTS = 0b110  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH: what lets root read 
 MORE = ("collection.steps=80",)  # than the run has had
 
 
-def disasters(folder: Path) -> list[Row]:
+def disasters(folder: Path) -> Iterator[Row]:
     run = train(cwd=folder / "run")
     expected = ending(_resumed(copy(run, folder / "expected")))
-    rows = []
     for name, make in DISASTERS.items():
         place = folder / name.replace(" ", "-")
         done, victim = make(run, place)
@@ -38,10 +37,8 @@ def disasters(folder: Path) -> list[Row]:
         said = done.err.strip().splitlines()[-1:] or ["no error"]
         text = said[0].replace(str(folder), "DIR") if name not in HARMLESS else "goes on, exit code 0"
         after = "resumed, it ends as if nothing had been" if good else "RESUMED, IT ENDS OTHERWISE"
-        rows.append(
-            Row(f"{name}: one line, nothing lost", "a resume with more steps", f"{text}; {after}", clean and good)
-        )
-    return [*rows, first_save(folder)]
+        yield Row(f"{name}: one line, nothing lost", "a resume with more steps", f"{text}; {after}", clean and good)
+    yield first_save(folder)
 
 
 def copy(run: Path, place: Path) -> Path:

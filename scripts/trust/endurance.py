@@ -71,8 +71,7 @@ def play(folder: Path, minutes: float) -> Row:
 
     run = folder / "played"
     run = run if run.exists() else make_run(run)
-    session = Session(open_agent(Options(run=str(run), device="cpu")), Settings(stop_at_end=False))
-    session.settings.fps = 30
+    session = Session(open_agent(Options(run=str(run), device="cpu")), Settings(stop_at_end=False, fps=15))
     served, frames, began, first = Served(session), 0, time.monotonic(), None
     with served.open() as player:
         while time.monotonic() - began < 60 * minutes:

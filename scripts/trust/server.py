@@ -19,7 +19,7 @@ SECONDS = 4.0  # of each count
 PROMISE = "the play server serves nobody but its player"
 
 
-def server(folder: Path) -> list[Row]:
+def server(folder: Path) -> Iterator[Row]:
     """The server, its player and the visitors are three processes, as on three machines."""
     from test_play_server import Served
     from test_play_session import make_run
@@ -29,10 +29,9 @@ def server(folder: Path) -> list[Row]:
     from adamas.play.settings import Options, Settings
 
     run = make_run(folder / "played") if not (folder / "played").exists() else folder / "played"
-    session = Session(open_agent(Options(run=str(run), device="cpu")), Settings(stop_at_end=False))
+    session = Session(open_agent(Options(run=str(run), device="cpu")), Settings(stop_at_end=False, fps=15))
     session.datasets.recordings = folder / "recordings"
-    session.settings.fps = 15
-    served, rows = Served(session), []
+    served = Served(session)
     try:
         with served.open() as player:
             player.wait("frame")
@@ -44,10 +43,9 @@ def server(folder: Path) -> list[Row]:
                 alive = frames_a_second(player) > 0
                 found = f"{got_in} of {made} served; the player has {during:.1f} frames a second, {before:.1f} before"
                 print(name, found, flush=True)
-                rows.append(Row(PROMISE, name, found, got_in == 0 and made > 0 and alive))
+                yield Row(PROMISE, name, found, got_in == 0 and made > 0 and alive)
     finally:
         served.close()
-    return rows
 
 
 def frames_a_second(player: object, seconds: float = SECONDS) -> float:

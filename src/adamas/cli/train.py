@@ -87,7 +87,8 @@ def lead(config: Config, chip: torch.device) -> bool:
     costs = measure_costs(rehearsal)
     folder = RunFolder(Path(config.resume)) if config.resume else RunFolder.create(config.runs, config.env)
     with ending_by_itself(), folder.held(new=not config.resume), joined(chip, str(folder.path)):
-        threads.save(folder.threads)
+        if launched()[1] == 1:  # torchrun sets OMP_NUM_THREADS by itself
+            threads.save(folder.threads)
         finished = train(config, folder, chip, costs, threads)
     again = command("train", assignment("resume", folder.path))
     look = (

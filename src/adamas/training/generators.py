@@ -1,4 +1,4 @@
-"""Every random number of a run comes from one of three generators."""
+"""What a run draws after its weights were made comes from one of three generators; emulators have seeds of their own."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class RunLoop:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.bars.close()
-        self.threads.waiting.close()
+        self.threads.close()
         self.logger.close()
         self.stop.__exit__(kind, error, trace)
 

@@ -180,7 +180,14 @@ class Trainer:
         self.logger.scalar(f"{name}/return", score, epoch)
         self.logger.scalar(f"{name}/length", mean(games.lengths), epoch)
         self.logger.scalar(f"{name}/steps_collected", steps, epoch)
-        record = {"kind": name, "epoch": epoch, "steps": steps, "seconds": round(loop.seconds()), "return": score}
+        record = {
+            "kind": name,
+            "epoch": epoch,
+            "final_epochs": self.progress.final_epochs,
+            "steps": steps,
+            "seconds": round(loop.seconds()),
+            "return": score,
+        }
         self.folder.append_evaluation({**record, **games._asdict(), **dreams})
         loop.bars.say(f"epoch {epoch}: mean return {score:.2f} over {count} full games")
 

@@ -16,7 +16,6 @@ from adamas.training.updates import Updates
 from adamas.utils.device import compiles
 from adamas.utils.logger import NullLogger
 
-
 MEASURE = "measure"  # in place of a part
 
 

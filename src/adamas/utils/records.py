@@ -30,7 +30,12 @@ def append_record(path: Path, record: dict[str, Any]) -> None:
     """Adds a line, which is on the disk when it returns. What a kill left of a line goes first."""
     with open(path, "ab+") as file:
         file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
+        lines = file.read()
+        rest = lines[lines.rfind(b"\n") + 1 :]
+        if _is_whole(rest):  # an editor took the newline
+            file.write(b"\n")
+        else:
+            file.truncate(len(lines) - len(rest))
         file.write(_with_digest(json.dumps(record)).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
@@ -43,6 +48,8 @@ def read_records(path: Path, warn: Callable[[str], None]) -> list[dict[str, Any]
         return []
     records: list[dict[str, Any]] = []
     *lines, rest = path.read_bytes().split(b"\n")
+    if _is_whole(rest):  # an editor took the newline
+        lines, rest = [*lines, rest], b""
     if rest or not lines:
         warn(f"{path}: {'its last line is cut off, and is left out' if rest else 'it is empty'}")
     for number, line in enumerate(lines, 1):
@@ -52,6 +59,13 @@ def read_records(path: Path, warn: Callable[[str], None]) -> list[dict[str, Any]
             except ValueError:  # no UTF-8, no JSON, or another digest
                 warn(f"{path}: line {number} is damaged, and is left out")
     return records
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        return bool(_checked(line.decode()))
+    except ValueError:
+        return False
 
 
 def _with_digest(line: str) -> str:

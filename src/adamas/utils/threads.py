@@ -26,6 +26,11 @@ class Threads:
             torch.set_num_threads(count)
         self.waiting.look()
 
+    def close(self) -> None:
+        """Torch has as many threads as at the start, for what this process does next."""
+        self.waiting.close()
+        torch.set_num_threads(self.most)
+
     def describe(self) -> str:
         """ "2 threads; 1 for collect, games"."""
         fewer = [kind for kind, count in self.counts.items() if count < self.most]

@@ -5,6 +5,7 @@ import { SIZE, actionName, byId, drawPicture, make, markPressed, notify } from "
 import { listen, measureLatency, releaseAll, showKeys } from "./input.js";
 
 const PLAYERS = ["human", "agent", "film"];
+const STRIP = 8, GAP = 4; // frames of the film strip, pixels between two of them
 const arrivals = []; // of frames, within the last second
 let last; // the header of the newest frame
 
@@ -45,11 +46,15 @@ function drawReal(dream, real) {
   drawPicture(byId("difference"), dream, (value, i) => 0xff000000 | (0x10101 * Math.round((value - real[i]) / 2 + 127.5)));
 }
 
+// The last frames, the newest one on the right.
 function drawStrip(pictures) {
-  const box = byId("strip");
-  while (box.children.length > pictures.length) box.lastChild.remove();
-  while (box.children.length < pictures.length) box.append(make("canvas", { width: SIZE, height: SIZE }));
-  pictures.forEach((picture, i) => drawPicture(box.children[i], picture));
+  const context = byId("strip").getContext("2d"), image = context.createImageData(SIZE, SIZE);
+  const pixels = new Uint32Array(image.data.buffer), first = STRIP - pictures.length;
+  context.clearRect(0, 0, first * (SIZE + GAP), SIZE);
+  pictures.forEach((picture, i) => {
+    for (let j = 0; j < pixels.length; j++) pixels[j] = 0xff000000 | (picture[j] * 0x10101);
+    context.putImageData(image, (first + i) * (SIZE + GAP), 0);
+  });
 }
 
 function showStatus(frame) {

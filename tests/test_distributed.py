@@ -260,17 +260,20 @@ def both(folder: Path, words: list[str], saves: int | None = None) -> list[int |
 def test_a_run_of_two_processes_that_lost_one_goes_on_bit_for_bit(tmp_path: Path) -> None:
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     whole.mkdir(), parted.mkdir()
-    words, often = ["env=Breakout", *TINY, EVEN], "checkpoint.every_minutes=1e-9"
+    words, often = (
+        ["env=Breakout", *TINY, EVEN, "collection.steps=60", "final_epochs=0"],
+        "checkpoint.every_minutes=1e-9",
+    )
     assert both(whole, words) == [0, 0]
     assert torch.load(whole / "0.pt")[0] == torch.load(whole / "1.pt")[0] == 0
 
-    assert both(parted, [*words, often], saves=70) == [9, 0]  # among the first updates
+    assert both(parted, [*words, often], saves=64) == [9, 0]  # among the updates of the denoiser
     code, _, err = torch.load(parted / "1.pt")
     assert code != 0
     assert "error: process 1 of 2 has lost another one; the last save of the run is good: go on with" in err
     folder = only_run(parted)
     parts, _ = checkpoint.load_newest(folder / "checkpoints", warn=pytest.fail)
-    assert 0 < parts["progress"]["total"]["denoiser"] < 8
+    assert 0 < parts["progress"]["total"]["denoiser"] < 4
     assert both(parted, [f"resume={folder}", "checkpoint.every_minutes=10"]) == [0, 0]
     assert same(final_parts(folder), final_parts(only_run(whole)))
 

@@ -30,6 +30,7 @@ def second_seed(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return out
 
 
+@pytest.mark.slow
 def test_showcase_shows_what_runs_took_and_reached(tiny_run: Path, second_seed: Path, tmp_path: Path) -> None:
     done = adamas("showcase", f"runs=[{second_seed},{tiny_run}]", f"out={tmp_path}")
     assert done.returncode == 0, done.stderr
@@ -83,7 +84,7 @@ def test_showcase_wants_finished_runs_of_one_game(tiny_run: Path, second_seed: P
 def test_precision_trains_in_both_and_tells_the_difference(tiny_run: Path) -> None:
     play = tiny_run / "replay"
     done = run_script(
-        "studies/precision.py", *TINY, f"dataset={play}", f"--held-out={play}", "--updates=3", "--seeds=2"
+        "studies/precision.py", *TINY, f"dataset={play}", f"--held-out={play}", "--updates=60", "--seeds=2"
     )
     assert done.returncode == 0, done.stderr
     rows = {name: list(map(float, row)) for name, *row in (re.findall(r"[-\w.]+", line) for line in last(done, 3))}

@@ -108,6 +108,7 @@ def test_a_killed_queue_and_a_killed_run_go_on(tmp_path: Path, capsys: pytest.Ca
     assert "queue.json is damaged: delete it" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @LINUX
 def test_a_job_that_is_to_lose_its_machine_saves_and_goes_on(tmp_path: Path) -> None:
     """submitit's local executor, with the signal that SLURM sends."""

@@ -58,7 +58,8 @@ def test_a_resume_that_changes_sizes_is_refused(tiny_run: Path, tmp_path: Path) 
     run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
     code, _, err = adamas("train", f"resume={run}", "denoiser.channels=[8]", cwd=tmp_path)
     assert code == 2
-    assert err.rstrip().endswith("does not fit the sizes that this command asks for: drop such settings")
+    assert "does not fit the sizes that this command asks for" in err
+    assert err.rstrip().endswith(": drop such settings")
 
 
 @pytest.mark.parametrize(
@@ -105,8 +106,7 @@ def test_a_chip_without_room_costs_one_line_and_leaves_no_folder(
     monkeypatch.setattr(phases, "measure_costs", measure_costs)
     with pytest.raises(UserError, match=r"^the memory of cpu is full: set micro_batch"):
         train_command.run(Config(device="cpu", runs=str(tmp_path)))
-    assert list(tmp_path.iterdir()) == [tmp_path / "Breakout"]
-    assert not list((tmp_path / "Breakout").iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

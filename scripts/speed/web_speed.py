@@ -30,6 +30,10 @@ PHONE = {
     "is_mobile": True,
     "color_scheme": "dark",
 }
+COUNT = """
+globalThis.framesSeen = 0;
+new MutationObserver(() => { framesSeen += 1; }).observe(document.getElementById("step"), { childList: true });
+"""
 STILL = 25  # the step that a picture shows
 
 
@@ -52,6 +56,10 @@ def main() -> None:
     parser.add_argument("--isolated", action="store_true")
     parser.add_argument("--visits", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
+    parser.add_argument(
+        "--warm-up", type=float, default=6, help="seconds until the browser has compiled well what runs often"
+    )
+    parser.add_argument("--presses", type=int, default=60, help="of keys")
     parser.add_argument("--pictures", type=Path)
     arguments = parser.parse_args()
     Handler.isolated = arguments.isolated
@@ -68,7 +76,7 @@ def main() -> None:
 
 
 def report(browser: Browser, address: str, arguments: argparse.Namespace) -> None:
-    visits = [measure(browser, address, arguments.seconds) for _ in range(arguments.visits)]
+    visits = [measure(browser, address, arguments) for _ in range(arguments.visits)]
     threads = "threads" if arguments.isolated else "one thread"
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {threads}, median of {len(visits)} visits")
     for name in visits[0]:
@@ -76,29 +84,31 @@ def report(browser: Browser, address: str, arguments: argparse.Namespace) -> Non
         print(f"{name:<34} {statistics.median(values):7.1f}   ({', '.join(f'{value:.1f}' for value in values)})")
 
 
-def measure(browser: Browser, address: str, seconds: float) -> dict[str, float]:
+def measure(browser: Browser, address: str, arguments: argparse.Namespace) -> dict[str, float]:
     began = time.perf_counter()
     page = open_page(browser, address + "#player=agent", WINDOW)
     first = time.perf_counter() - began
     page.locator("#fps").fill("60")
-    page.wait_for_timeout(5000)  # until the browser has compiled well what runs often
-    step, spent, began = steps(page), processor_time(), time.perf_counter()
-    page.wait_for_timeout(1000 * seconds)
-    done, took = max(1, steps(page) - step), time.perf_counter() - began
+    page.wait_for_timeout(1000 * arguments.warm_up)
+    page.evaluate(COUNT)
+    spent, began = processor_time(), time.perf_counter()
+    page.wait_for_timeout(1000 * arguments.seconds)
+    done, took = max(1, page.evaluate("framesSeen")), time.perf_counter() - began
     figures = {
         "first frame, s": first,
         "frames/s": done / took,
         "processor time a frame, ms": 1000 * (processor_time() - spent) / done,
     }
     page.click("[data-player=human]")
-    for i in range(60):
+    for i in range(arguments.presses):
         page.keyboard.press(("ArrowLeft", "ArrowRight")[i % 2], delay=50)
         page.wait_for_timeout(90 + 7 * (i % 11))
         if page.locator("#ended").is_visible():
             page.keyboard.press("n")
-    words = page.locator("#latency").get_attribute("title").split()
-    figures["key to frame, median, ms"] = float(page.locator("#latency").text_content())
-    figures["key to frame, 95%, ms"] = float(words[-2])
+    if arguments.presses:
+        words = page.locator("#latency").get_attribute("title").split()
+        figures["key to frame, median, ms"] = float(page.locator("#latency").text_content())
+        figures["key to frame, 95%, ms"] = float(words[-2])
     page.context.close()
     return figures
 
@@ -133,8 +143,8 @@ def processor_time() -> float:
 
 def save_pictures(browser: Browser, address: str, out: Path) -> None:
     for name, window in (("web-desktop", WINDOW), ("web-phone", PHONE)):
-        page = open_page(browser, f"{address}#start=4&seed=1&player={'film' if window is WINDOW else 'agent'}", window)
-        while steps(page) < STILL:
+        page = open_page(browser, f"{address}#start=1&seed=1&player={'film' if window is WINDOW else 'agent'}", window)
+        while steps(page) < STILL and not page.locator("#ended").is_visible():
             time.sleep(0.02)
         page.keyboard.press("p")
         page.wait_for_timeout(500)

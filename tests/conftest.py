@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread a process, since the tests run side by side."""
+"""Shared by all tests: one thread a process, since the tests run side by side; and runs that many of them look at."""
 
 from __future__ import annotations
 
@@ -17,8 +17,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 
 
 @pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of Breakout that was trained for some seconds. Not to be changed: copy it."""
+    from helpers import TINY, train  # not for the tests that train nothing
+
+    return train("env=Breakout", *TINY, cwd=tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
 def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder to play with."""
-    from test_play_session import make_run  # not for the tests that do not play
+    from playing import make_run  # not for the tests that do not play
 
     return make_run(tmp_path_factory.mktemp("played") / "run")

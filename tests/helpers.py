@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import io
+import multiprocessing
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from adamas import config
+from adamas.cli import main as cli
 from adamas.config import Config
+from adamas.config.files import load_config, save_config
 from adamas.config.rules import check
 from adamas.data.batch import Trajectory
 from adamas.data.replay import Replay
-from adamas.training import checkpoint
+from adamas.training import checkpoint, phases
 from adamas.training.learners import Learners
 from adamas.training.models import Models
+from adamas.utils import device
 from adamas.world_model.denoiser import Denoiser
 from adamas.world_model.reward_end import RewardEnd
 from adamas.world_model.world_model import WorldModel
@@ -105,13 +114,14 @@ def small_learners(**settings: object) -> Learners:
     return learners
 
 
-def make_world(context: int = 3, target: str = "frame", predict_divergence: bool = False) -> WorldModel:
-    """Of a game with 3 actions."""
+def make_world(
+    context: int = 3, target: str = "frame", predict_divergence: bool = False, actions: int = 3
+) -> WorldModel:
     torch.manual_seed(0)
     levels = {"channels": [16, 16], "depths": [1, 1]}
     network = config.Network("adamas", patch=4, condition_channels=24, lstm_dim=16)
-    denoiser = Denoiser(config.Denoiser(**levels, context=context, target=target), network, 3)
-    reward_end = RewardEnd(config.RewardEnd(**levels, predict_divergence=predict_divergence), network, 3)
+    denoiser = Denoiser(config.Denoiser(**levels, context=context, target=target), network, actions)
+    reward_end = RewardEnd(config.RewardEnd(**levels, predict_divergence=predict_divergence), network, actions)
     return WorldModel(wake(denoiser), wake(reward_end), config.Sampler(steps=2))
 
 
@@ -133,18 +143,18 @@ def expect(world: WorldModel, reward: int | None = None, end: int | None = None)
             last.weight[3 + end] = 100.0
 
 
-def make_replay(ends: set[int], steps: int, device: torch.device = CPU) -> Replay:
+def make_replay(ends: set[int], steps: int, on: torch.device = CPU) -> Replay:
     """Random frames, actions and rewards; an episode ends with each step of `ends`."""
-    replay, obs = Replay(steps, device=device), frames(steps + 1)
+    replay, obs = Replay(steps, device=on), frames(steps + 1)
     actions, rewards = (torch.randint(low, high, (steps,), generator=generator(1)) for low, high in ((0, 4), (-1, 2)))
     for t in range(steps):
         replay.add(obs[t], int(actions[t]), float(rewards[t]), t in ends, False, obs[t + 1])
     return replay
 
 
-def short_episodes(device: torch.device = CPU) -> Replay:
+def short_episodes(on: torch.device = CPU) -> Replay:
     """Of 2 to 11 steps, so that batches hold much padding and many ends."""
-    return make_replay({3, 5, 14, 19, 22, 31, 33, 41, 50, 59}, 60, device)
+    return make_replay({3, 5, 14, 19, 22, 31, 33, 41, 50, 59}, 60, on)
 
 
 def spy(owner: object, method: str) -> list[tuple[tuple, Any]]:
@@ -192,6 +202,7 @@ TINY = [  # some seconds of the whole loop
     "actor_critic.channels=[8,16]",
     "actor_critic.horizon=4",
     "atari.max_episode_steps=60",
+    "evaluation.every_epochs=2",
     "evaluation.games=1",
     "evaluation.final_games=1",
     "evaluation.dreams=1",
@@ -200,7 +211,56 @@ TINY = [  # some seconds of the whole loop
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 
 
-def start(*words: str, cwd: Path, program: tuple[str, ...] = (str(ROOT / "src" / "main.py"),)) -> subprocess.Popen:
+class Done(NamedTuple):
+    """A command that has ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def adamas(*words: str, cwd: Path | None = None) -> Done:
+    """A command, in this process: adamas("export", "run=..."). Nothing is measured before a run begins."""
+    said = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said[0]), redirect_stderr(said[1]):
+        patch.chdir(cwd or Path.cwd())
+        patch.setattr(phases, "measure_costs", lambda rehearsal: {phase.name: 1e-3 for phase in phases.PHASES})
+        patch.setattr(device, "keep_freed_memory", lambda: None)
+        code = cli.main(list(words))
+    for stream in said:
+        stream.seek(0)
+    return Done(code, *(stream.read() for stream in said))
+
+
+def train(*words: str, cwd: Path) -> Path:
+    """Runs to the end, in this process, and returns the run folder."""
+    done = adamas("train", *words, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("done")
+    return only_run(cwd)
+
+
+PROCESSES = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+PROCESSES.set_forkserver_preload(["torch._dynamo", "torch.utils.tensorboard", "hydra", "cv2"])  # once for all processes
+
+
+def _adamas(words: tuple[str, ...], cwd: Path) -> None:
+    torch.set_num_threads(1)
+    done = adamas(*words, cwd=cwd)
+    (cwd / "stdout").write_text(done.stdout)
+    (cwd / "stderr").write_text(done.stderr)
+    sys.exit(done.returncode)
+
+
+def launch(*words: str, cwd: Path) -> BaseProcess:
+    """A command in a process of its own, which starts quickly. What it says is in `stdout` and `stderr` of `cwd` at its end."""
+    process = PROCESSES.Process(target=_adamas, args=(words, cwd))
+    process.start()
+    return process
+
+
+def start(*words: str, cwd: Path, program: Sequence[str] = (str(ROOT / "src" / "main.py"),)) -> subprocess.Popen:
+    """The program as a user runs it."""
     return subprocess.Popen(
         [sys.executable, *program, *words],
         cwd=cwd,
@@ -211,19 +271,10 @@ def start(*words: str, cwd: Path, program: tuple[str, ...] = (str(ROOT / "src" /
     )
 
 
-def main(*words: str, cwd: Path) -> tuple[int, str, str]:
-    """The exit code of `src/main.py`, and what it wrote to stdout and to stderr."""
+def main(*words: str, cwd: Path) -> Done:
     process = start(*words, cwd=cwd)
     out, err = process.communicate()
-    return process.returncode, out, err
-
-
-def train(*words: str, cwd: Path) -> Path:
-    """Runs to the end and returns the run folder."""
-    code, out, err = main(*words, cwd=cwd)
-    assert code == 0, err
-    assert out.splitlines()[-1].startswith("done")
-    return only_run(cwd)
+    return Done(process.returncode, out, err)
 
 
 def run_script(name: str, *arguments: str) -> subprocess.CompletedProcess:
@@ -245,13 +296,24 @@ def final_parts(folder: Path) -> dict:
     return parts
 
 
-def wait_for_saves(process: subprocess.Popen, cwd: Path, count: int) -> None:
+def open_picture(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        image.load()
+        return image
+
+
+def change_config(run: Path, **changes: object) -> None:
+    """As a person would edit config.yaml, digest and all."""
+    save_config(replace(load_config(run / "config.yaml"), **changes), run / "config.yaml")
+
+
+def wait_for_saves(is_alive: Callable[[], bool], cwd: Path, count: int) -> None:
     """Until so many more checkpoints were seen in the run folder under `cwd`, or the process has ended."""
     seen = {path.name for path in cwd.glob("runs/*/*/checkpoints/*.pt")}
     first = len(seen)
-    while process.poll() is None and len(seen) < first + count:
+    while is_alive() and len(seen) < first + count:
         seen |= {path.name for path in cwd.glob("runs/*/*/checkpoints/*.pt")}
-        time.sleep(0.005)
+        time.sleep(0.002)
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 200) -> None:

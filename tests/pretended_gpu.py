@@ -206,8 +206,7 @@ class Stream:
         self.gpu._note(self.gpu.waits, "waits for the stream")
 
 
-@pytest.fixture(scope="session")
-def guard() -> None:
+def _guard() -> None:
     """Gives torch, built for CPUs, the guard of devices that the meta device has, in the place of CUDA's."""
     if torch.cuda.is_available():
         pytest.skip("there is a real GPU")
@@ -219,8 +218,10 @@ def guard() -> None:
     guards[CUDA] = guards[CUDA] or guards[META]
 
 
-@pytest.fixture
-def gpu(guard: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendedGpu]:
+@contextmanager
+def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendedGpu]:
+    """Inside, tensors can be on GPU. Skips the test where that cannot be."""
+    _guard()
     plain_tensor, mode = torch.tensor, PretendedGpu()
 
     def tensor(data: Any, *, device: Any = None, **options: Any) -> Tensor:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NamedTuple
 
 import ale_py
@@ -22,6 +21,7 @@ from gymnasium.error import InvalidAction, ResetNeeded
 from gymnasium.utils.env_checker import check_env
 
 from adamas.config import Atari
+from adamas.envs import atari
 from adamas.envs.atari import AtariEnv, Emulator, check_game, game_names, make_vector_env
 from adamas.utils.errors import UserError
 
@@ -53,11 +53,17 @@ ROMS = {  # the Atari 100k games
     "Seaquest": "seaquest",
     "UpNDown": "up_n_down",
 }
-STILL = Atari(noop_max=0)  # no no-ops: what follows a reset depends on the seed alone
-STICKY = replace(STILL, repeat_action_probability=0.25)
+STICKY = Atari(repeat_action_probability=0.25)
 STEPS = 120  # of random play in each of the games
 QUICK_DEATHS = ("Breakout", "RoadRunner", "Qbert")  # whole games of random play take 100 to 500 steps
 LONG_RUNS = (*QUICK_DEATHS, "BankHeist")  # BankHeist reports 0 lives while the last one goes on
+
+
+def without_noops(env: AtariEnv) -> AtariEnv:
+    """Its games begin at once: what follows a reset depends on the seed alone."""
+    start = env._emulator.start
+    env._emulator.start = lambda seed, noops: start(seed, 0)
+    return env
 
 
 def random_actions(env: AtariEnv, steps: int, seed: int = 0) -> list[int]:
@@ -132,30 +138,33 @@ class Run:
 
 @functools.cache
 def run_of(game: str, episodic_life: bool) -> Run:
-    env = AtariEnv(game, STICKY, episodic_life=episodic_life)
+    env = without_noops(AtariEnv(game, STICKY, episodic_life=episodic_life))
     env.np_random = np.random.default_rng(0)  # as reset(seed=...) would, but without a game of its own
     return Run(env, 4 * STEPS if game in LONG_RUNS else STEPS, save=lambda step, seen: step == STEPS // 2)
 
 
 def assert_bit_identical(runs: tuple[Run, ...], vector: AtariVectorEnv) -> None:
-    """The vector env agrees with `runs`, which share actions and seeds, on all but the frames at the end of a game.
+    """The vector env agrees with `runs`, which share actions and seeds, on all but the frames at the end of a game, and the
+    end of the last but one life in games that report 0 lives while the last one goes on: to the vector env that is none.
 
-    In a run whose lives are not episodes the end of a life is none: there the vector env has lives left.
+    In a run whose lives are not episodes only the end of a game is one.
     """
-    last = None
+    last, lives = None, 0
     for step, action in enumerate(runs[0].actions):
         if runs[0].starts_game(step):
-            last = vector.reset(seed=np.array([runs[0].seeds[step]]))[0].tobytes()
+            obs, info = vector.reset(seed=np.array([runs[0].seeds[step]]))
+            last, lives = obs.tobytes(), info["lives"][0]
         starts = [run.seen[step].start for run in runs]
         obs, rewards, terminations, truncations, info = vector.step(np.array([action]))
+        lives_before, lives = lives, info["lives"][0]
+        over = terminations[0] and lives == 0
         for run, start, seen in zip(runs, starts, (run.seen[step] for run in runs), strict=True):
             assert start == (last if run.resets(step) else None)  # after a lost life: the frame of the step before
-            lives = info["lives"][0]
-            terminated = terminations[0] and (run.episodic_life or lives == 0)
+            terminated = (terminations[0] or lives == 0 < lives_before) if run.episodic_life else over
             assert (seen.reward, seen.terminated, seen.truncated) == (rewards[0], terminated, truncations[0])
             assert seen.info["lives"] == lives
             assert seen.obs == obs.tobytes() or seen.info["game_over"]
-            assert seen.info["game_over"] == (terminations[0] and lives == 0)
+            assert seen.info["game_over"] == over
         last = obs.tobytes()
 
 
@@ -175,25 +184,20 @@ def test_it_is_bit_identical_to_the_vector_env(game):
 
 
 @pytest.mark.parametrize("game", QUICK_DEATHS)
-def test_full_games_are_bit_identical_to_the_vector_env_of_evaluation(game):
+def test_full_games_are_bit_identical_to_the_vector_env_of_evaluation(game, monkeypatch):
+    monkeypatch.setattr(atari, "NOOP_MAX", 0)
     assert_bit_identical((run_of(game, episodic_life=False),), make_vector_env(game, 1, STICKY))
 
 
 def test_the_runs_above_lose_lives_and_games():
     assert sum(run_of(game, episodic_life=True).lives_lost() > 0 for game in ROMS) >= 8
-    assert any(seen.info["lives"] == 0 and not seen.ends for seen in run_of("BankHeist", episodic_life=True).seen)
+    last_lives = [seen for seen in run_of("BankHeist", episodic_life=True).seen if seen.info["lives"] == 0]
+    assert last_lives[0].terminated, "the last but one life is over"
+    assert any(not seen.ends for seen in last_lives)
     for game in QUICK_DEATHS:
         assert run_of(game, episodic_life=True).lives_lost() > 1
         assert run_of(game, episodic_life=True).games_over() == run_of(game, episodic_life=False).games_over() > 0
         assert run_of(game, episodic_life=False).lives_lost() == 0
-
-
-@pytest.mark.parametrize("frame_skip", [1, 2, 7])
-def test_other_frame_skips_are_bit_identical_to_the_vector_env(frame_skip):
-    config = replace(STILL, frame_skip=frame_skip)
-    env = AtariEnv("Breakout", config, episodic_life=False)
-    env.np_random = np.random.default_rng(0)
-    assert_bit_identical((Run(env, steps=840 // frame_skip),), make_vector_env("Breakout", 1, config))
 
 
 def test_vector_env_plays_full_games_with_unclipped_rewards():
@@ -244,7 +248,7 @@ def resized(frame: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("game", QUICK_DEATHS)
 def test_every_frame_is_fresh_and_the_last_one_of_a_game_is_the_last_one_of_the_emulator(game):
-    env = AtariEnv(game, STILL, episodic_life=True)
+    env = without_noops(AtariEnv(game, Atari(), episodic_life=True))
     env.reset(seed=0)
     raw = Raw(game, game_seed(env))
     lost = 0
@@ -276,7 +280,7 @@ def test_greyscale_and_resize_keep_the_ball_of_breakout(seed):
 
     Over these games the two differ by 1.1 % at most, which is the rounding of its 4 to 9 pixels.
     """
-    env = AtariEnv("Breakout", STILL, episodic_life=False)
+    env = without_noops(AtariEnv("Breakout", Atari(), episodic_life=False))
     obs, _ = env.reset(seed=seed)
     raw = Raw("Breakout", game_seed(env))
     screens, frames = [], []
@@ -294,24 +298,24 @@ def test_greyscale_and_resize_keep_the_ball_of_breakout(seed):
     np.testing.assert_allclose(after[there], before[there], rtol=0.02)
 
 
-def test_noops_are_frames_without_action_before_the_first_frame():
-    env = AtariEnv("Breakout", Atari(noop_max=1), episodic_life=False)
+def test_noops_are_frames_without_action_before_the_first_frame(monkeypatch):
+    monkeypatch.setattr(atari, "NOOP_MAX", 2)
+    env = AtariEnv("Breakout", Atari(), episodic_life=False)
     seen = set()
-    for seed in range(6):
+    for seed in range(8):
         obs, _ = env.reset(seed=seed)
         noops = env.state_dict()["emulator"]["noops"]
         if noops not in seen:
             raw = Raw("Breakout", game_seed(env))
-            before = raw.ale.getScreenGrayscale()
-            assert np.array_equal(obs, resized(([before, *raw.frames(0, noops)])[-1]))
+            assert np.array_equal(obs, resized(raw.frames(0, noops)[-1]))
         seen.add(noops)
-    assert seen == {0, 1}
+    assert seen == {1, 2}
 
 
-def test_noops_of_the_vector_env_are_as_many():
-    vector = make_vector_env("Breakout", 4, Atari(noop_max=1))
-    frames = vector.reset(seed=0)[1]["episode_frame_number"]
-    assert set(frames - frames.min()) == {0, 1}
+def test_noops_of_the_vector_env_are_at_most_as_many(monkeypatch):
+    monkeypatch.setattr(atari, "NOOP_MAX", 2)
+    frames = make_vector_env("Breakout", 16, Atari()).reset(seed=0)[1]["episode_frame_number"]
+    assert set(frames - frames.min()) == {0, 1, 2}
 
 
 # --- saving and loading
@@ -319,7 +323,7 @@ def test_noops_of_the_vector_env_are_as_many():
 
 @pytest.mark.parametrize("game", ROMS)
 def test_a_loaded_env_goes_on_as_the_saved_one(game):
-    other = AtariEnv(game, STICKY, episodic_life=True)
+    other = without_noops(AtariEnv(game, STICKY, episodic_life=True))
     run_of(game, episodic_life=True).assert_goes_on(other, STEPS // 2, steps=50)
 
 
@@ -327,7 +331,7 @@ def test_a_loaded_env_goes_on_as_the_saved_one(game):
     ("game", "episodic_life", "cap"), [("Breakout", True, 200), ("RoadRunner", False, 190), ("Qbert", True, 100)]
 )
 def test_a_loaded_env_goes_on_from_every_kind_of_moment(game, episodic_life, cap):
-    config = replace(STICKY, noop_max=30, max_episode_steps=cap)
+    config = Atari(repeat_action_probability=0.25, max_episode_steps=cap)
     moments = {}
 
     def is_first_of_its_kind(step: int, seen: list[Seen]) -> bool:
@@ -360,16 +364,19 @@ def test_saving_changes_nothing_and_a_saved_state_does_not_change():
     assert len(state["emulator"]["actions"]) == 0
 
 
-def test_a_state_of_another_game_or_another_kind_of_step_is_refused():
+def test_a_state_of_another_game_or_another_kind_of_step_is_refused(monkeypatch):
     state = AtariEnv("Pong", Atari(), episodic_life=True).state_dict()
     with pytest.raises(UserError, match="game=Pong, this run game=Breakout"):
         AtariEnv("Breakout", Atari(), episodic_life=True).load_state_dict(state)
+    with pytest.raises(UserError, match=r"probability=0\.0, this run repeat_action_probability=0\.25"):
+        AtariEnv("Pong", STICKY, episodic_life=True).load_state_dict(state)
+    monkeypatch.setattr(atari, "FRAME_SKIP", 3)
     with pytest.raises(UserError, match="frame_skip=4, this run frame_skip=3"):
-        AtariEnv("Pong", Atari(frame_skip=3), episodic_life=True).load_state_dict(state)
+        AtariEnv("Pong", Atari(), episodic_life=True).load_state_dict(state)
 
 
 def test_a_game_that_plays_differently_is_refused():
-    env = AtariEnv("Breakout", STILL, episodic_life=True)
+    env = AtariEnv("Breakout", Atari(), episodic_life=True)
     env.reset(seed=0)
     for action in (1, 2, 2, 2, 2):
         env.step(action)
@@ -390,7 +397,7 @@ def test_gymnasium_checks_it():
 
 
 def test_it_renders_the_screen_in_colour_when_asked_to():
-    env = AtariEnv("Breakout", Atari(noop_max=0), episodic_life=True, render_mode="rgb_array")
+    env = AtariEnv("Breakout", Atari(), episodic_life=True, render_mode="rgb_array")
     env.reset(seed=0)
     screen = env.render()
     assert screen.shape == (210, 160, 3)
@@ -497,7 +504,7 @@ def test_all_games_are_known():
 
 @pytest.mark.parametrize("game", sorted(set(game_names()) - set(ROMS)))
 def test_every_other_game_runs(game):
-    emulator = Emulator(game, frame_skip=4, repeat_action_probability=0.0)  # an AtariEnv without a second start
+    emulator = Emulator(game, repeat_action_probability=0.0)  # an AtariEnv without a second start
     frames = [emulator.obs()]
     for action in range(len(emulator.action_meanings)):
         emulator.play(action)

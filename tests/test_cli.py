@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from adamas.config import MEANING, Config, files, help
+from adamas.config import MEANING, Config, Replay, files, help
 from adamas.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -116,15 +116,15 @@ def saved(tmp_path: Path) -> Path:
 
 def test_overrides_reach_the_config_and_torch_is_not_imported(terminal: Terminal) -> None:
     (config,) = terminal.configs(
-        *("preset=smoke", "env=Breakout", "denoiser.optimization.learning_rate=1e-4", "sampler.s_tmax=inf"),
-        *("initialize.from=runs/Pong/1", "initialize.parts=[denoiser]", "reward_end={lstm_dim: 8}"),
+        *("preset=smoke", "env=Breakout", "denoiser.optimization.learning_rate=1e-4", "sampler.sigma_max=inf"),
+        *("initialize.from=runs/Pong/1", "initialize.parts=[denoiser]", "network={lstm_dim: 8}"),
     )
     assert (config["preset"], config["env"], config["final_epochs"]) == ("smoke", "Breakout", 1)
     assert config["denoiser"]["channels"] == [16]
     assert config["denoiser"]["optimization"]["learning_rate"] == 1e-4
-    assert config["sampler"]["s_tmax"] == float("inf")
+    assert config["sampler"]["sigma_max"] == float("inf")
     assert config["initialize"] == {"from": "runs/Pong/1", "parts": ["denoiser"]}
-    assert config["reward_end"]["lstm_dim"] == 8
+    assert config["network"]["lstm_dim"] == 8
     assert not config["torch"]
 
 
@@ -133,14 +133,14 @@ WRONG = [
     (["context=3"], "unknown key 'context': did you mean denoiser.context?"),
     (["contxt=3"], "unknown key 'contxt': did you mean denoiser.context?"),
     (["steps=3"], "unknown key 'steps': did you mean collection.steps or sampler.steps?"),
-    (["qqqqqq=3"], "unknown key 'qqqqqq': --help shows every knob"),
+    (["qqqqqq=3"], "unknown key 'qqqqqq': --help shows every setting"),
     (["initialize.form=x"], "unknown key 'initialize.form': did you mean initialize.from?"),
     (["preset=cpu", "denoiser={contxt: 3}"], "unknown key 'denoiser.contxt': did you mean denoiser.context?"),
-    (["+new=1"], "unknown key 'new': --help shows every knob"),
-    (["hydra.verbose=true"], "unknown key 'hydra.verbose': --help shows every knob"),
+    (["+qqqqqq=1"], "unknown key 'qqqqqq': --help shows every setting"),
+    (["hydra.verbose=true"], "unknown key 'hydra.verbose': --help shows every setting"),
     (["preset@x=cpu"], "unknown key 'preset@x': did you mean preset?"),
-    (["+seed=1"], "+seed=1: a knob can be set, but not added or deleted: write seed=VALUE"),
-    (["~seed"], "~seed: a knob can be set, but not added or deleted: write seed=VALUE"),
+    (["+seed=1"], "+seed=1: a setting can be changed, but not added or deleted: write seed=VALUE"),
+    (["~seed"], "~seed: a setting can be changed, but not added or deleted: write seed=VALUE"),
     (["preset=cup"], "unknown preset 'cup': did you mean cpu? presets: cpu, diamond, smoke, wrong"),
     (["-m", "preset=cpu,xyz"], "unknown preset 'xyz': presets: cpu, diamond, smoke, wrong"),
     (["preset=null"], "unknown preset 'null': presets: cpu, diamond, smoke, wrong"),
@@ -152,10 +152,13 @@ WRONG = [
     (["preset=cpu", "seed=1.5"], "seed=1.5: a whole number is needed"),
     (["preset=cpu", "seed=null"], "seed=null: a whole number is needed"),
     (["preset=cpu", "env=[1]"], "env=[1]: text is needed"),
-    (["preset=cpu", "sampler.rho=x"], "sampler.rho=x: a number is needed"),
+    (["preset=cpu", "sampler.s_churn=x"], "sampler.s_churn=x: a number is needed"),
     (["preset=cpu", "denoiser.channels=64"], "denoiser.channels=64: a list of whole numbers such as [1,2] is needed"),
-    (["preset=cpu", "age_weights=[a]"], "age_weights[0]=a: a list of numbers such as [0.5,1] is needed"),
-    (["preset=cpu", "atari=3"], "atari=3: this is a group of knobs, set one of them, such as atari.frame_skip"),
+    (["preset=cpu", "replay.age_weights=[a]"], "replay.age_weights[0]=a: a list of numbers such as [0.5,1] is needed"),
+    (
+        ["preset=cpu", "atari=3"],
+        "atari=3: this is a group of settings: set one of them, such as atari.repeat_action_probability",
+    ),
     (["preset=cpu", "seed=???"], "seed has no value: give it one"),
     (["preset=cpu", "env=${nowhere}"], "env: Interpolation key 'nowhere' not found"),
     (["preset=cpu", "seed=-1"], "seed=-1 is too small: the least is 0"),
@@ -170,24 +173,20 @@ WRONG = [
     ),
     (["preset=cpu", "initialize.parts=[actor]"], "initialize.parts=['actor'] must be a list of some of denoiser"),
     (
-        ["preset=cpu", "denoiser={event_share: 0.6, turn_share: 0.4}"],
-        "denoiser.event_share=0.6 and denoiser.turn_share=0.4 leave nothing for other frames: together they must",
+        ["preset=cpu", "replay={event_share: 0.6, direction_change_share: 0.4}"],
+        "replay.event_share=0.6 and replay.direction_change_share=0.4 leave nothing for other frames: together they",
     ),
     (
-        ["preset=diamond", "reward_end.astray=true"],
-        "reward_end.astray=true needs dreams to learn from: set reward_end.dreamed_share",
+        ["preset=diamond", "reward_end.predict_divergence=true"],
+        "reward_end.predict_divergence=true needs imagined frames to learn from: set reward_end.imagined_share",
     ),
     (
-        ["preset=cpu", "actor_critic={normalize_advantages: true, optimization: {micro_batch: 4}}"],
-        "actor_critic.optimization.micro_batch=4 would normalize the advantages of each 4 rollouts by themselves: set",
+        ["preset=cpu", "denoiser.context=19", "network.condition_channels=38", "reward_end.imagined_share=0.5"],
+        "reward_end.imagined_share needs frames to imagine after denoiser.context=19, and its segments have 19: lower",
     ),
-    (
-        ["preset=cpu", "reward_end={segment_frames: 4, dreamed_share: 0.5}"],
-        "reward_end.segment_frames=4 leaves nothing to dream after denoiser.context=4 frames: raise the first or set",
-    ),
-    (["env"], "'env' cannot be read: write knob=value, and a list as knob=[1,2]"),
-    (["=3"], "'=3' cannot be read: write knob=value, and a list as knob=[1,2]"),
-    (["denoiser.channels=[1,2"], "'denoiser.channels=[1,2' cannot be read: write knob=value"),
+    (["env"], "'env' cannot be read: write name=value, and a list as name=[1,2]"),
+    (["=3"], "'=3' cannot be read: write name=value, and a list as name=[1,2]"),
+    (["denoiser.channels=[1,2"], "'denoiser.channels=[1,2' cannot be read: write name=value"),
     (["resume=a(b)"], "resume=a(b) is not a run folder: it has no config.yaml"),
     (["env=a=b", "preset=cpu", "seed=x"], "seed=x: a whole number is needed"),
     (["seed=1,2"], "seed=1,2 has several values: add -m for one run each, or write a list as [1,2]"),
@@ -287,7 +286,6 @@ def test_resume_mistakes(terminal: Terminal, saved: Path) -> None:
         "preset=cpu",
         "env=Pong",
         "seed=2",
-        "dataset=x",
         "initialize.from=x",
         "denoiser.target=change",
         *meanings,
@@ -319,7 +317,7 @@ def test_describe_names_each_knob_with_its_default() -> None:
     shown = dict(line.split("=") for line in lines)
     assert shown["denoiser.optimization.learning_rate"] == "0.0001"
     assert shown["actor_critic.optimization.first_updates"] == "5000"
-    assert (shown["resume"], shown["initialize.from"], shown["sampler.s_tmax"]) == ("null", "null", "inf")
+    assert (shown["resume"], shown["initialize.from"], shown["sampler.sigma_max"]) == ("null", "null", "5.0")
     assert len(shown) == _count(dataclasses.asdict(Config()))
 
 
@@ -339,7 +337,7 @@ def test_cfg_job_prints_what_the_run_folder_would_hold(terminal: Terminal, tmp_p
 )
 @pytest.mark.parametrize("number", [1e-5, 0.1 + 0.2, 1e22, float("inf"), 3.0])
 def test_saved_config_reads_back_exactly(tmp_path: Path, text: str, number: float) -> None:
-    config = Config(env=text, dataset=text, initialize={"from": text, "parts": []}, age_weights=[number])
+    config = Config(env=text, dataset=text, initialize={"from": text, "parts": []}, replay=Replay(age_weights=[number]))
     config.denoiser.optimization.learning_rate = number
     files.save_config(config, tmp_path / "config.yaml")
     assert files.load_config(tmp_path / "config.yaml") == config

@@ -32,7 +32,7 @@ def make_policy(awake: bool = True) -> ActorCritic:
 
 
 def make(seed: int = 0, **atari: Any) -> Collector:
-    return Collector(AtariEnv("Breakout", config.Atari(**atari), episodic_life=True), Replay(600), seed)
+    return Collector(AtariEnv("Breakout", config.Atari(**atari), episodic_life=True), Replay(1600), seed)
 
 
 def hidden_of(policy: ActorCritic) -> list[tuple[Hidden, Hidden]]:
@@ -47,7 +47,7 @@ def is_fresh(hidden: Hidden) -> bool:
 
 
 class Story(NamedTuple):
-    """300 steps, in which lives are lost, a game is over and a game is cut."""
+    """Steps in which lives are lost, a game is over and a game is cut."""
 
     collector: Collector
     ends: list[Ended]
@@ -65,19 +65,21 @@ class Story(NamedTuple):
 
 @pytest.fixture(scope="module")
 def story() -> Story:
-    played, policy, random = make(max_episode_steps=150), make_policy(awake=False), generator()
+    played, policy, random = make(max_episode_steps=170), make_policy(awake=False), generator()
     hidden = hidden_of(policy)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(collector, "EPSILON", 0.0)
-        told = Story(played, [played.step(policy, random) for _ in range(300)], hidden)
-    assert {told.kind(step) for step in range(300)} == {"goes on", "life lost", "game over", "cut"}
+        told = Story(played, [], hidden)
+        while len({told.kind(step) for step, end in enumerate(told.ends) if end.episode is not None}) < 3:
+            told.ends.extend(played.step(policy, random) for _ in range(50))
+            assert len(told.ends) < 1500
     return told
 
 
 def test_the_replay_holds_what_the_game_showed(story: Story) -> None:
     """Played again from the stored actions alone, the game shows the stored frames, rewards and ends, row for row."""
     everything = story.collector.replay.rows(0)  # in the order of play, final frames between
-    again, row = AtariEnv("Breakout", config.Atari(max_episode_steps=150), episodic_life=True), 0
+    again, row = AtariEnv("Breakout", config.Atari(max_episode_steps=170), episodic_life=True), 0
     obs, _ = again.reset(seed=0)
     for end in story.ends:
         column = {name: values[row] for name, values in everything.items()}
@@ -114,7 +116,8 @@ def test_returns_are_sums_over_lives_and_over_games(story: Story) -> None:
         assert end.episode in (None, life)
         assert end.game in (None, game)
         life, game = (total if ended is None else 0.0 for ended, total in zip(end, (life, game), strict=True))
-    assert any(end.game != end.episode for end in story.ends if end.game is not None)
+    assert rows["reward"].any()
+    assert sum(end.episode is not None for end in story.ends) > sum(end.game is not None for end in story.ends)
 
 
 def through_a_file(state: dict) -> dict:

@@ -1,248 +1,208 @@
-"""What all commands share: arguments, quoting, printing, exit codes."""
+"""What is made of a run that was trained: `adamas evaluate`, `export` and `showcase`, and the scripts beside them."""
 
 from __future__ import annotations
 
-import errno
-import io
-import os
-import shlex
-import signal
-import sys
-from dataclasses import dataclass
+import csv
+import json
+import re
+import shutil
+import subprocess
 from pathlib import Path
-from typing import Optional
 
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from omegaconf import MISSING, OmegaConf
+import torch
+from helpers import TINY, adamas, change_config, final_parts, open_picture, run_script, train
 
-from adamas.cli.main import COMMANDS, main
-from adamas.config import arguments
-from adamas.config.hints import game_name
-from adamas.config.literals import literal
-from adamas.config.schema import knob
-from adamas.training.signals import StopRequest
-from adamas.utils import torchrun
-from adamas.utils.console import Lasting, say
-from adamas.utils.errors import UserError, code_of, exit_code
-from adamas.utils.quoting import as_typed, assignment, split, unquoted
-
-NASTY = st.text(st.sampled_from("ab1_ ./,=:{}[]()$\\'\"#~*?!-é\n"), min_size=1, max_size=12)
+from adamas.training import checkpoint
+from adamas.training.announcement import in_words
+from adamas.training.load_run import SavedRun
+from adamas.training.run_records import read_scalars
 
 
-def hydras(word: str) -> str:
-    """What a text setting is after Hydra and OmegaConf have read it."""
-    (override,) = OverridesParser.create().parse_overrides([literal(word, sweeping=False)])
-    config = OmegaConf.create({"runs": ""})
-    OmegaConf.update(config, "runs", override.value())
-    return config.runs
+@pytest.fixture(scope="module")
+def second_seed(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The records of the run, as if they were of another seed."""
+    out = tmp_path_factory.mktemp("second") / "records"
+    done = adamas("export", f"run={tiny_run}", f"out={out}", "records=true")
+    assert done.returncode == 0, done.stderr
+    assert not (out / "checkpoints").exists()
+    change_config(out, seed=1)
+    return out
 
 
-@settings(deadline=None, max_examples=300)
-@given(NASTY)
-def test_what_is_printed_can_be_pasted_and_is_read_as_it_was_meant(name: str) -> None:
-    word = assignment("runs", Path(name))
-    assert shlex.split(shlex.join([word])) == [word]
-    assert unquoted(word.partition("=")[2]) == str(Path(name))
-    assert hydras(word) == str(Path(name))
-    assert arguments.read(Some, ["run=x", f"runs=[{word[5:]},b]"]).runs == [str(Path(name)), "b"]
-    assert arguments.read(Some, [f"run={word[5:]}"]).run == str(Path(name))
+@pytest.mark.slow
+def test_showcase_shows_what_runs_took_and_reached(tiny_run: Path, second_seed: Path, tmp_path: Path) -> None:
+    done = adamas("showcase", f"runs=[{second_seed},{tiny_run}]", f"out={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    table = (tmp_path / "runs.md").read_text()
+    final = json.loads((tiny_run / "evaluations.jsonl").read_text().splitlines()[-1])
+    interval = f"{final['return']:.2f} [{final['return']:.2f}, {final['return']:.2f}]"
+    for seed in (0, 1):
+        assert re.search(
+            rf"\| {seed} \| 90 \| {in_words(final['seconds'])} \| [\d.]+ GiB \| 1 \| {re.escape(interval)} \|", table
+        )
+    assert f"all** | 2 seeds |  |  |  | 2 | {interval} |" in table
+    assert re.search(r"\| random play, here \|  \|  \|  \|  \| 100 \| [\d.]+ \[", table)
+    assert "env=Breakout preset=smoke" in table
+    rows = list(csv.DictReader((tmp_path / "curve.csv").open()))
+    assert [float(row["score"]) for row in rows if row["kind"] == "final_evaluation"] == [final["return"]] * 2
+    assert all(row["steps"] == "90" for row in rows if row["kind"] == "final_evaluation")
+    assert any(row["kind"] == "evaluation" for row in rows)
+    played = [(str(e.step), e.value) for e in read_scalars(tiny_run / "tensorboard")["collect/game_return"]]
+    for seed in "01":
+        collected = [row for row in rows if (row["kind"], row["seed"]) == ("collected", seed)]
+        assert [(row["steps"], float(row["score"])) for row in collected] == played
+    assert open_picture(tmp_path / "agent.gif").size == (320, 420)
+    assert min(open_picture(tmp_path / "curve.png").size) > 84
 
 
-@pytest.mark.parametrize(
-    "text", ["2026_11_28", "1e5", "true", "007", "0x1", "nan", "a(b)", "a=b", "~/x", "é", "x y", "on"]
-)
-def test_a_text_setting_is_taken_as_it_was_typed(text: str) -> None:
-    assert hydras(f"runs={text}") == text
-    assert literal(f"runs={text},b", sweeping=True) == f'runs="{text}","b"'
-    assert arguments.read(Some, [f"run={text}"]).run == text
-
-
-def test_commas_in_quotes_and_brackets_part_nothing() -> None:
-    assert split('a,"b,c",d[e,f],it\'s,g') == ["a", '"b,c"', "d[e,f]", "it's", "g"]
-
-
-@pytest.mark.parametrize(
-    ("argv", "typed"),
-    [
-        (["/x/bin/adamas", "train", "runs=a b"], "adamas train 'runs=a b'"),
-        (["/x/adamas/cli/__main__.py", "play"], "adamas play"),
-        (["src/main.py", "env=Pong"], "python src/main.py env=Pong"),
-    ],
-)
-def test_a_command_line_is_shown_as_it_is_typed(argv: list[str], typed: str) -> None:
-    assert as_typed(argv) == typed
-
-
-# Arguments
-
-
-@dataclass
-class Some:
-    """A schema."""
-
-    run: str = knob(MISSING, "a run folder")
-    runs: list[str] = knob([], "run folders")
-    count: int = knob(3, "of them", least=1)
-    out: Optional[str] = knob(None, "a folder")
-    newest: bool = knob(False, "the newest alone")
-
-
-def test_arguments_have_the_types_of_their_schema() -> None:
-    assert arguments.read(Some, ["run=1", "count=5", "--newest", "runs=[a,'b,c']", "out=null"]) == Some(
-        run="1", runs=["a", "b,c"], count=5, newest=True
-    )
-    assert arguments.read(Some, ["run=x", "newest=true", "runs=a", "--out=b"]) == Some("x", ["a"], 3, "b", True)
-
-
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        ([], "run= is needed: a run folder"),
-        (["runs/Pong/1"], "'runs/Pong/1' cannot be read: write run=runs/Pong/1, or see --help"),
-        (["cuont=3"], "unknown key 'cuont': did you mean count?"),
-        (["run=x", "count=x"], "count=x: a whole number is needed"),
-        (["run=x", "count=0"], "count=0 is too small: the least is 1"),
-        (["run=x", "newest=maybe"], "newest=maybe: true or false is needed"),
-    ],
-)
-def test_a_wrong_argument_is_one_line(words: list[str], line: str) -> None:
-    with pytest.raises(UserError) as raised:
-        arguments.read(Some, words)
-    assert str(raised.value) == line
-
-
-def test_a_wrong_command_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    for word, line in (
-        ("trian", "unknown command 'trian': did you mean train?"),
-        ("env=Pong", "unknown command 'env=Pong': write adamas train env=Pong"),
-        ("qqq", f"unknown command 'qqq': commands: {', '.join(COMMANDS)}"),
+def test_showcase_wants_finished_runs_of_one_game(tiny_run: Path, second_seed: Path, tmp_path: Path) -> None:
+    unfinished = tmp_path / "run"
+    unfinished.mkdir()
+    for told in (
+        f"{unfinished} is not a run folder, and holds no finished run",
+        f"{unfinished} is not finished: go on with",
     ):
-        assert main([word]) == 2
-        assert capsys.readouterr().err == f"error: {line}\n"
+        done = adamas("showcase", f"runs=[{tiny_run},{unfinished}]", f"out={tmp_path / 'out'}")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"error: {told}")
+        shutil.copy(tiny_run / "config.yaml", unfinished)
+    pong = tmp_path / "pong"
+    shutil.copytree(tiny_run, pong)
+    change_config(pong, env="Pong")
+    done = adamas("showcase", f"runs=[{tiny_run},{pong}]", f"out={tmp_path / 'out'}")
+    assert done.stderr == "error: these runs are of Breakout, Pong: give those of one game at a time\n"
+    done = adamas("showcase", f"runs=[{tiny_run},{tiny_run}]", f"out={tmp_path / 'out'}")
+    assert done.stderr.endswith(": seed 0 is there more than once: give one run a seed\n")
+    done = adamas("showcase", f"runs={second_seed}", f"out={tmp_path / 'out'}")
+    assert (
+        done.stderr == "error: none of these runs has its weights: give one that was not exported with records=true\n"
+    )
+    assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_help_is_shown_by_a_terminal_that_knows_no_accents(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    screen = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    monkeypatch.setattr(sys, "stdout", screen)
-    assert main([*filter(None, [command]), "--help"]) == 0
-    screen.flush()
-    shown = screen.buffer.getvalue().decode("ascii")
-    assert "usage:" in shown
-    assert command in ("", "train", "play") or f"adamas {command}" in shown
-    assert command != "evaluate" or "Frechet distance" in shown
+def test_precision_trains_in_both_and_tells_the_difference(tiny_run: Path) -> None:
+    play = tiny_run / "replay"
+    done = run_script(
+        "studies/precision.py", *TINY, f"dataset={play}", f"--held-out={play}", "--updates=60", "--seeds=2"
+    )
+    assert done.returncode == 0, done.stderr
+    rows = {name: list(map(float, row)) for name, *row in (re.findall(r"[-\w.]+", line) for line in last(done, 3))}
+    assert list(rows) == ["float32", "bfloat16", "difference"]
+    full, half, difference = rows.values()
+    assert full != half
+    assert full[0] != full[1]
+    assert [b - a for a, b in zip(full[:3], half[:3], strict=True)] == pytest.approx(difference[:3], abs=2e-5)
+    done = run_script("studies/precision.py", *TINY, f"--held-out={play}")
+    assert (done.returncode, last(done, 1)) == (2, [])
+    assert done.stderr.startswith("error: dataset= is missing")
+    done = run_script("studies/precision.py", *TINY, "env=Freeway", f"dataset={play}", f"--held-out={play}")
+    assert done.returncode == 2
+    assert "holds action 3 but Freeway has 3 actions" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("text", "game"),
-    [
-        ("ALE/Venture-v5", "Venture"),
-        ("ALE/Venture", "Venture"),
-        ("BreakoutNoFrameskip-v4", "Breakout"),
-        ("BreakoutDeterministic-v0", "Breakout"),
-        ("Breakout-v4", "Breakout"),
-        ("Breakout", "Breakout"),
-        ("Breakout-ram-v4", "Breakout-ram-v4"),
-        ("ms_pacman", "ms_pacman"),
-    ],
-)
-def test_gymnasiums_ids_are_games(text: str, game: str) -> None:
-    assert game_name(text) == game
+def last(done: subprocess.CompletedProcess, lines: int) -> list[str]:
+    return done.stdout.splitlines()[-lines:]
 
 
-# Printing
+def test_evaluate_measures_every_kept_checkpoint(tiny_run: Path, tmp_path: Path) -> None:
+    done = adamas("evaluate", f"run={tiny_run}", "dreams=2", "steps=5", "frechet=20", f"out={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert "| 5           | real " in done.stdout
+    record = json.loads((tmp_path / "detail.json").read_text())
+    kept = checkpoint.newest_first(tiny_run / "checkpoints")
+    assert record["checkpoint"] == kept[0].name
+    assert len(record["checkpoints"]) == len(kept) == 2
+    assert record["checkpoints"]["8"] == record["detail"]["random_play"]  # the newest one, after all 8 updates
+    assert record["detail"]["real"]["moving_recall"] == [1.0] * 5
+    (distance,) = record["frechet"]
+    assert distance["count"] == 20
+    assert f"{distance['ratio']:.2f} x that of real frames" in done.stdout
+    for name in ("detail.png", "growth.png", "contact_sheet.png", "dreams.gif", "dreams.png", "trajectory.png"):
+        assert min(open_picture(tmp_path / name).size) > 84
+    printed = done.stdout.partition("\n")[2].partition("\nsaved")[0]
+    assert printed in (tmp_path / "detail.md").read_text()
 
 
-class Gone(io.StringIO):
-    """A terminal that was closed."""
-
-    encoding = "utf-8"
-
-    def write(self, text: str) -> int:
-        raise OSError(errno.EIO, "Input/output error")
-
-    def fileno(self) -> int:
-        raise io.UnsupportedOperation
-
-
-def test_printing_outlives_its_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    read, write = os.pipe()
-    os.close(read)
-    with os.fdopen(write, "w") as pipe:
-        for stream in (pipe, Gone(), None):
-            monkeypatch.setattr(sys, "stdout", stream)
-            say("nobody reads this")
-            say("nor this")
-        closed = io.StringIO()
-        closed.close()
-        assert Lasting(closed).write("x") == 1
+def test_evaluate_leaves_out_a_damaged_checkpoint(tiny_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    older = checkpoint.newest_first(run / "checkpoints")[1]
+    newest = checkpoint.newest_first(run / "checkpoints")[0]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    done = adamas("evaluate", f"run={run}", "dreams=1", "steps=2")
+    assert done.returncode == 0, done.stderr
+    assert f"checkpoint {newest} is damaged" in done.stderr
+    record = json.loads((run / "evaluation" / "detail.json").read_text())
+    assert record["checkpoint"] == older.name
+    older.write_bytes(b"")
+    done = adamas("evaluate", f"run={run}", "dreams=1", "steps=2")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == f"error: none of the checkpoints of {run} can be used"
 
 
-# Exit codes
+def test_evaluate_refuses_what_is_no_run(tmp_path: Path) -> None:
+    done = adamas("evaluate", f"run={tmp_path}")
+    assert done.returncode == 2
+    assert done.stderr == f"error: {tmp_path} is not a run folder: it has no config.yaml\n"
 
 
-@pytest.mark.parametrize(
-    ("number", "filename", "code"),
-    [
-        (errno.EACCES, "x", 2),
-        (errno.EROFS, "x", 2),
-        (errno.ENOSPC, None, 2),
-        (errno.ENOENT, "named", 2),
-        (errno.EISDIR, "named/config.yaml", None),
-        (errno.ENOENT, "internal", None),
-        (errno.ENOENT, None, None),
-        (errno.EIO, "named", 1),
-        (errno.ESTALE, None, 1),
-        (errno.EBADF, "x", None),
-    ],
-)
-def test_only_what_a_user_can_put_right_is_exit_code_2(
-    number: int, filename: str | None, code: int | None, monkeypatch: pytest.MonkeyPatch, capsys
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["adamas", "train", "dataset=named"])
-    error = OSError(number, os.strerror(number), filename)
-    assert code_of(error) == code
-
-    def fails() -> None:
-        raise error
-
-    if code is None:
-        with pytest.raises(OSError, match=os.strerror(number)):
-            exit_code(fails)
-    else:
-        assert exit_code(fails) == code
-        assert capsys.readouterr().err.count("\n") == 1
+@pytest.fixture(scope="module")
+def exported(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `adamas export` makes of the run."""
+    out = tmp_path_factory.mktemp("exported") / "agent"
+    done = adamas("export", f"run={tiny_run}", f"out={out}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{out}: {size_of(out) / 1e6:.1f} MB\n"
+    return out
 
 
-@pytest.mark.parametrize(
-    ("environment", "launched", "told"),
-    [
-        ({}, (0, 1), False),
-        ({"RANK": "1", "WORLD_SIZE": "2"}, (0, 1), True),
-        ({"RANK": "x"}, (0, 1), True),
-        ({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "h", "MASTER_PORT": "1"}, (1, 2), False),
-        ({"RANK": "5", "WORLD_SIZE": "2", "MASTER_ADDR": "h", "MASTER_PORT": "1"}, (0, 1), True),
-    ],
-)
-def test_what_a_launcher_left_behind_is_ignored_with_a_line(environment, launched, told, monkeypatch) -> None:
-    for name in torchrun.SET:
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert torchrun.launched() == launched
-    assert bool(torchrun.left_over()) == told
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has none")
-def test_a_closed_terminal_asks_to_stop_but_not_under_nohup() -> None:
-    with StopRequest() as stop:
-        os.kill(os.getpid(), signal.SIGHUP)
-        assert stop.requested
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with StopRequest() as stop:
-        os.kill(os.getpid(), signal.SIGHUP)
-        assert not stop.requested
-    signal.signal(signal.SIGHUP, before)
+def test_an_exported_run_keeps_its_curves(tiny_run: Path, exported: Path) -> None:
+    ours, theirs = (read_scalars(run / "tensorboard") for run in (exported, tiny_run))
+    assert "collect/game_return" in theirs
+    assert ours == theirs
+
+
+def test_an_exported_run_dreams_and_plays_as_the_run_does_to_float16(tiny_run: Path, exported: Path) -> None:
+    cpu = torch.device("cpu")
+    (models, progress), (theirs, then) = (SavedRun(run).load_newest(cpu) for run in (exported, tiny_run))
+    assert progress.total == then.total
+    for name, ours in models.world.state_dict().items():
+        close = {"rtol": 2**-11, "atol": 2**-24} if ours.dim() > 1 else {"rtol": 0, "atol": 0}
+        torch.testing.assert_close(ours, theirs.world.state_dict()[name], **close)
+    for name, ours in models.policy.state_dict().items():
+        torch.testing.assert_close(ours, theirs.policy.state_dict()[name], rtol=2**-11, atol=2**-24)
+    for file in ("config.yaml", "origin.jsonl", "evaluations.jsonl"):
+        assert (exported / file).read_bytes() == (tiny_run / file).read_bytes()
+
+
+def test_an_exported_run_is_much_smaller(tiny_run: Path, exported: Path) -> None:
+    ours, theirs = (checkpoint.newest_first(run / "checkpoints")[0].stat().st_size for run in (exported, tiny_run))
+    assert ours < theirs / 4  # of 2 bytes a weight for 16 there are; the rest is names, much in so small a run
+
+
+def test_an_exported_run_can_be_measured_and_started_from(exported: Path, tmp_path: Path) -> None:
+    done = adamas("evaluate", f"run={exported}", "dreams=1", "steps=2", f"out={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    folder = train("env=Breakout", *TINY, f"initialize.from={exported}", cwd=tmp_path)
+    assert final_parts(folder)["progress"]["total"]["denoiser"] == 8
+
+
+def test_an_exported_run_cannot_go_on_and_says_what_can(exported: Path, tmp_path: Path) -> None:
+    code, _, err = adamas("train", f"resume={exported}", cwd=tmp_path)
+    assert code == 2
+    (path,) = (exported / "checkpoints").iterdir()
+    told = f"error: {path} was exported, without what training needs: start a new run with initialize.from={exported}\n"
+    assert err == told
+
+
+def test_export_refuses_what_it_cannot_do(tiny_run: Path, tmp_path: Path) -> None:
+    done = adamas("export", f"run={tmp_path}", f"out={tmp_path / 'agent'}")
+    assert (done.returncode, done.stderr) == (2, f"error: {tmp_path} is not a run folder: it has no config.yaml\n")
+    done = adamas("export", f"run={tiny_run}", f"out={tmp_path}")
+    assert done.stderr == f"error: {tmp_path} is already there: give another name, or remove it\n"
+    assert not any(tmp_path.iterdir())

@@ -21,7 +21,7 @@ from adamas.data.motion import near_small_movers
 from adamas.networks.blocks import AdaGroupNorm, ConditionedResBlock, FourierFeatures, ResBlock, SelfAttention, patches
 from adamas.networks.unet import UNet
 from adamas.world_model import edm
-from adamas.world_model.denoiser import CHANGE_SCALE, Denoiser, draw
+from adamas.world_model.denoiser import TARGET_CHANGE_SCALE, Denoiser, draw
 
 N, ACTIONS, SIZE = 3, 4, 12  # context frames, actions, pixels a side (a convolution does not care)
 SMALL = {"context": N, "channels": [16, 16], "depths": [1, 1]}
@@ -155,7 +155,7 @@ def test_training_and_sampling_scale_the_noisy_frame_alike(target: str, sigma: f
     c_in = (sigma**2 + 0.3**2 + 0.13**2) ** -0.5
     clean = batch.obs[:, N].float() / 127.5 - 1
     if target == "change":
-        clean = (clean - (batch.obs[:, N - 1].float() / 127.5 - 1)) * CHANGE_SCALE
+        clean = (clean - (batch.obs[:, N - 1].float() / 127.5 - 1)) * TARGET_CHANGE_SCALE
     replay = generator(5)
     level = edm.draw_sigma(2, 50.0, 1e-9, SIGMA_MIN, sigma, replay)
     noise = edm.draw_noise(level, (2, 1, SIZE, SIZE), 0.3, replay)
@@ -227,14 +227,16 @@ def test_a_still_picture_stays_still_for_100_generated_frames(target: str) -> No
 @TARGETS
 def test_a_new_denoiser_draws_what_a_network_that_answers_0_would(target: str) -> None:
     denoiser, s = make(awake=False, target=target), Sampler()
+    nn.init.zeros_(denoiser.net.unet.conv_out.bias)
     context = frames(2, N)
     previous = to_float(context[:, -1:])
 
     def c_skip_alone(x: Tensor, sigma: float) -> Tensor:
-        return 0.25 / (0.25 + sigma**2 + 0.09) * x
+        y = 0.25 / (0.25 + sigma**2 + 0.09) * x
+        return y.clamp(-1, 1) if target == "frame" else y  # there are no other grey levels
 
     y = draw(c_skip_alone, torch.randn(previous.shape, generator=generator(3)), s, generator())
-    expected = to_uint8(y if target == "frame" else previous + y / CHANGE_SCALE)[:, 0]
+    expected = to_uint8(y if target == "frame" else previous + y / TARGET_CHANGE_SCALE)[:, 0]
     assert torch.equal(denoiser.sample(context, torch.zeros(2, N, dtype=torch.int64), s, generator(3)), expected)
 
 
@@ -402,6 +404,7 @@ def test_an_error_counts_motion_weight_times_near_what_is_small_and_has_moved() 
     made, errors = {}, {}
     for weight in (1.0, 5.0):
         denoiser = made[weight] = make(awake=False, motion_weight=weight, target="change")
+        nn.init.zeros_(denoiser.net.unet.conv_out.bias)
         errors[weight], _ = denoiser.frame_loss(context, action, obs, generator())
     torch.testing.assert_close(made[5.0].pixel_weight(context), 1 + 4.0 * near)
     assert made[1.0].pixel_weight(context) == 1.0
@@ -469,29 +472,31 @@ def test_the_published_denoiser_takes_11_4_gflop_a_frame() -> None:
 
 
 @pytest.mark.parametrize("size", [(84, 84), (8, 8), (7, 9), (1, 3)])
-@pytest.mark.parametrize("attention", [False, True])
-def test_the_unet_keeps_any_frame_size(size: tuple[int, int], attention: bool) -> None:
-    unet = UNet(2, 3, 8, channels=[16, 32, 16], depths=[1, 2, 1], attention=attention)
+@pytest.mark.parametrize("published", [False, True])
+def test_the_unet_keeps_any_frame_size(size: tuple[int, int], published: bool) -> None:
+    unet = UNet(2, 3, 8, channels=[16, 32, 16], depths=[1, 2, 1], published=published)
     x, condition = torch.randn(2, 2, *size), torch.randn(2, 8)
-    assert not unet(x, condition).any()  # zero at first
+    assert torch.equal(
+        unet(x, condition), unet.conv_out.bias[:, None, None].expand(2, 3, *size)
+    )  # nothing else at first
     assert wake(unet)(x, condition).shape == (2, 3, *size)
 
 
 @pytest.mark.parametrize("channels", [4, 12, 28, 96, 100])
 def test_the_unet_takes_any_number_of_channels(channels: int) -> None:
-    unet = UNet(1, 1, 8, channels=[channels], depths=[1], attention=True)
+    unet = UNet(1, 1, 8, channels=[channels], depths=[1], published=True)
     assert unet(torch.randn(1, 1, 4, 4), torch.randn(1, 8)).shape == (1, 1, 4, 4)
 
 
 def test_every_block_on_the_way_up_sees_its_mirror_image_from_the_way_down() -> None:
     torch.manual_seed(0)
-    unet = wake(UNet(1, 1, 8, channels=[16, 32, 16], depths=[1, 2, 1], attention=False))
+    unet = wake(UNet(1, 1, 8, channels=[16, 32, 16], depths=[1, 2, 1], published=False))
     left, seen = [], []
     for level in unet.down:
-        for module in (level["resize"], *level["blocks"]):
+        for module in (level.resize, *level.blocks):
             module.register_forward_hook(lambda module, args, output: left.append(output))
     for level in unet.up:
-        for block in level["blocks"]:
+        for block in level.blocks:
             block.register_forward_hook(lambda module, args, output: seen.append(args[0]))
     unet(torch.randn(1, 1, 8, 8), torch.randn(1, 8))
     assert len(seen) == len(left) == 7
@@ -499,26 +504,30 @@ def test_every_block_on_the_way_up_sees_its_mirror_image_from_the_way_down() -> 
         assert torch.equal(x[:, -mirror.shape[1] :], mirror)
 
 
-def test_the_unet_is_its_blocks_in_order_on_a_frame_padded_at_the_bottom_and_the_right() -> None:
+@pytest.mark.parametrize("published", [False, True])
+def test_the_unet_is_its_blocks_in_order_on_a_frame_padded_at_the_bottom_and_the_right(published: bool) -> None:
+    """The published one pads after its first convolution and crops before its last norm."""
     torch.manual_seed(0)
-    unet = wake(UNet(2, 3, 8, channels=[16, 32], depths=[1, 2], attention=True))
+    unet = wake(UNet(2, 3, 8, channels=[16, 32], depths=[1, 2], published=published))
     x, condition = torch.randn(2, 2, 5, 7), torch.randn(2, 8)
-    (fine_in,), (coarse_1, coarse_2) = (level["blocks"] for level in unet.down)
-    (coarse_3, coarse_4, coarse_5), (fine_1, fine_2) = (level["blocks"] for level in unet.up)
+    (fine_in,), (coarse_1, coarse_2) = (level.blocks for level in unet.down)
+    (coarse_3, coarse_4, coarse_5), (fine_1, fine_2) = (level.blocks for level in unet.up)
 
     def join(block: nn.Module, y: Tensor, skip: Tensor) -> Tensor:
         return block(torch.cat([y, skip], dim=1), condition)
 
-    a = unet.conv_in(nn.functional.pad(x, (0, 1, 0, 1)))
+    margin = (0, 1, 0, 1)
+    a = nn.functional.pad(unet.conv_in(x), margin) if published else unet.conv_in(nn.functional.pad(x, margin))
     b = fine_in(a, condition)
-    c = nn.functional.conv2d(b, unet.down[1]["resize"].weight, unet.down[1]["resize"].bias, stride=2, padding=1)
+    c = nn.functional.conv2d(b, unet.down[1].resize.weight, unet.down[1].resize.bias, stride=2, padding=1)
     d = coarse_1(c, condition)
     e = coarse_2(d, condition)
     y = unet.middle[1](unet.middle[0](e, condition), condition)
     y = join(coarse_5, join(coarse_4, join(coarse_3, y, e), d), c)
-    y = unet.up[0]["resize"].conv(y.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
+    y = unet.up[0].resize.conv(y.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
     y = join(fine_2, join(fine_1, y, b), a)
-    y = unet.conv_out(nn.functional.silu(unet.norm_out(y, condition)))[..., :5, :7]
+    normed = unet.norm_out(y[..., :5, :7]) if published else unet.norm_out(y, condition)
+    y = unet.conv_out(nn.functional.silu(normed))[..., :5, :7]
     torch.testing.assert_close(unet(x, condition), y)
 
 
@@ -537,20 +546,23 @@ def test_adaptive_group_norm_is_over_the_channels_of_a_group_and_all_pixels_of_o
 
 @pytest.mark.parametrize("attention", [False, True])
 def test_a_new_residual_block_is_its_skip_connection(attention: bool) -> None:
+    """And a bias; new attention is a norm."""
     block = ConditionedResBlock(16, 16, 8, attention)
     x = torch.randn(2, 16, 4, 4)
-    assert torch.equal(block(x, torch.randn(2, 8)), x)
+    expected = x + block.conv2.bias[:, None, None]
+    assert torch.equal(block(x, torch.randn(2, 8)), block.attention.norm(expected) if attention else expected)
 
 
 def test_attention_is_the_softmax_of_products_over_all_pixels_head_by_head() -> None:
     torch.manual_seed(0)
     attention, x = wake(SelfAttention(16)), torch.randn(2, 16, 3, 5)
-    q, k, v = attention.qkv(attention.norm(x)).flatten(2).chunk(3, dim=1)  # (B, C, H*W)
+    normed = attention.norm(x)
+    q, k, v = attention.qkv(normed).flatten(2).chunk(3, dim=1)  # (B, C, H*W)
     heads = []
     for channels in (slice(0, 8), slice(8, 16)):
         weights = torch.einsum("bci,bcj->bij", q[:, channels], k[:, channels]).div(8**0.5).softmax(-1)
         heads.append(torch.einsum("bij,bcj->bci", weights, v[:, channels]))
-    expected = x + attention.out(torch.cat(heads, dim=1).unflatten(2, (3, 5)))
+    expected = normed + attention.out(torch.cat(heads, dim=1).unflatten(2, (3, 5)))
     torch.testing.assert_close(attention(x), expected)
 
 

@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from adamas.cli import train
+from adamas.config import Config
+from adamas.utils import device
 from adamas.utils.device import leave_a_core, pick_device
+from adamas.utils.torchrun import SET
 
 ROOT = Path(__file__).resolve().parents[1]
 FAULTS = """
@@ -61,12 +65,22 @@ def test_a_core_is_left_to_others(cores: int | None, threads: int, left: int, mo
     ],
     ids=str,
 )
-def test_a_run_takes_no_more_cores_than_slurm_gave_it(environment: dict[str, str], threads: int) -> None:
-    program = "import torch, main; torch.set_num_threads(3); main.lead = lambda *_: print(torch.get_num_threads()); "
-    program += "from adamas.config import Config; main.run(Config(device='cpu'))"
-    plain = {k: v for k, v in os.environ.items() if k not in ("SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS")}
-    plain |= {"PYTHONPATH": str(ROOT / "src"), **environment}
-    assert subprocess.check_output([sys.executable, "-c", program], env=plain, text=True) == f"{threads}\n"
+def test_a_run_takes_no_more_cores_than_slurm_gave_it(
+    environment: dict[str, str], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    before, seen = torch.get_num_threads(), []
+    monkeypatch.setattr(train, "lead", lambda *_: seen.append(torch.get_num_threads()))
+    monkeypatch.setattr(device, "keep_freed_memory", lambda: None)
+    try:
+        torch.set_num_threads(3)
+        train.run(Config(device="cpu"))
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [threads]
 
 
 @pytest.mark.parametrize(
@@ -75,8 +89,9 @@ def test_a_run_takes_no_more_cores_than_slurm_gave_it(environment: dict[str, str
         ("auto", {}, 0),
         ("cuda", {}, 0),
         ("cuda:1", {}, 1),
-        ("auto", {"WORLD_SIZE": "2", "LOCAL_RANK": "1"}, 1),
-        ("cuda", {"WORLD_SIZE": "2", "LOCAL_RANK": "0"}, 0),
+        ("auto", {**dict.fromkeys(SET, "1"), "WORLD_SIZE": "2", "LOCAL_RANK": "1"}, 1),
+        ("cuda", {**dict.fromkeys(SET, "0"), "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, 0),
+        ("cuda", {"WORLD_SIZE": "2", "LOCAL_RANK": "1"}, 0),  # left over, not torchrun's
     ],
     ids=str,
 )

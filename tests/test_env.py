@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium
@@ -18,69 +18,48 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
-from test_main import ROOT, TINY, train
-from test_play_session import set_on_2
-from test_world_model import wake
+from helpers import CPU, ENVIRONMENT, MEANINGS, TINY, expect, frames, generator, make_world, run_script, train
+from playing import set_on_2
 
-from adamas import config
+from adamas.config.files import load_config, save_config
+from adamas.data.batch import Trajectory
 from adamas.training import saved_env
 from adamas.utils.errors import UserError
 from adamas.utils.random import seeded
-from adamas.world_model.denoiser import Denoiser
 from adamas.world_model.gym_env import WorldModelEnv
 from adamas.world_model.gym_vector_env import WorldModelVectorEnv
-from adamas.world_model.parallel_rollouts import Contexts, Dreaming
-from adamas.world_model.reward_end import RewardEnd
+from adamas.world_model.parallel_rollouts import ParallelRollouts
+from adamas.world_model.reward_end import CONTINUE, DIVERGED, TERMINATED
 from adamas.world_model.world_model import WorldModel
 
-N, MEANINGS = 3, ("NOOP", "FIRE", "RIGHT", "LEFT")
-SMALL = {"patch": 4, "channels": [16, 16], "depths": [1, 1], "attention": False}
+N = 3  # context frames
 POOL = 40
 NAME = "adamas:WorldModel-v0"
 
 
-def contexts(count: int = POOL, seed: int = 0) -> Contexts:
-    g = torch.Generator().manual_seed(seed)
-    obs = torch.randint(0, 256, (count, N, 84, 84), dtype=torch.uint8, generator=g)
-    return Contexts(obs, torch.randint(0, 4, (count, N - 1), generator=g))
+def contexts(count: int = POOL, seed: int = 0) -> Trajectory:
+    action = torch.randint(0, len(MEANINGS), (count, N - 1), generator=generator(seed))
+    return Trajectory(frames(count, N, seed=seed), action)
+
+
+def world_that_expects(end: int, reward: int | None = None) -> WorldModel:
+    """The same frames each time. Without `reward` each reward is as likely."""
+    made = make_world(N, predict_divergence=end == DIVERGED, actions=len(MEANINGS))
+    expect(made, reward, end)
+    return made
 
 
 @pytest.fixture(scope="module")
 def world() -> WorldModel:
-    torch.manual_seed(0)
-    denoiser = wake(Denoiser(config.Denoiser(**SMALL, context=N, condition_channels=24), 4))
-    return WorldModel(denoiser, never_ending(4), config.Sampler(steps=2))
-
-
-def never_ending(actions: int) -> RewardEnd:
-    """Rewards are open, but an end is not to be expected."""
-    net = wake(RewardEnd(config.RewardEnd(**SMALL, condition_channels=8, lstm_dim=16), actions))
-    with torch.no_grad():
-        net.head[-1].weight[3:] = 0.0
-    return sure_of(net, 3)
-
-
-def sure_of(net: RewardEnd, output: int) -> RewardEnd:
-    """Its hidden layer gets one unit that is always on, and this unit drives one of the five outputs."""
-    with torch.no_grad():
-        net.head[0].weight[0], net.head[0].bias[0] = 0.0, 10.0
-        net.head[-1].weight[output, 0] = 10.0
-    return net
-
-
-def ending(world: WorldModel) -> WorldModel:
-    """The same frames, but every step ends the episode with a reward of +1."""
-    torch.manual_seed(1)
-    net = wake(RewardEnd(config.RewardEnd(**SMALL, condition_channels=8, lstm_dim=16), 4))
-    return WorldModel(world.denoiser, sure_of(sure_of(net, 2), 4), world.sampler)
+    return world_that_expects(CONTINUE)
 
 
 def single(world: WorldModel, horizon: int = 100) -> WorldModelEnv:
-    return WorldModelEnv(Dreaming(world, contexts(), 1, horizon), MEANINGS, "rgb_array")
+    return WorldModelEnv(ParallelRollouts(world, contexts(), 1, horizon), MEANINGS, "rgb_array")
 
 
 def vector(world: WorldModel, count: int, horizon: int = 100) -> WorldModelVectorEnv:
-    return WorldModelVectorEnv(count, Dreaming(world, contexts(), count, horizon), MEANINGS, "rgb_array")
+    return WorldModelVectorEnv(count, ParallelRollouts(world, contexts(), count, horizon), MEANINGS, "rgb_array")
 
 
 def play(env: WorldModelEnv, seed: int, steps: int) -> tuple[np.ndarray, list[float]]:
@@ -100,7 +79,7 @@ def test_it_dreams_what_the_world_model_says(world: WorldModel) -> None:
     obs, _ = env.reset(seed=5, options={"context": (given.obs[0].numpy(), given.action[0].numpy())})
     assert np.array_equal(obs, given.obs[0, -1])
 
-    state, generators = world.start(*given), seeded([int(np_random(5)[0].integers(2**31))])
+    state, generators = world.start(given), seeded([int(np_random(5)[0].integers(2**31))])
     for action in (1, 3, 0):
         state, prediction = world.step(state, torch.tensor([action]), generators)
         obs, reward, terminated, truncated, _ = env.step(action)
@@ -153,13 +132,13 @@ def test_a_seed_an_env_and_none_at_all(world: WorldModel) -> None:
 
 
 def test_a_dream_that_begins_anew_leaves_its_neighbours_alone(world: WorldModel) -> None:
-    a, b = (Dreaming(world, contexts(), 3, horizon=4) for _ in range(2))
-    for dreaming in (a, b):
-        dreaming.begin([0, 1, 2], [3, 4, 5])
-        dreaming.step(torch.tensor([0, 1, 2]))
+    a, b = (ParallelRollouts(world, contexts(), 3, horizon=4) for _ in range(2))
+    for rollouts in (a, b):
+        rollouts.begin([0, 1, 2], [3, 4, 5])
+        rollouts.step(torch.tensor([0, 1, 2]))
     before = a.state
     a.begin([1], [9])
-    c = Dreaming(world, contexts(), 3, horizon=4)
+    c = ParallelRollouts(world, contexts(), 3, horizon=4)
     c.begin([0, 1, 2], [9, 9, 9])
     for old, new, fresh in zip(before.hidden, a.state.hidden, c.state.hidden, strict=True):
         assert torch.equal(new[:, [0, 2]], old[:, [0, 2]])
@@ -198,17 +177,16 @@ def test_the_horizon_truncates(world: WorldModel) -> None:
     assert env.step(0)[2:4] == (False, False)
 
 
-def test_a_predicted_end_terminates(world: WorldModel) -> None:
-    env = single(ending(world), horizon=1)
+def test_a_predicted_end_terminates() -> None:
+    env = single(world_that_expects(TERMINATED, reward=1), horizon=1)
     env.reset(seed=0)
     assert env.step(0)[1:4] == (1.0, True, False)
     with pytest.raises(ResetNeeded):
         env.step(0)
 
 
-def test_a_dream_that_has_gone_astray_is_truncated(world: WorldModel) -> None:
-    c = config.RewardEnd(**SMALL, condition_channels=8, lstm_dim=16, astray=True)
-    env = single(WorldModel(world.denoiser, sure_of(wake(RewardEnd(c, 4)), 5), world.sampler))
+def test_a_dream_that_has_diverged_is_truncated() -> None:
+    env = single(world_that_expects(DIVERGED, reward=1))
     env.reset(seed=0)
     assert env.step(0)[1:4] == (0.0, False, True)
 
@@ -232,8 +210,8 @@ def test_a_vector_begins_anew_in_the_same_step(world: WorldModel) -> None:
     assert envs.step(np.array([0, 0]))[3].tolist() == [False, False]
 
 
-def test_a_vector_terminates_too(world: WorldModel) -> None:
-    envs = vector(ending(world), 2)
+def test_a_vector_terminates_too() -> None:
+    envs = vector(world_that_expects(TERMINATED, reward=1), 2)
     envs.reset(seed=0)
     _, reward, terminated, truncated, _ = envs.step(np.array([0, 1]))
     assert (reward.tolist(), terminated.tolist(), truncated.tolist()) == ([1, 1], [True, True], [False, False])
@@ -280,7 +258,7 @@ def test_what_is_shown_is_the_frame(world: WorldModel) -> None:
     assert np.array_equal(env.render(), np.stack([obs] * 3, axis=-1))
     obs, _ = envs.reset(seed=0)
     assert np.array_equal(np.stack(envs.render())[..., 0], obs)
-    assert WorldModelEnv(Dreaming(world, contexts(), 1, 9), MEANINGS).render() is None
+    assert WorldModelEnv(ParallelRollouts(world, contexts(), 1, 9), MEANINGS).render() is None
 
 
 def test_keys_are_those_of_ale_py() -> None:
@@ -302,8 +280,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_importing_adamas_registers_and_is_light() -> None:
     code = f"import adamas, gymnasium, sys; gymnasium.spec('{NAME.partition(':')[2]}'); print({{'torch', 'cv2'}} & set(sys.modules))"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
 
@@ -329,23 +306,23 @@ def test_a_vector_of_a_run_counts_episodes(run: Path) -> None:
 def test_without_its_replay_a_run_plays_the_game_for_contexts(run: Path, tmp_path: Path) -> None:
     bare = tmp_path / "agent"
     shutil.copytree(run, bare, ignore=shutil.ignore_patterns("replay"))
-    starts = saved_env.open_world(bare, torch.device("cpu")).starts
+    starts = saved_env.open_world(bare, CPU).starts
     assert starts.obs.shape == (saved_env.PLAYED, 4, 84, 84)
     assert starts.action.shape == (saved_env.PLAYED, 3)
     assert len(starts.obs.flatten(1).unique(dim=0)) == saved_env.PLAYED
     assert len(starts.action.unique()) > 1
-    again = saved_env.open_world(bare, torch.device("cpu")).starts
+    again = saved_env.open_world(bare, CPU).starts
     assert torch.equal(starts.obs, again.obs)
 
 
 def test_it_is_the_averaged_policy_that_plays_for_contexts(made_run: Path, tmp_path: Path) -> None:
     run = set_on_2(made_run, tmp_path / "averaged")
     shutil.rmtree(run / "replay")
-    assert (saved_env.open_world(run, torch.device("cpu")).starts.action == 2).all()
+    assert (saved_env.open_world(run, CPU).starts.action == 2).all()
 
 
 def test_contexts_come_from_the_replay(run: Path) -> None:
-    starts = saved_env.open_world(run, torch.device("cpu")).starts
+    starts = saved_env.open_world(run, CPU).starts
     rows = {frame.tobytes() for file in (run / "replay").glob("*.npz") for frame in np.load(file)["obs"]}
     assert all(frame.tobytes() in rows for frame in starts.obs[:, -1].numpy())
 
@@ -355,7 +332,7 @@ def test_a_run_that_cannot_be_opened_is_told(run: Path, tmp_path: Path) -> None:
         gymnasium.make(NAME, run=tmp_path)
     shutil.copytree(run, tmp_path / "free")
     settings = tmp_path / "free" / "config.yaml"
-    settings.write_text(settings.read_text().replace("policy: imagined", "policy: model_free"))
+    save_config(replace(load_config(settings), policy="model_free"), settings)
     with pytest.raises(UserError, match="no world model"):
         gymnasium.make(NAME, run=tmp_path / "free")
 
@@ -391,13 +368,11 @@ def test_a_person_can_play_it(run: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_stable_baselines_trains_in_it(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("stable_baselines3", reason="needs the extra sb3")
-    command = [sys.executable, str(ROOT / "scripts" / "sb3_ppo.py"), str(run), "--minutes", "0.02", "--envs", "2"]
-    command += ["--horizon", "8", "--rollout", "8", "--games", "1", "--device", "cpu", "--out", str(tmp_path / "a.zip")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    arguments = ["--minutes", "0.02", "--envs", "2", "--horizon", "8", "--rollout", "8", "--games", "1"]
+    done = run_script("studies/sb3_ppo.py", str(run), *arguments, "--device", "cpu", "--out", str(tmp_path / "a.zip"))
     assert done.returncode == 0, done.stderr
     assert "dreamed steps; reward of the last" in done.stdout
     assert "mean return of 1 full games" in done.stdout
     assert (tmp_path / "a.zip").is_file()
-    done = subprocess.run([*command[:2], str(tmp_path)], env=environment, capture_output=True, text=True, check=False)
+    done = run_script("studies/sb3_ppo.py", str(tmp_path))
     assert (done.returncode, done.stderr.count("\n"), done.stderr[:6]) == (2, 1, "error:")

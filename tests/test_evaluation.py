@@ -10,61 +10,60 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_world_model import wake
+from helpers import frames, generator, spy, wake
 from torch import Tensor
 
 from adamas import config
 from adamas.agent.actor_critic import ActorCritic
 from adamas.config import Config
+from adamas.data.batch import Trajectory
 from adamas.envs.atari import AtariEnv
-from adamas.evaluation import distances, dreams, evaluate, figures, tables
-from adamas.evaluation.clips import Clip, record
+from adamas.evaluation import clips, distances, dreams, evaluate, figures, tables
+from adamas.evaluation.clips import record
 from adamas.evaluation.detail import Detail
 from adamas.evaluation.dreams import Dreams
 from adamas.evaluation.frechet import Frechet
-from adamas.utils import random
+from adamas.utils.errors import UserError
+from adamas.utils.random import seeded
 from adamas.world_model.denoiser import Denoiser
 from adamas.world_model.reward_end import RewardEnd
 from adamas.world_model.world_model import WorldModel
 
 N, ACTIONS = 3, 4  # context frames, and Breakout's actions
-SMALL = {"patch": 4, "channels": [16, 16], "depths": [1, 1], "attention": False}
+LEVELS = {"channels": [16, 16], "depths": [1, 1]}
 CONFIG = Config(
-    denoiser=config.Denoiser(**SMALL, context=N, condition_channels=24),
+    network=config.Network("adamas", patch=4, condition_channels=24, lstm_dim=16),
+    denoiser=config.Denoiser(**LEVELS, context=N),
     evaluation=config.Evaluation(dreams=3, dream_steps=6),
 )
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def films(count: int = 3, steps: int = 6, seed: int = 0) -> Dreams:
-    frames = torch.randint(0, 256, (2, count, steps + 1, 84, 84), dtype=torch.uint8, generator=generator(seed))
-    return Dreams(frames[0, :, 0], frames[0, :, 1:], frames[1, :, 1:])
+    shown = frames(2, count, steps + 1, seed=seed)
+    return Dreams(shown[0, :, 0], shown[0, :, 1:], shown[1, :, 1:])
 
 
-def clip(count: int, steps: int = 7) -> Clip:
-    obs = torch.randint(0, 256, (count, steps + 1, 84, 84), dtype=torch.uint8, generator=generator())
-    return Clip(obs, torch.randint(0, 3, (count, steps), generator=generator(1)))
+def clip(count: int, steps: int = 7) -> Trajectory:
+    return Trajectory(frames(count, steps + 1), torch.randint(0, 3, (count, steps), generator=generator(1)))
 
 
 @pytest.fixture
 def world() -> WorldModel:
     torch.manual_seed(0)
-    reward_end = RewardEnd(config.RewardEnd(**SMALL, condition_channels=8, lstm_dim=16), ACTIONS)
-    return WorldModel(wake(Denoiser(CONFIG.denoiser, ACTIONS)), wake(reward_end), config.Sampler(steps=2))
+    denoiser = Denoiser(CONFIG.denoiser, CONFIG.network, ACTIONS)
+    reward_end = RewardEnd(config.RewardEnd(**LEVELS), CONFIG.network, ACTIONS)
+    return WorldModel(wake(denoiser), wake(reward_end), config.Sampler(steps=2))
 
 
 def make_policy(favourite: int) -> ActorCritic:
     """Prefers one action; 1 is FIRE, which brings the ball into play."""
     torch.manual_seed(1)
-    policy = wake(ActorCritic(config.ActorCritic(patch=4, channels=[8, 8], lstm_dim=16), ACTIONS))
+    policy = wake(ActorCritic(config.ActorCritic(channels=[8, 8], frame_stack=2), CONFIG.network, ACTIONS))
     policy.actor.bias.data[favourite] = 3.0
     return policy
 
 
-# Dreams
+# Clips and dreams
 
 
 @pytest.mark.parametrize("churn", [0.0, 3.0])
@@ -74,12 +73,9 @@ def test_a_dream_has_the_same_pixels_however_many_there_are(world: WorldModel, c
     all_of_them = dreams.dream(world, play, N, 10, lambda: ticks.append(1)).imagined
     assert len(ticks) == dreams.ticks(dreams.GROUP + 2, 5) == 2 * 5
     for count in (1, 3, dreams.GROUP + 1):
-        fewer = dreams.dream(world, Clip(play.obs[:count], play.action[:count]), N, 10).imagined
+        fewer = dreams.dream(world, play.rows(slice(count)), N, 10).imagined
         assert torch.equal(fewer, all_of_them[:count])
     assert len(all_of_them.flatten(1).unique(dim=0)) == dreams.GROUP + 2
-
-
-# Clips and dreams
 
 
 def test_random_play_takes_every_action_about_as_often() -> None:
@@ -100,14 +96,21 @@ def test_a_clip_holds_what_each_action_brought() -> None:
         assert torch.equal(play.obs[i, 5], torch.from_numpy(frame))
 
 
+def test_games_that_are_too_short_for_a_clip_end_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clips, "PATIENCE", 2)
+    env = AtariEnv("Breakout", config.Atari(max_episode_steps=5), episodic_life=False)
+    with pytest.raises(UserError, match="2 games in a row ended before 6 steps"):
+        record(make_policy(0), env, count=1, steps=6, seed=0)
+
+
 def test_a_dream_is_compared_with_the_frames_that_came_at_the_same_time(world: WorldModel) -> None:
     play = clip(dreams.GROUP)
     shown = dreams.dream(world, play, N, 10)
     assert torch.equal(shown.previous, play.obs[:, N - 1])
     assert torch.equal(shown.real, play.obs[:, N:])
     assert shown.imagined.shape == shown.real.shape
-    state = world.start(play.obs[:, :N], play.action[:, : N - 1])
-    noise = random.seeded(range(10, 10 + dreams.GROUP))
+    state = world.start(Trajectory(play.obs[:, :N], play.action[:, : N - 1]))
+    noise = seeded(range(10, 10 + dreams.GROUP))
     for t in range(2):  # by hand: the action after the last context frame leads to the first imagined one
         state, prediction = world.step(state, play.action[:, N - 1 + t], noise)
         assert torch.equal(shown.imagined[:, t], prediction.obs)
@@ -115,7 +118,7 @@ def test_a_dream_is_compared_with_the_frames_that_came_at_the_same_time(world: W
 
 def test_a_dream_knows_nothing_of_what_comes_but_the_actions(world: WorldModel) -> None:
     play = clip(2)
-    other = Clip(torch.cat([play.obs[:, :N], 255 - play.obs[:, N:]], dim=1), play.action)
+    other = Trajectory(torch.cat([play.obs[:, :N], 255 - play.obs[:, N:]], dim=1), play.action)
     ours, theirs = (dreams.dream(world, c, N, 10).imagined for c in (play, other))
     assert torch.equal(ours, theirs)
 
@@ -241,17 +244,15 @@ def test_a_table_has_a_line_for_each_horizon_and_film() -> None:
 # Fréchet distances
 
 
-def frechet_config(**changes: object) -> Config:
-    evaluation = config.Evaluation(dream_steps=6, frechet_frames=20, **changes)
-    return config.Config(denoiser=CONFIG.denoiser, evaluation=evaluation)
+FRAMES = 20
 
 
 def test_a_perfect_world_model_has_the_distance_of_real_frames(world: WorldModel, tmp_path: Path, monkeypatch) -> None:
-    def truth(world: WorldModel, clip: Clip, context: int, seed: int, each_step: Callable[[], None]) -> Dreams:
+    def truth(world: WorldModel, clip: Trajectory, context: int, seed: int, each_step: Callable[[], None]) -> Dreams:
         return Dreams(clip.obs[:, context - 1], clip.obs[:, context:], clip.obs[:, context:])
 
     monkeypatch.setattr(distances, "dream", truth)
-    (perfect,) = distances.measure_frechet(world, frechet_config(), tmp_path)
+    (perfect,) = distances.measure_frechet(world, CONFIG, tmp_path, FRAMES)
     assert perfect.ratio == pytest.approx(1)
     assert perfect.count == 20
     assert perfect.real_distance > 0  # other play: not the same frames
@@ -259,40 +260,17 @@ def test_a_perfect_world_model_has_the_distance_of_real_frames(world: WorldModel
 
 def test_real_frames_are_encoded_once(world: WorldModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = []
-    (first,) = distances.measure_frechet(world, frechet_config(), tmp_path, lambda: ticks.append(1))
-    assert len(ticks) == distances.frechet_ticks(frechet_config()) == 6  # 4 dreams: one group
+    (first,) = distances.measure_frechet(world, CONFIG, tmp_path, FRAMES, each_step=lambda: ticks.append(1))
+    assert len(ticks) == distances.frechet_ticks(CONFIG, FRAMES) == 6  # 4 dreams: one group
     assert first.ratio > 1
-    counted = spy_on(monkeypatch, distances, "statistics")
-    (again,) = distances.measure_frechet(world, frechet_config(), tmp_path)
+    monkeypatch.setattr(distances, "statistics", distances.statistics)  # to be put back
+    counted = spy(distances, "statistics")
+    (again,) = distances.measure_frechet(world, CONFIG, tmp_path, FRAMES)
     assert again == first
     assert len(counted) == 1  # the imagined frames alone
-    sticky = dataclasses.replace(frechet_config(), atari=config.Atari(repeat_action_probability=0.25))
-    distances.measure_frechet(world, sticky, tmp_path)
+    sticky = dataclasses.replace(CONFIG, atari=config.Atari(repeat_action_probability=0.25))
+    distances.measure_frechet(world, sticky, tmp_path, FRAMES)
     assert len(counted) == 4  # another game has other frames
-
-
-def spy_on(monkeypatch: pytest.MonkeyPatch, module: object, name: str) -> list[tuple]:
-    calls, original = [], getattr(module, name)
-    monkeypatch.setattr(module, name, lambda *args: (calls.append(args), original(*args))[1])
-    return calls
-
-
-def test_the_dreams_take_the_denoising_steps_that_were_asked_for(
-    world: WorldModel, tmp_path: Path, monkeypatch
-) -> None:
-    calls = spy_on(monkeypatch, world.denoiser, "sample")
-    for asked, steps in ((0, world.sampler.steps), (5, 5)):
-        distances.measure_frechet(world, frechet_config(frechet_denoising_steps=asked), tmp_path)
-        assert calls[-1][2].steps == steps
-
-
-@pytest.mark.parametrize(
-    ("when", "due"), [("off", []), ("final", ["end"]), ("every_n", [0, 6, "end"])], ids=["off", "final", "every_n"]
-)
-def test_the_distance_is_measured_when_asked_for(when: str, due: list) -> None:
-    settings = config.Config(evaluation=config.Evaluation(every_epochs=2, frechet=when, frechet_every=3))
-    evaluated = [epoch for epoch in range(0, 10, 2) if distances.frechet_is_due(settings, epoch, final=False)]
-    assert evaluated + ["end"] * distances.frechet_is_due(settings, 11, final=True) == due
 
 
 def test_the_contact_sheet_shows_a_dream_in_which_a_ball_flies_already() -> None:

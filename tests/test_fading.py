@@ -12,21 +12,24 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from helpers import CPU, generator
 from torch import Tensor
 
 from adamas import config
 from adamas.config import Config, rules
 from adamas.data import batch
 from adamas.data.replay import Replay
+from adamas.envs import atari
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation import detail
 from adamas.evaluation.detail import Detail
+from adamas.training.generators import Generators
+from adamas.training.learners import Learners
 from adamas.training.models import Models
-from adamas.training.updates import Generators, update_denoiser
+from adamas.training.updates import Updates
 from adamas.utils.logger import Logger
 from adamas.world_model.denoiser import Denoiser
 
-CPU = torch.device("cpu")
 CONTEXT = 4
 
 
@@ -51,31 +54,34 @@ def settings() -> Config:
     return rules.check(
         Config(
             precision="float32",
+            network=config.Network("adamas", patch=2, condition_channels=64, lstm_dim=8),
             denoiser=config.Denoiser(
                 target="change",
                 context=CONTEXT,
-                patch=2,
                 channels=[32],
                 depths=[1],
-                attention=False,
-                condition_channels=64,
                 offset_noise=0.0,
-                sigma_log_mean=1.3,
-                sigma_log_std=0.7,
-                fed_back_frames=0,
+                P_mean=1.3,
+                P_std=0.7,
+                autoregressive_steps=0,
                 ema_decay=0.98,
-                optimization=config.Optimization(batch_size=4, learning_rate=1e-3, warmup_updates=20),
+                optimization=config.Optimization(batch_size=4, learning_rate=1e-3),
             ),
             sampler=config.Sampler(steps=1),
-            reward_end=config.RewardEnd(patch=4, channels=[8], depths=[1], attention=False, lstm_dim=8),
-            actor_critic=config.ActorCritic(patch=4, channels=[8], lstm_dim=8),
+            reward_end=config.RewardEnd(channels=[8], depths=[1]),
+            actor_critic=config.ActorCritic(channels=[8]),
         )
     )
 
 
+@pytest.fixture(autouse=True)
+def _one_noop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atari, "NOOP_MAX", 1)
+
+
 def record(case: Case) -> tuple[Replay, tuple[str, ...]]:
     """The same clip each time, cut to the rows that are shown; and what its actions mean."""
-    env, random = AtariEnv(case.game, config.Atari(noop_max=0), episodic_life=True), np.random.default_rng(0)
+    env, random = AtariEnv(case.game, config.Atari(), episodic_life=True), np.random.default_rng(0)
     top, bottom = case.shown
     obs, _ = env.reset(seed=0)
     start = obs
@@ -112,16 +118,16 @@ class Window(NamedTuple):
 
 def windows(replay: Replay) -> Window:
     row = torch.arange(CONTEXT, replay.num_rows)
-    segment = batch.cut(replay._columns, replay._bounds(), row, torch.full_like(row, CONTEXT), CONTEXT + 1)
+    segment = batch.cut_segments(replay._columns, replay._bounds(), row, torch.full_like(row, CONTEXT), CONTEXT + 1)
     whole = segment.mask.all(dim=1)
     return Window(segment.obs[whole, :CONTEXT], segment.action[whole, :CONTEXT], segment.obs[whole, CONTEXT])
 
 
 def look(denoiser: Denoiser, replay: Replay, case: Case, sampler: config.Sampler) -> Detail:
     """The detail of all frames of the clip, each imagined from the real ones before it."""
-    clip, generator = windows(replay), torch.Generator().manual_seed(0)
+    clip, random = windows(replay), generator()
     batches = zip(clip.context.split(64), clip.action.split(64), strict=True)
-    imagined = torch.cat([denoiser.sample(context, action, sampler, generator) for context, action in batches])
+    imagined = torch.cat([denoiser.sample(context, action, sampler, random) for context, action in batches])
     rows = slice(case.measured[0] - case.shown[0], case.measured[1] - case.shown[0])
     previous, background = clip.context[:, -1, rows], detail.background(replay._columns["obs"][: replay.num_rows, rows])
     return detail.measure(imagined[:, None, rows], clip.real[:, None, rows], previous, background)
@@ -133,13 +139,13 @@ def train(case: Case, folder: Path, seed: int = 0) -> tuple[list[Detail], list[D
     torch.manual_seed(seed)
     models = Models(settings(), meanings, CPU)
     assert look(models.denoiser, replay, case, models.config.sampler).small_objects >= case.objects, "there to be lost"
-    pair = replay.sample(512, 2, torch.Generator().manual_seed(0), first_target=1)
-    models.denoiser.measure(pair.obs[:, 0], pair.obs[:, 1])
-    random, logger = Generators.seeded(seed, CPU), Logger(folder)
+    updates = Updates(Learners(models), replay, Generators.seeded(seed, CPU), Logger(folder))
+    updates.learners.by_part["denoiser"].optimizer.warmup_updates = 20
+    updates.measure_changes()
     averaged, raw = [], []
-    for update in range(1, case.checkpoints[-1] + 1):
-        update_denoiser(models, replay, random, logger)
-        if update in case.checkpoints:
+    for number in range(1, case.checkpoints[-1] + 1):
+        updates.denoiser()
+        if number in case.checkpoints:
             averaged.append(look(models.world.denoiser, replay, case, models.config.sampler))
             raw.append(look(models.denoiser, replay, case, models.config.sampler))
     return averaged, raw

@@ -113,7 +113,7 @@ def test_a_batch_of_padding_has_loss_0_and_moves_nothing_but_by_decay() -> None:
     metrics = learner.step(batch._replace(mask=batch.mask & False), generator())
     assert metrics["loss"] == 0
     assert metrics["grad_norm"] == 0
-    torch.testing.assert_close(list(learner.module.parameters()), before, rtol=1e-4, atol=0)
+    torch.testing.assert_close(list(learner.module.parameters()), before, rtol=1.1e-4, atol=0)  # 1e-2 of 1e-2
 
 
 def test_the_loss_alone_runs_at_the_precision_of_the_config() -> None:
@@ -137,7 +137,7 @@ def test_losses_and_gradients_in_bfloat16_are_those_of_float32(part: str) -> Non
         random = generator(2)
         for parameter in learner.module.parameters():
             parameter.data += 0.03 * torch.randn(parameter.shape, generator=random)
-        losses.append(float(learner.backward(batch, torch.Generator(CPU).manual_seed(0))["loss"]))
+        losses.append(float(learner.backward(batch, torch.Generator(CPU).manual_seed(0))[0]))
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in learner.module.parameters()]))
     assert losses[1] == pytest.approx(losses[0], rel=0.01)
     assert (gradients[1] - gradients[0]).norm() < 0.03 * gradients[0].norm()

@@ -99,11 +99,11 @@ def test_matrices_and_kernels_decay_and_nothing_else_does() -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"warmup_updates": 4}, [2.5e-3, 5e-3, 7.5e-3, 1e-2, 1e-2, 1e-2]),
-        ({"decay_updates": 4, "warmup_updates": 2}, [5e-3, 7.75e-3, 5.5e-3, 3.25e-3, 1e-3, 1e-3]),
+        ({"warmup_updates": 4}, [0, 2.5e-3, 5e-3, 7.5e-3, 1e-2, 1e-2]),
+        ({"decay_updates": 4, "warmup_updates": 2}, [0, 3.875e-3, 5.5e-3, 3.25e-3, 1e-3, 1e-3]),
         (
             {"decay_updates": 2, "warmup_updates": 2, "steps_per_update": 2},
-            [5e-3, 5e-3, 5.5e-3, 5.5e-3, 1e-3, 1e-3],
+            [0, 0, 2.75e-3, 2.75e-3, 1e-3, 1e-3],
         ),
     ],
     ids=["rises over the warm-up and stays", "falls to a tenth and stays", "counts batches, not passes over them"],

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_play_session import BREAKOUT, do, new_session, play
+from playing import BREAKOUT, do, new_session, play
 
 from adamas.data import storage
 from adamas.data.batch import Trajectory

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_play_server import Served
+from playing import Served
 
 from adamas.data.replay import read_dataset
 from adamas.play.auth import AccessControl

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_play_session import do, new_session, play
+from playing import do, new_session, play
 
 from adamas.data.replay import read_dataset
 from adamas.play import recording_files

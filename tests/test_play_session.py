@@ -10,76 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from playing import BREAKOUT, do, new_session, play, set_on_2
 
-from adamas import config
-from adamas.config import Config
-from adamas.config.files import save_config
-from adamas.data.replay import Replay, read_dataset
-from adamas.envs.atari import AtariEnv, action_meanings
+from adamas.data.replay import read_dataset
+from adamas.envs.atari import AtariEnv
 from adamas.play import protocol
 from adamas.play.history import MOST_STATES
 from adamas.play.keys import action_of, used
 from adamas.play.load import Agent, open_agent
 from adamas.play.session import Session, first_settings
 from adamas.play.settings import Options, Settings
-from adamas.training import checkpoint
-from adamas.training.models import Models
-from adamas.training.progress import Progress
 from adamas.utils.errors import UserError
-
-CONFIG = Config(
-    precision="float32",
-    device="cpu",
-    network=config.Network(architecture="adamas", patch=4, condition_channels=16, lstm_dim=8),
-    denoiser=config.Denoiser(channels=[8, 8], depths=[1, 1], target="change", offset_noise=0.0),
-    sampler=config.Sampler(steps=1),
-    reward_end=config.RewardEnd(channels=[8], depths=[1]),
-    actor_critic=config.ActorCritic(channels=[8, 8]),
-)
-
-
-def wake(module: torch.nn.Module) -> None:
-    """Branches that start at zero get random weights."""
-    for parameter in module.parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.2)
-
-
-def make_run(path: Path, steps: int = 60) -> Path:
-    """A run folder of Breakout as training leaves it, with untrained networks that are awake, and a replay."""
-    torch.manual_seed(0)
-    models = Models(CONFIG, action_meanings("Breakout"), torch.device("cpu"))
-    wake(models.actor_critic)
-    wake(models.reward_end)  # the denoiser stays asleep: its dream of a change of nothing is a standing picture
-    path.mkdir(parents=True)
-    save_config(CONFIG, path / "config.yaml")
-    env, replay = AtariEnv("Breakout", CONFIG.atari, episodic_life=True), Replay(steps)
-    obs, _ = env.reset(seed=0)
-    for step in range(steps):
-        next_obs, _, terminated, truncated, _ = env.step(1 + step % 3)
-        replay.add(obs, 1 + step % 3, float(step % 20 in (10, 14)), terminated, truncated, next_obs)
-        obs = next_obs
-        if terminated or truncated:
-            obs, _ = env.reset()
-    save_models(models, path, replay.save(path / "replay"))
-    return path
-
-
-def save_models(models: Models, path: Path, manifest: dict | None = None) -> None:
-    parts = {"models": models.state_dict(), "progress": Progress().state_dict(), "replay": manifest}
-    checkpoint.save(path / "checkpoints", 3, parts, keep=2)
-
-
-def set_on_2(run: Path, path: Path) -> Path:
-    """A copy of the run, whose averaged policy does nothing but 2; its own weights know nothing of that."""
-    shutil.copytree(run, path)
-    averaged = copy.deepcopy(CONFIG)
-    averaged.actor_critic.ema_decay = 0.9
-    models = Models(averaged, action_meanings("Breakout"), torch.device("cpu"))
-    models.policy.actor.bias.fill_(0)[2] = 1e3
-    save_config(averaged, path / "config.yaml")
-    save_models(models, path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -90,25 +31,6 @@ def agent(made_run: Path) -> Agent:
 @pytest.fixture
 def session(agent: Agent, tmp_path: Path) -> Session:
     return new_session(agent, tmp_path)
-
-
-def new_session(agent: Agent, tmp_path: Path) -> Session:
-    made = Session(agent, Settings(stop_at_end=False, fps=3))
-    made.datasets.recordings = tmp_path / "recordings"
-    return made
-
-
-def do(session: Session, command: str, /, **arguments: object) -> None:
-    session.do({"type": command, **arguments})
-
-
-def play(session: Session, steps: int) -> list[bytes]:
-    """What the page is shown of each step."""
-    session.paused, shown = False, []
-    for _ in range(steps):
-        assert session.tick()
-        shown.append(protocol.frame(session))
-    return shown
 
 
 def test_rewind_returns_the_same_bytes_and_then_the_same_future(session: Session) -> None:
@@ -339,7 +261,6 @@ def test_released_keys_do_nothing(session: Session) -> None:
     assert session.state.action == 0
 
 
-BREAKOUT = ("NOOP", "FIRE", "RIGHT", "LEFT")
 ALL = tuple(
     way + fire if way + fire else "NOOP"
     for fire in ("", "FIRE")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_main import ROOT, TINY
+from helpers import ROOT, TINY
 
 from adamas.benchmark import launch, status, systems, worker
 from adamas.benchmark.queue import Queue, Standing, Task
@@ -20,7 +20,7 @@ from adamas.cli.main import main
 from adamas.training.signals import StopRequest
 from adamas.utils.locks import is_locked, take_lock
 
-SAVING = [*TINY, "evaluation.frechet=off", "checkpoint.every_minutes=1e-9"]
+SAVING = [*TINY, "checkpoint.every_minutes=1e-9"]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 
 
@@ -108,6 +108,7 @@ def test_a_killed_queue_and_a_killed_run_go_on(tmp_path: Path, capsys: pytest.Ca
     assert "queue.json is damaged: delete it" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @LINUX
 def test_a_job_that_is_to_lose_its_machine_saves_and_goes_on(tmp_path: Path) -> None:
     """submitit's local executor, with the signal that SLURM sends."""

@@ -239,36 +239,46 @@ def test_without_any_direction_change_all_segments_are_ordinary() -> None:
     assert same(replay.sample(8, 3, generator(), direction_change_share=0.5), replay.sample(8, 3, generator()))
 
 
+def age_groups(count: int, groups: int) -> list[range]:
+    """The episodes of each, oldest first: as many in each, and the newest group has what is left over."""
+    each = count // groups
+    return [range(g * each, (g + 1) * each if g < groups - 1 else count) for g in range(groups)]
+
+
 @FAST
-@given(st.integers(1, 23), st.integers(1, 5), st.data())
-def test_age_groups_are_those_of_array_split(count: int, groups: int, data: st.DataObject) -> None:
+@given(st.integers(1, 5), st.integers(0, 18), st.data())
+def test_a_sample_comes_from_the_age_group_that_has_all_the_weight(groups: int, more: int, data: st.DataObject) -> None:
+    count = groups + more
     episodes = fixed_story(data.draw(st.lists(st.integers(1, 6), min_size=count, max_size=count)))
-    split = [part.tolist() for part in np.array_split(np.arange(count), groups)]
-    chosen = data.draw(st.integers(0, min(count, groups) - 1))
+    chosen = data.draw(st.integers(0, groups - 1))
     replay = filled(episodes, age_weights=[float(g == chosen) for g in range(groups)])
     drawn = {number(obs) for obs in replay.sample(50, 1, generator()).obs[:, 0]}
-    assert drawn <= {row.id for e in split[chosen] for row in episodes[e]}
+    assert drawn <= {row.id for e in age_groups(count, groups)[chosen] for row in episodes[e]}
 
 
 @pytest.mark.parametrize(
-    ("lengths", "weights", "expected"),
+    ("lengths", "weights"),
     [
-        ([3, 9, 1, 5, 5, 2, 8, 30, 1, 1, 4], (0.1, 0.1, 0.1, 0.7), (0.1, 0.1, 0.1, 0.7)),
-        ([4, 20], (0.3, 0.1, 0.1, 0.5), (0.75, 0.25, 0, 0)),  # groups without an episode are left out
-        ([4, 20], (0, 0, 0, 1), (0.5, 0.5, 0, 0)),  # no weight to go by
+        ([3, 9, 1, 5, 5, 2, 8, 30, 1, 1, 4], (0.1, 0.1, 0.1, 0.7)),
+        ([4, 20, 2, 7], (0, 0.5, 0.25, 0.25)),
+        ([4, 20], (0.3, 0.1, 0.1, 0.5)),  # fewer episodes than groups
+        ([4, 20], (0, 0, 0, 1)),
     ],
 )
-def test_age_groups_get_their_share_and_rows_in_a_group_an_equal_one(
-    lengths: list[int], weights: tuple, expected: tuple
+def test_groups_get_their_share_and_so_do_the_episodes_of_a_group_and_the_rows_of_an_episode(
+    lengths: list[int], weights: tuple
 ) -> None:
     episodes, draws = fixed_story(lengths), 40_000
     segment = filled(episodes, age_weights=weights).sample(draws, 1, generator(1))
     count = np.bincount([number(obs) for obs in segment.obs[:, 0]], minlength=episodes[-1][-1].id + 1)
-    for part, share in zip(np.array_split(np.arange(len(episodes)), 4), expected, strict=True):
-        rows = [row.id for e in part for row in episodes[e]]
-        for row in rows:
-            p = share / len(rows)
-            assert abs(count[row] / draws - p) < 5 * (p / draws) ** 0.5
+    chance = {}
+    for group, share in zip(age_groups(len(lengths), 4), weights, strict=True):
+        chance |= {row.id: share / len(group) / len(episodes[e]) for e in group for row in episodes[e]}
+    if len(lengths) < 4:
+        chance = dict.fromkeys(range(len(count)), 1 / len(count))
+    assert sum(chance.values()) == pytest.approx(1)
+    for row, p in chance.items():
+        assert abs(count[row] / draws - p) <= 5 * (p / draws) ** 0.5
 
 
 def test_sampling_depends_on_the_generator_alone() -> None:

@@ -11,10 +11,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-import torch
+from helpers import adamas, open_picture
 from made_runs import make_run
-from test_main import adamas, open_picture, run_script
-from test_play_session import set_on_2
+from playing import set_on_2
 
 from adamas.benchmark import showcase, systems
 from adamas.benchmark.aggregates import read_published
@@ -30,13 +29,13 @@ GAMES = PUBLISHED.games
 
 
 def test_the_averaged_policy_plays_in_the_film(made_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = []
+    chosen, step = [], showcase.AtariEnv.step
 
-    def draw(logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        chosen.append(logits.argmax().item())
-        return logits.argmax()
+    def noted(env: showcase.AtariEnv, action: int) -> tuple:
+        chosen.append(action)
+        return step(env, action)
 
-    monkeypatch.setattr(showcase, "draw", draw)
+    monkeypatch.setattr(showcase.AtariEnv, "step", noted)
     monkeypatch.setattr(showcase, "FILM", 6)
     showcase.film(set_on_2(made_run, tmp_path / "averaged"), seed=0)
     assert chosen == 5 * [2]
@@ -59,7 +58,7 @@ def test_a_line_that_a_kill_cut_off_does_not_damage_the_next_one(tmp_path: Path)
     with open(run.evaluations, "a") as file:
         file.write('{"kind": "evalua')
     for epoch in (5, 6):
-        run.append_evaluation({"kind": "evaluation", "epoch": epoch})
+        run.append_evaluation({"kind": "evaluation", "epoch": epoch, "steps": 9, "return": 1.0, "returns": [1.0]})
     assert [record["epoch"] for record in run_records.read_curve(run)] == [0, 1, 5, 6]
 
 
@@ -125,7 +124,7 @@ def test_reference_curves_are_of_the_same_settings(tmp_path: Path) -> None:
     for seed, steps, day in ((0, 300, 1), (0, 400, 2), (1, 400, 3), (2, 400, 4)):
         c = Config(env="Breakout", seed=seed, collection=Collection(steps=steps))
         make_run(tmp_path / "runs", c, 2.0, f"2026-01-0{day}")
-    done = run_script("report.py", str(tmp_path / "runs"), "reference=Breakout", f"out={tmp_path}")
+    done = adamas("report", f"runs={tmp_path / 'runs'}", "reference=Breakout", f"out={tmp_path}")
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(r"Breakout, preset diamond: 2026-01-04\S* over 2 others\n.*Breakout\.png\n", done.stdout)
 
@@ -189,9 +188,8 @@ def test_runs_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
 
 
 def test_what_tells_systems_of_one_name_apart_is_said_and_how_rows_are_cut_is_not(tmp_path: Path) -> None:
-    cut = Denoiser(optimization=replace(Config().denoiser.optimization, micro_batch=8))
-    changed = replace(cut, context=2, target="change")
-    configs = [Config(), Config(denoiser=cut, seed=1), Config(denoiser=changed), Config(preset="cpu")]
+    changed = Denoiser(context=2, target="change")
+    configs = [Config(), Config(micro_batch=8, seed=1), Config(denoiser=changed), Config(preset="cpu")]
     for i, config in enumerate(configs):
         make_run(tmp_path, config, float(i), f"2026-01-0{i + 1}")
     groups = systems.systems(run_records.find_outcomes([tmp_path], pytest.fail))

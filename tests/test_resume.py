@@ -1,55 +1,130 @@
-"""A trainer that was saved and resumed is the trainer that went on."""
+"""Runs that end too soon: killed, stopped, out of room. They go on where they were, bit for bit."""
 
 from __future__ import annotations
 
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
-from typing import Any
 
-import torch
-from helpers import CPU, small_config
+import pytest
+from helpers import ROOT, TINY, adamas, final_parts, launch, only_run, same, start, train, wait_for_saves
 
-from adamas.config import PARTS, Config
 from adamas.training import checkpoint
-from adamas.training.run_folder import RunFolder
-from adamas.training.trainer import Trainer
+from adamas.training.phases import PHASES
 
-CONFIG: Config = small_config(reward_end={"imagined_share": 0.5}, ema_decay=0.9)
-
-
-def live(trainer: Trainer) -> None:
-    """Plays a little and makes an update of each part."""
-    for _ in range(30):
-        trainer._collect_step()
-        trainer.progress.tick("collect")
-    for part in PARTS:
-        trainer.updates.make(part)
-        trainer.progress.tick(part)
+OFTEN = "checkpoint.every_minutes=1e-9"  # after every step and update
 
 
-def save(trainer: Trainer) -> None:
-    parts = {**trainer.state_dict(), "progress": trainer.progress.state_dict()}
-    checkpoint.save(trainer.folder.checkpoints, 1, parts, keep=1)
+def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(tiny_run: Path, tmp_path: Path) -> None:
+    """SIGKILL after a random number of saves and a random moment more, first while it collects."""
+    draw, stopped_in = random.Random(0), []
+    arguments = ["env=Breakout", *TINY, OFTEN]
+    for _ in range(40):
+        process = launch("train", *arguments, cwd=tmp_path)
+        wait_for_saves(process.is_alive, tmp_path, draw.randrange(10, 50) if not stopped_in else draw.randrange(20, 80))
+        time.sleep(0.05 * draw.random())
+        process.kill()
+        process.join()
+        if process.exitcode == 0:
+            break
+        parts, _ = checkpoint.load_newest(only_run(tmp_path) / "checkpoints", warn=print)
+        stopped_in.append(max(parts["progress"]["done"], key=[phase.name for phase in PHASES].index, default="start"))
+        arguments = [f"resume={only_run(tmp_path)}", OFTEN]
+    assert len(stopped_in) >= 2
+    assert stopped_in[0] == "collect"
+    assert same(final_parts(only_run(tmp_path)), final_parts(tiny_run))
 
 
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
+def test_ctrl_c_saves_and_ends_with_0(tiny_run: Path, tmp_path: Path) -> None:
+    """The program as a user runs it."""
+    process = start("env=Breakout", *TINY, cwd=tmp_path)
+    wait_for_saves(lambda: process.poll() is None, tmp_path, 1)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert f"resume=runs/Breakout/{only_run(tmp_path).name}" in out
+    code, _, err = adamas("train", f"resume={only_run(tmp_path)}", cwd=tmp_path)
+    assert code == 0, err
+    assert same(final_parts(only_run(tmp_path)), final_parts(tiny_run))
 
 
-def test_a_resumed_trainer_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    trainer = Trainer(CONFIG, RunFolder(tmp_path), CPU)
-    live(trainer)
-    save(trainer)
-    resumed = Trainer(CONFIG, RunFolder(tmp_path), CPU)
-    resumed.resume()
-    assert same(resumed.progress.state_dict(), trainer.progress.state_dict())
-    for each in (trainer, resumed):
-        live(each)
-    one, other = (each.state_dict() for each in (trainer, resumed))
-    assert one.keys() == other.keys()
-    assert [key for key in one if not same(one[key], other[key])] == []
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_signal_saves_and_ends_with_0(name: str, tmp_path: Path) -> None:
+    process = launch("train", "env=Breakout", *TINY, OFTEN, cwd=tmp_path)
+    wait_for_saves(process.is_alive, tmp_path, 5)
+    os.kill(process.pid, getattr(signal, name))
+    process.join()
+    assert process.exitcode == 0, (tmp_path / "stderr").read_text()
+    assert f"resume=runs/Breakout/{only_run(tmp_path).name}" in (tmp_path / "stdout").read_text()
+    parts, _ = checkpoint.load_newest(only_run(tmp_path) / "checkpoints", warn=pytest.fail)
+    assert parts["progress"]["epoch"] < 3
+
+
+def copied(run: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(run, folder / "run"))
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tiny_run: Path, tmp_path: Path) -> None:
+    folder = train("env=Breakout", *TINY, "checkpoint.every_minutes=0.005", cwd=tmp_path)
+    newest = sorted((folder / "checkpoints").glob("*.pt"))[-1]
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1
+    newest.write_bytes(data)
+    code, out, err = adamas("train", f"resume={folder}", cwd=tmp_path)
+    assert code == 0, err
+    assert f"checkpoint {newest} is damaged" in out + err
+    assert same(final_parts(folder), final_parts(tiny_run))
+
+
+def test_a_resumed_run_takes_new_settings(tiny_run: Path, tmp_path: Path) -> None:
+    folder = copied(tiny_run, tmp_path)
+    code, _, err = adamas("train", f"resume={folder}", "final_epochs=2", cwd=tmp_path)
+    assert code == 0, err
+    assert final_parts(folder)["progress"]["epoch"] == final_parts(tiny_run)["progress"]["epoch"] + 1
+
+
+def test_a_finished_run_that_is_extended_runs_its_final_epochs_again(tiny_run: Path, tmp_path: Path) -> None:
+    folder = copied(tiny_run, tmp_path)
+    code, _, err = adamas("train", f"resume={folder}", "collection.steps=120", cwd=tmp_path)
+    assert code == 0, err
+    before, after = final_parts(tiny_run)["progress"], final_parts(folder)["progress"]
+    assert (after["epoch"], after["final_epochs"]) == (before["epoch"] + 2, 1)  # one that collects, and a final one
+    assert after["total"]["collect"] == 120
+    for part in ("denoiser", "reward_end", "actor_critic"):
+        assert after["total"][part] == before["total"][part] + 2 * 2
+
+
+def test_model_free_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    whole.mkdir(), parted.mkdir()
+    arguments = ["env=Breakout", *TINY, "policy=model_free", "collection.steps=150"]
+    expected = final_parts(train(*arguments, cwd=whole))
+    process = launch("train", *arguments, OFTEN, cwd=parted)
+    wait_for_saves(process.is_alive, parted, 4)
+    process.kill()
+    process.join()
+    assert adamas("train", f"resume={only_run(parted)}", cwd=parted).returncode == 0
+    found = final_parts(only_run(parted))
+    for key in ("models", "random", "player"):
+        assert same(found[key], expected[key])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no ulimit")
+def test_a_disk_that_is_full_costs_one_line_and_nothing_that_was_saved(tiny_run: Path, tmp_path: Path) -> None:
+    run = copied(tiny_run, tmp_path)
+    before = sorted(path.name for path in (run / "checkpoints").iterdir())
+    room = min(path.stat().st_size for path in (run / "checkpoints").iterdir()) // 2048  # half of one, in blocks
+    script = f"ulimit -f {room} && exec {sys.executable} {ROOT / 'src/main.py'} resume={run} final_epochs=2"
+    done = subprocess.run(["bash", "-c", script], text=True, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert re.search(r"^error: .*File too large; make room: what was saved last is good$", done.stderr, re.M)
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == before
+    assert adamas("train", f"resume={run}", "final_epochs=2", cwd=tmp_path).returncode == 0

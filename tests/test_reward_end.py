@@ -58,18 +58,20 @@ def answering(reward: Tensor, end: Tensor, divergence: bool = False) -> RewardEn
     return model
 
 
-@pytest.mark.parametrize("attention", [False, True])
+@pytest.mark.parametrize("published", [False, True])
 @pytest.mark.parametrize(("size", "patch"), [(84, 1), (84, 4), (64, 1), (44, 2), (37, 1)])
-def test_the_conditioned_encoder_knows_how_many_features_it_gives(size: int, patch: int, attention: bool) -> None:
-    encoder = ConditionedEncoder(2, 8, [8, 8, 16], [1, 2, 1], attention, patch, frame_size=size)
+def test_the_conditioned_encoder_knows_how_many_features_it_gives(size: int, patch: int, published: bool) -> None:
+    encoder = ConditionedEncoder(2, 8, [8, 8, 16], [1, 2, 1], patch, size, published)
     features = encoder(torch.randn(2, 2, size, size), torch.randn(2, 8))
     assert features.shape == (2, encoder.features)
 
 
 @pytest.mark.parametrize(("size", "patch"), [(84, 1), (84, 4), (64, 1), (44, 2), (37, 1)])
 def test_the_frame_encoder_knows_how_many_features_it_gives(size: int, patch: int) -> None:
-    encoder = FrameEncoder(3, [8, 8, 16], patch, frame_size=size)
-    assert encoder(torch.randn(2, 3, size, size)).shape == (2, encoder.features)
+    for published in (False, True):
+        encoder = FrameEncoder(3, [8, 8, 16], patch, size, published)
+        features = encoder(torch.randn(2, 3, size, size))
+        assert features.shape == (2, encoder.features)
 
 
 def test_shapes_at_84_pixels() -> None:

@@ -158,7 +158,7 @@ def test_the_published_code_is_asked_for_what_it_can_build() -> None:
     with pytest.raises(UserError, match=r"that code has no network.patch=4, only 1; use preset=diamond"):
         speed_published.check_sizes(config)
     with pytest.raises(UserError, match=r"it has no src/agent.py"):
-        speed_published.check_clone(Path("/nowhere"))
+        speed_published.works(config, CPU, Path("/nowhere"))
 
 
 def test_a_process_that_fails_is_told_of_in_one_line() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import CPU, generator, make_replay, small_config, small_learners, spy
+from helpers import CPU, MEANINGS, generator, make_replay, small_config, small_learners, spy
 from torch import Tensor, nn
 
 from adamas import config
@@ -14,6 +14,7 @@ from adamas.data.batch import Segment
 from adamas.data.replay import Replay
 from adamas.training import checkpoint, collector, updates
 from adamas.training.generators import Generators
+from adamas.training.learners import Learners
 from adamas.training.models import Models
 from adamas.training.run_folder import RunFolder
 from adamas.training.trainer import Trainer
@@ -268,6 +269,19 @@ def test_an_update_trains_its_own_part_alone(part: str, replay: Replay, logger: 
     assert changed == {part} | ({"average"} if part == "denoiser" else set())
 
 
+def test_the_published_settings_take_an_update_of_each_part(replay: Replay, logger: Logger) -> None:
+    c = config.Config(precision="float32")  # whose defaults are those of preset=diamond
+    for part in config.PARTS:
+        getattr(c, part).optimization.batch_size = 1
+    c.actor_critic.horizon = 2
+    learners = Learners(Models(c, MEANINGS, CPU))
+    made = Updates(learners, replay, Generators.seeded(0, CPU), logger)
+    for part in config.PARTS:
+        made.make(part)
+    assert [learners.updates(part) for part in config.PARTS] == [1, 1, 1]
+    assert all(torch.isfinite(torch.tensor(value)) for value in logger.flush(0).values())
+
+
 # What is logged
 
 
@@ -321,7 +335,7 @@ def test_a_run_measures_the_size_of_a_change_before_its_first_update(
 def test_a_denoiser_of_another_run_keeps_the_size_of_a_change_that_it_was_trained_with(
     parts: list[str], replay: Replay, tmp_path: Path
 ) -> None:
-    source = Models(small_config(target="change", ema_decay=0.9), ("NOOP", "FIRE", "RIGHT", "LEFT"), CPU)
+    source = Models(small_config(target="change", ema_decay=0.9), MEANINGS, CPU)
     for denoiser in (source.denoiser, source.world.denoiser):
         denoiser.sigma_data.fill_(0.123)
     checkpoint.save(tmp_path / "source" / "checkpoints", 1, {"models": source.state_dict()}, keep=1)
@@ -338,7 +352,7 @@ def test_a_denoiser_of_another_run_keeps_the_size_of_a_change_that_it_was_traine
 def test_the_averaged_policy_plays_the_real_game(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collector, "EPSILON", 0.0)
     trainer = Trainer(small_config(actor_critic={"ema_decay": 0.9}), RunFolder(tmp_path), CPU)
-    trainer.models.policy.actor.bias.fill_(0)[2] = 1e3  # it does nothing but 2
+    trainer.models.policy.actor.bias.data.fill_(0)[2] = 1e3  # it does nothing but 2
     for _ in range(12):
         trainer._collect_step()
     assert trainer.replay.rows(0)["action"].tolist() == 12 * [2]

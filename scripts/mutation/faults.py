@@ -101,7 +101,7 @@ LEARNING = (
     ),
     *_faults(
         "training.learner", "test_learner.py test_updates.py",
-        ("Learner.backward", "micro-batches weigh alike, however many steps they hold", Swap("(A * B).backward()", "A.backward()")),
+        ("Learner.backward", "micro-batches weigh alike, however many steps they hold", Swap("A * (B / C)", "A")),
         ("Learner.backward", "gradients of the update before are kept", drop("self.optimizer.adamw.zero_grad(...)")),
         ("_add", "the loss of a micro-batch logged as if it were all", Swap("A.detach() * B", "A.detach()")),
     ),
@@ -110,7 +110,7 @@ LEARNING = (
         ("Optimizer.step", "gradients clipped after the step",
          Swap("nn.utils.clip_grad_norm_(A, B)", "nn.utils.clip_grad_norm_(A, float('inf'))"),
          Swap("self.adamw.step()", "(self.adamw.step(), nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm))")),
-        ("Optimizer.step", "an update that is not finite is made", drop("self.adamw.found_inf = A")),
+        ("Optimizer.step", "an update that is not finite is made", drop("A['found_inf'] = B")),
         ("Optimizer.learning_rate", "the learning rate does not fall", Swap("(1 - DECAY_TO) * A", "0 * A")),
         ("Optimizer.load_state_dict", "the schedule begins anew at a resume", drop("self.updates = A")),
     ),
@@ -195,9 +195,9 @@ MEASURES = (
         ("load", "a damaged checkpoint is read", Swap("A != B", "False", nth=0)),
     ),
     *_faults(
-        "training.trainer", "test_resume.py",
-        ("Trainer.resume", "a resume draws other random numbers", drop("self.random.load_state_dict(A)")),
-        ("Trainer.resume", "a resume begins with new optimizers", drop("self.learners.load_state_dict(A)")),
+        "training.trainer", "test_trainer.py",
+        ("Trainer._restore", "a resume draws other random numbers", drop("self.random.load_state_dict(A)")),
+        ("Trainer._restore", "a resume begins with new optimizers", drop("self.learners.load_state_dict(A)")),
     ),
 )
 

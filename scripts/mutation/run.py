@@ -25,8 +25,6 @@ from apply import module_file, mutated
 from faults import FAULTS, Fault
 from tqdm import tqdm
 
-from adamas.utils.markdown import markdown_table
-
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 400  # seconds a test; one that hangs has noticed too
 LOG = "pytest.log"
@@ -49,6 +47,8 @@ class Outcome(NamedTuple):
 
 
 def main() -> int:
+    from adamas.utils.markdown import markdown_table  # not above: the processes that test import this file too
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="the faults whose name or place contains this; no table is written")
     only = parser.parse_args().only

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from speed_published import check_clone, check_sizes
+from speed_published import check_sizes
 from speed_record import duration, read_reference, tell_losses, to_markdown, with_earlier
 from speed_sides import CLOCKS, ROWS, serve
 
@@ -113,7 +113,6 @@ def measure_and_tell(config: Config, arguments: argparse.Namespace) -> int:
     if arguments.clock == "processor" and device.type != "cpu":
         raise UserError(f"--clock processor does not see what {device} does: use --clock wall")
     if arguments.published:
-        check_clone(arguments.published)
         check_sizes(config)
     record = conditions(config, device, arguments)
     reference = read_reference(arguments.check, record) if arguments.check else None
@@ -198,6 +197,7 @@ def measure(config: Config, device: torch.device, arguments: argparse.Namespace,
         peak, kind = sides[0].ask("peak")
         print(f"  peak         {peak / 1e9:.0f} GFLOP/s, 3x3 convolutions in {kind}", flush=True)
         measured = rounds(sides, rows, arguments.pairs)
+        print(f"  compiled     {sides[0].ask('compiled')} graphs", flush=True)
         memory = {side.name: side.ask("memory") for side in sides}
     finally:
         for side in sides:

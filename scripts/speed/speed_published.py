@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from unittest.mock import MagicMock
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "studies"))
+from published_clone import build, import_clone
 
 from adamas.config import SIGMA_MIN, SIZE, Config
 from adamas.config.schema import SEGMENT_FRAMES
 from adamas.envs.atari import action_meanings
 from adamas.training.learners import MAX_GRAD_NORM, WARMUP_UPDATES, WEIGHT_DECAY
 from adamas.utils.errors import UserError
-from adamas.world_model.denoiser import FRAME_STD, RHO
+from adamas.world_model.denoiser import RHO
 
 EPISODES, EPISODE_STEPS = 8, 250  # of random frames, to draw batches from
-FILES = ("agent.py", "envs/world_model_env.py", "models/diffusion/denoiser.py")
-ABSENT = ("wandb", "torcheval", "torcheval.metrics", "torcheval.metrics.functional")  # it only logs with these
-
-
-def check_clone(path: Path) -> None:
-    missing = [name for name in FILES if not (path / "src" / name).is_file()]
-    if missing:
-        raise UserError(f"--published {path} is not a clone of eloialonso/diamond: it has no src/{missing[0]}")
 
 
 def check_sizes(config: Config) -> None:
@@ -48,23 +41,16 @@ def check_sizes(config: Config) -> None:
 
 def works(config: Config, device: torch.device, path: Path) -> dict:
     """The rows that it has, with the sizes of `config`; its preset is ours called diamond, at 84x84 grey."""
-    for name in ABSENT:
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            sys.modules[name] = MagicMock()
-    torch.utils.data.Sampler.__init__ = lambda self, data_source=None: None  # newer torch takes no argument here
-    sys.path.insert(0, str(path / "src"))
-    from agent import Agent
+    import_clone(path)
     from data import BatchSampler, Dataset, collate_segments_to_batch
     from envs import WorldModelEnv, WorldModelEnvConfig
     from models.actor_critic import ActorCriticLossConfig
-    from models.diffusion import DiffusionSamplerConfig, SigmaDistributionConfig
+    from models.diffusion import DiffusionSamplerConfig
     from utils import configure_opt, get_lr_sched
 
     torch.backends.cuda.matmul.allow_tf32 = True
     c, a, s = config.denoiser, config.actor_critic, config.sampler
-    agent = Agent(_sizes(config)).to(device)
+    agent = build(config, len(action_meanings(config.env))).to(device)
     dataset = Dataset(Path(tempfile.gettempdir()) / "unused", "speed", cache_in_ram=True, save_on_disk=False)
     for episode in _episodes(len(action_meanings(config.env))):
         dataset.add_episode(episode)
@@ -84,17 +70,14 @@ def works(config: Config, device: torch.device, path: Path) -> dict:
         env.predict_next_obs = torch.compile(env.predict_next_obs, mode="reduce-overhead")
         env.predict_rew_end = torch.compile(env.predict_rew_end, mode="reduce-overhead")
     _never_end(env)
-    agent.setup_training(
-        SigmaDistributionConfig(c.P_mean, c.P_std, SIGMA_MIN, c.sigma_max),
-        ActorCriticLossConfig(a.horizon, a.discount, a.lambda_, 1.0, a.entropy_weight),
-        env,
-    )
+    loss = ActorCriticLossConfig(a.horizon, a.discount, a.lambda_, 1.0, a.entropy_weight)
+    agent.actor_critic.setup_training(env, loss)
 
     def update(name: str, theirs: str, loader: DataLoader | None, most: float) -> object:
         model, stream = getattr(agent, theirs), iter(loader) if loader is not None else None
-        decay, warm_up = (WEIGHT_DECAY, WARMUP_UPDATES) if loader is not None else (0.0, 0)
+        decay = WEIGHT_DECAY if loader is not None else 0.0
         optimizer = configure_opt(model, getattr(config, name).optimization.learning_rate, decay, 1e-8)
-        schedule = get_lr_sched(optimizer, warm_up)
+        schedule = get_lr_sched(optimizer, WARMUP_UPDATES)
 
         def work() -> None:
             loss, _ = model(next(stream).to(device)) if stream is not None else model()
@@ -130,26 +113,6 @@ def works(config: Config, device: torch.device, path: Path) -> dict:
         "imagine": (rollout, a.optimization.batch_size * a.horizon),
         "replay": (lambda: next(replay).to(device), 1),
     }
-
-
-def _sizes(config: Config) -> object:
-    from agent import AgentConfig
-    from models.actor_critic import ActorCriticConfig
-    from models.diffusion import DenoiserConfig, InnerModelConfig
-    from models.rew_end_model import RewEndModelConfig
-
-    c, r, a, width = config.denoiser, config.reward_end, config.actor_critic, config.network.condition_channels
-    lstm = config.network.lstm_dim
-    inner = InnerModelConfig(1, c.context, width, c.depths, c.channels, [False] * len(c.depths))
-    coarsest = 2 ** (len(r.channels) - 1)
-    halved = -(-SIZE // coarsest) * coarsest  # the size that its LSTM's width, rounded down, is right for
-    none = [False] * len(r.channels)
-    return AgentConfig(
-        DenoiserConfig(inner, FRAME_STD, c.offset_noise),
-        RewEndModelConfig(lstm, 1, halved, width // 2, r.depths, r.channels, none),
-        ActorCriticConfig(lstm, 1, SIZE, a.channels, [1] * len(a.channels)),
-        len(action_meanings(config.env)),
-    )
 
 
 def _episodes(actions: int) -> Iterator[object]:

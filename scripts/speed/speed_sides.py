@@ -78,7 +78,9 @@ class Bench:
         flops: list[int] = []
         _, waited = self._time((lambda: flops.append(count(work))) if count_flops else work, 1)
         for _ in range(WARM_UP + 1 if waited < LEAST or self.device.type == "cuda" else int(count_flops)):
-            _, waited = self._time(work, 1)  # most of the first ones was for the first time only; what counts is not compiled
+            _, waited = self._time(
+                work, 1
+            )  # most of the first ones was for the first time only; what counts is not compiled
         self.repeats[row] = min(MOST_REPEATS, max(1, math.ceil(LEAST / waited)))
         return sum(flops) / units
 
@@ -100,6 +102,10 @@ class Bench:
 
         flops, repeats = count(work), 1 if self.device.type == "cpu" else 20
         return flops / min(self._time(work, repeats)[0] / repeats for _ in range(PEAK_RUNS)), str(kind).split(".")[1]
+
+    def compiled(self) -> int:
+        """Graphs that torch has compiled."""
+        return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
     def memory(self) -> int | None:
         """Bytes that this process has held at most, of the GPU's memory where it uses one."""

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import published_clone as clone
 import torch
-from published_sides import Both, Row, compared, distance
+from published_rows import Row, compared, distance
+from published_sides import Both
 
 from adamas.config import PARTS, Config
 from adamas.data import sampling
@@ -102,6 +103,7 @@ def rows(config: Config) -> Iterator[Row]:
     yield both.network()
     yield from map(both.denoised, SIGMAS)
     yield both.sampled()
+    yield both.first_frames()
     for work in (both.reward_end, both.policy, both.denoiser_loss, both.reward_end_loss, both.policy_loss):
         yield from work()
     yield from schedule(both)
@@ -125,7 +127,10 @@ def main() -> None:
     text = table(rows(Config(seed=arguments.seed)))
     print(text)
     if arguments.out:
-        arguments.out.write_text(f"{text}\n")
+        command = f"python scripts/studies/published.py CLONE --seed {arguments.seed} --out FILE"
+        arguments.out.write_text(
+            f"`{command}`, torch {torch.__version__}, on a CPU ([what it says](../../docs/published.md))\n\n{text}\n"
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The published code of DIAMOND (eloialonso/diamond), imported from a clone, in the sizes of our config; and which of its
+"""The published code of DIAMOND (eloialonso/diamond, 5bcd159), imported from a clone, in the sizes of our config; and which of its
 tensors is which of ours."""
 
 from __future__ import annotations

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 from unittest.mock import patch
 
 import published_clone as clone
 import torch
+from published_rows import Row, compared, same_noise
 from torch import Tensor, nn
 
 from adamas.agent.rollout import Rollout
@@ -22,16 +23,6 @@ from adamas.world_model import denoiser
 ACTIONS = ("NOOP", "FIRE", "RIGHT", "LEFT")  # of Breakout
 BATCH = 3
 LARGE = 1_000  # numbers from which on the spread of a tensor says something
-
-
-class Row(NamedTuple):
-    """One line of the table: two sets of numbers, side by side."""
-
-    name: str
-    largest: float | str  # absolute value among ours
-    difference: float | str
-    border: float | str = ""  # the same on the last row and column of a frame
-    as_it_comes: float | str = ""  # from the published code with its faults
 
 
 class Both:
@@ -151,6 +142,25 @@ class Both:
             other = theirs()
         yield from self._loss_and_gradients("denoiser", mine, other, theirs())
 
+    @torch.no_grad()
+    def first_frames(self) -> Row:
+        """The denoiser's loss of the frames behind the first one of an episode: what came before it is padding."""
+        n = self.config.denoiser.context
+        segment = self._segment(n + 1)
+        segment.mask[:, : n - 1] = False
+        segment.obs[:, : n - 1] = segment.obs[:, n - 1 : n]
+        grey = self._batch(segment, ends={})
+        repeated = replace(grey, obs=self.theirs(segment.obs))
+        losses = []
+        for loss in (
+            lambda: self.models.denoiser.loss(segment, torch.Generator()),
+            lambda: self.agent.denoiser(repeated),
+            lambda: self.agent.denoiser(grey),
+        ):
+            with same_noise():
+                losses.append(loss()[0])
+        return compared("denoiser: loss at the start of an episode", *losses)
+
     def reward_end_loss(self) -> Iterator[Row]:
         """One of the episodes ends within the segment."""
         segment, last = self._segment(SEGMENT_FRAMES), SEGMENT_FRAMES // 2
@@ -208,32 +218,6 @@ class Both:
         obs = obs * mask[..., None, None, None]
         end = segment.terminated.long()
         return Batch(obs, segment.action, segment.reward, end, torch.zeros_like(end), mask, info, [])
-
-
-@contextmanager
-def same_noise() -> Iterator[None]:
-    """Inside, normal numbers come from one sequence a shape, so that the order of the shapes does not matter."""
-    real, generators = torch.randn, {}
-
-    def draw(*shape: Any, **_: Any) -> Tensor:
-        size = tuple(torch.empty(*shape, device="meta").shape)
-        generator = generators.setdefault(size, torch.Generator().manual_seed(len(size)))
-        return real(size, generator=generator)
-
-    with patch.multiple(torch, randn=draw, randn_like=lambda x: draw(x.shape)):
-        yield
-
-
-def compared(name: str, mine: Tensor, other: Tensor, fault: Tensor | None = None, frames: bool = False) -> Row:
-    border = (
-        max(distance(mine[..., -1, :], other[..., -1, :]), distance(mine[..., -1], other[..., -1])) if frames else ""
-    )
-    as_it_comes = "" if fault is None else distance(mine, fault)
-    return Row(name, float(mine.abs().max()), distance(mine, other), border, as_it_comes)
-
-
-def distance(a: Tensor, b: Tensor) -> float:
-    return float((a.detach() - b.detach()).abs().max())
 
 
 def _gradient(loss: Tensor, parameters: Iterable[nn.Parameter]) -> Tensor:

@@ -7,7 +7,6 @@ from a lock.
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,9 +19,9 @@ from adamas.training.checkpoint import newest_first
 from adamas.training.run_folder import RunFolder
 from adamas.training.run_records import final_of, read_curve
 from adamas.utils.errors import UserError, is_passing
-from adamas.utils.files import publish_text
 from adamas.utils.locks import is_locked
 from adamas.utils.quoting import assignment
+from adamas.utils.records import read_record, write_record
 
 TRAIN = (sys.executable, "-m", "adamas.cli", "train")
 FINISHED, RUNNING, QUEUED, TO_RESUME, WAITING = "finished", "running", "queued", "to resume", "waiting"
@@ -72,8 +71,9 @@ class Queue:
         try:
             self.runs.mkdir(parents=True, exist_ok=True)
             if not path.exists():
-                publish_text(path, json.dumps(mine) + "\n")
-            begun = json.loads(path.read_text(encoding="utf-8"))
+                write_record(path, mine)
+            saved = read_record(path)
+            begun = {name: saved[name] for name in mine}
             words = " ".join([f"preset={begun['preset']}", *begun["overrides"]])
         except OSError as error:
             if is_passing(error):

@@ -36,6 +36,8 @@ def check_here(config: Config) -> None:
 
     check_game(config.env)
     if config.dataset:
+        if config.resume and not Path(config.dataset).exists():
+            raise UserError(f"dataset {config.dataset} of this run is gone: say where it is now with dataset=")
         dataset_files(Path(config.dataset))
     source = config.initialize["from"]
     if source and not config.resume and not Path(source).is_file():
@@ -73,6 +75,7 @@ def lead(config: Config, chip: torch.device) -> bool:
     from adamas.training.phases import measure_costs
     from adamas.training.rehearsal import Rehearsal
     from adamas.training.run_folder import RunFolder
+    from adamas.training.signals import ending_by_itself
     from adamas.training.work_sizes import threads_for
     from adamas.utils.threads import saved_most
 
@@ -83,8 +86,9 @@ def lead(config: Config, chip: torch.device) -> bool:
     rehearsal = Rehearsal(config, action_meanings(config.env), chip, threads)
     costs = measure_costs(rehearsal)
     folder = RunFolder(Path(config.resume)) if config.resume else RunFolder.create(config.runs, config.env)
-    with folder.held(), joined(chip, str(folder.path)):
-        threads.save(folder.threads)
+    with ending_by_itself(), folder.held(new=not config.resume), joined(chip, str(folder.path)):
+        if launched()[1] == 1:  # torchrun sets OMP_NUM_THREADS by itself
+            threads.save(folder.threads)
         finished = train(config, folder, chip, costs, threads)
     again = command("train", assignment("resume", folder.path))
     look = (

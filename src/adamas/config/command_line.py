@@ -137,7 +137,7 @@ def _read_override(text: str, sweeping: bool, presets: list[str]) -> Override:
     if key not in kinds():
         raise UserError(unknown_key(key))
     if override.type is not OverrideType.CHANGE:
-        raise UserError(f"{text}: a knob can be set, but not added or deleted: write {key}=VALUE")
+        raise UserError(f"{text}: a setting can be changed, but not added or deleted: write {key}=VALUE")
     values = _values(override, sweeping)
     if key == "preset":
         _check_presets(values, presets)

@@ -84,6 +84,8 @@ def load_config(path: Path) -> Config:
         return cast(Config, OmegaConf.to_object(OmegaConf.merge(schema(), known)))
     except OmegaConfBaseException as error:
         raise UserError(f"{path}: {in_words(error)}") from error
+    except (AttributeError, TypeError) as error:  # a section that is not one
+        raise UserError(f"{path} is damaged: {error}") from error
     except (OSError, YAMLError, UnicodeDecodeError) as error:
         if is_passing(error):
             raise

@@ -15,7 +15,7 @@ from adamas.utils.torchrun import command
 HELP = """\
 adamas trains a reinforcement-learning agent inside a diffusion world model of an Atari game.
 
-usage: {program} [knob=value ...] [-m] [--cfg job] [--help]
+usage: {program} [name=value ...] [-m] [--cfg job] [--help]
 
   {program} env=Breakout                    train on Breakout
   {program} env=Pong preset=smoke           the same script from end to end, in minutes
@@ -26,7 +26,7 @@ usage: {program} [knob=value ...] [-m] [--cfg job] [--help]
 presets (when none is named: cpu with no CUDA GPU, diamond with one):
 {presets}
 
-knobs and their defaults, some of which a preset changes:
+settings and their defaults, some of which a preset changes:
 {knobs}"""
 
 

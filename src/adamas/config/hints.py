@@ -57,14 +57,14 @@ def _needed(name: str) -> str:
     knob = name.partition("[")[0]  # the whole list, when the error is in one element
     if table.get(knob) is None:
         first = next(name for name in table if name.startswith(f"{knob}."))
-        return f"this is a group of knobs, set one of them, such as {first}"
+        return f"this is a group of settings: set one of them, such as {first}"
     return f"{KINDS.get(table[knob], 'another value')} is needed"
 
 
 def unknown_key(key: str) -> str:
     names = _similar(key)
     if not names:
-        return f"unknown key '{key}': --help shows every knob"
+        return f"unknown key '{key}': --help shows every setting"
     *most, last = names
     return f"unknown key '{key}': did you mean {', '.join(most) + ' or ' if most else ''}{last}?"
 
@@ -87,4 +87,4 @@ def game_name(text: str) -> str:
 
 
 def malformed(text: str) -> str:
-    return f"'{text}' cannot be read: write knob=value, and a list as knob=[1,2]"
+    return f"'{text}' cannot be read: write name=value, and a list as name=[1,2]"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from adamas.config.schema import Config
@@ -33,6 +34,9 @@ FIXED: dict[str, Any] = {  # settings that are constants now, with what they mus
     "denoiser.change_scale": 4.0,
     "sampler.sigma_min": 2e-3,
     "sampler.rho": 7.0,
+    "sampler.s_noise": 1.0,
+    "sampler.s_tmin": 0.0,
+    "sampler.s_tmax": math.inf,
 }
 
 
@@ -47,7 +51,9 @@ def translated(saved: dict[str, Any], path: str) -> dict[str, Any]:
         return saved
     shortcut, attention = _pop(saved, "reward_end.shortcut", False), _pop(saved, "denoiser.attention", True)
     inputs = {_pop(saved, f"{part}.input", "frames") for part in ("denoiser", "reward_end")}
-    if (shortcut, attention, inputs) not in ((True, False, {"changes"}), (False, True, {"frames"})):
+    read = {"changes" if saved.get("denoiser", {}).get("target", "frame") == "change" else "frames"}
+    known = (shortcut, attention, inputs) in ((True, False, {"changes"}), (False, True, {"frames"}))
+    if not known or inputs != read or saved.get("sampler", {}).get("initial_noise") == "previous_frame":
         raise UserError(f"{path} is of a network that this version does not have: use the version that wrote it")
     for setting, value in FIXED.items():
         if _pop(saved, setting, value) != value:
@@ -58,7 +64,7 @@ def translated(saved: dict[str, Any], path: str) -> dict[str, Any]:
         if value is not None:
             section, _, name = new.rpartition(".")
             saved.setdefault(section, {})[name] = value
-    saved["network"]["architecture"] = "adamas" if shortcut else "diamond"
+    saved.setdefault("network", {})["architecture"] = "adamas" if shortcut else "diamond"
     return saved
 
 

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from adamas.config import Config
-from adamas.data.replay import Replay, read_dataset
+from adamas.data.replay import Replay, read_files
+from adamas.data.storage import dataset_files
 from adamas.envs.atari import action_meanings
 from adamas.utils.errors import UserError
 
 
-def read_experience(path: str | Path, config: Config, device: torch.device) -> Replay:
-    """A dataset, as `adamas.data.replay.read_dataset` has it. UserError if it holds actions that the game does not have."""
-    replay, count = read_dataset(Path(path), config.replay.age_weights, device), len(action_meanings(config.env))
+def read_experience(
+    path: str | Path, config: Config, device: torch.device, files: Sequence[Path] | None = None
+) -> Replay:
+    """A dataset, as `adamas.data.replay.read_dataset` has it. UserError if it holds actions that the game does not have.
+
+    Args:
+        files: of the dataset, if they are not all that it holds.
+    """
+    files = dataset_files(Path(path)) if files is None else files
+    replay, count = read_files(files, config.replay.age_weights, device), len(action_meanings(config.env))
     if replay.most_action >= count:
         raise UserError(
             f"{path} holds action {replay.most_action} but {config.env} has {count} actions: is it of another game?"

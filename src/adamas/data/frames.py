@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-CHANGE_SCALE = 32.0  # of the changes that a network reads: on Breakout their standard deviation is 1/32
+INPUT_CHANGE_SCALE = 32.0  # of the changes that a network reads: on Breakout their standard deviation is 1/32
 
 
 def to_float(frame: Tensor) -> Tensor:
@@ -21,5 +21,5 @@ def to_uint8(x: Tensor) -> Tensor:
 def with_changes(frames: Tensor, n: int) -> Tensor:
     """Float (B, T, H, W), in order -> (B, T-n+1, n, H, W): each n frames in a row as the newest one, then the scaled
     changes that led to it. The same numbers, but what moves no longer hides among what stands still."""
-    changes = CHANGE_SCALE * (frames[:, 1:] - frames[:, :-1])
+    changes = INPUT_CHANGE_SCALE * (frames[:, 1:] - frames[:, :-1])
     return torch.cat([frames[:, n - 1 :, None], changes.unfold(1, n - 1, 1).movedim(-1, 2)], dim=2)

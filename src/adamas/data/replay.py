@@ -6,6 +6,7 @@ which nobody acted on. The episode that has not ended yet counts as the newest o
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,14 @@ class Replay:
     def most_action(self) -> int:
         """The greatest action that was ever taken."""
         return int(self._columns["action"][: self.num_rows].max())
+
+    def digest(self) -> str:
+        """Of all that is stored but the frames, which would take seconds."""
+        digest = hashlib.sha256()
+        for name, column in self._columns.items():
+            if name != "obs":
+                digest.update(column[: self.num_rows].numpy().tobytes())
+        return digest.hexdigest()
 
     def add(self, obs: Any, action: int, reward: float, terminated: bool, truncated: bool, next_obs: Any) -> None:
         """Writes one step, and its `next_obs` too when that is the true final frame of the episode.
@@ -217,7 +226,11 @@ def read_dataset(path: Path, age_weights: Sequence[float], device: torch.device 
     The columns are those of `adamas.data.storage`. An episode goes on from one chunk of a run to the next one; any other
     file ends with its last row. Final frames may be lacking: then the row that ends an episode is its last.
     """
-    files = storage.dataset_files(path)
+    return read_files(storage.dataset_files(path), age_weights, device)
+
+
+def read_files(files: Sequence[Path], age_weights: Sequence[float], device: torch.device | str = "cpu") -> Replay:
+    """The same of these files, in this order."""
     replay = Replay(sum(storage.count_rows(file) for file in files), age_weights, device=device)
     for previous, file in zip([None, *files], files, strict=False):
         if not storage.continues(file, previous):

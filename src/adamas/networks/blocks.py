@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,12 @@ from torch.nn import functional as F
 GROUP_CHANNELS = 32  # channels a normalisation group, where there are as many
 Module = TypeVar("Module", bound=nn.Module)
 HEAD_CHANNELS = 8  # channels an attention head
+
+
+def _without_autocast(device_type: str) -> AbstractContextManager[Any]:
+    """Also on a device that has none, such as "meta", where shapes are worked out."""
+    available = torch.amp.is_autocast_available(device_type)
+    return torch.autocast(device_type, enabled=False) if available else nullcontext()
 
 
 def zero(module: Module) -> Module:
@@ -39,7 +46,7 @@ class GroupNorm(nn.GroupNorm):
         bias: Tensor | None = self.bias
         if weight is not None and bias is not None and x.device.type != "cpu":  # where all must be of one type
             weight, bias = weight.to(x.dtype), bias.to(x.dtype)
-        with torch.autocast(x.device.type, enabled=False):
+        with _without_autocast(x.device.type):
             return F.group_norm(x, self.num_groups, weight, bias, self.eps)
 
 

@@ -15,7 +15,7 @@ from adamas.config import Config
 from adamas.envs.atari import check_game
 from adamas.play.settings import Options
 from adamas.training import checkpoint
-from adamas.training.load_run import SavedRun
+from adamas.training.load_run import SavedRun, replay_files
 from adamas.training.models import Models
 from adamas.training.run_folder import RunFolder
 from adamas.utils.console import say
@@ -98,7 +98,7 @@ def _open_run(path: Path, options: Options, device: torch.device) -> Agent:
         raise UserError(f"{path} has policy=model_free, and so no world model to play in")
     state, file = _read_checkpoint(run, options.checkpoint)
     models, progress = run.restore(state, file, device)
-    replay = _replay_files(run.folder.replay, state.get("replay"))
+    replay = replay_files(run.folder, state)
     return Agent(run.folder, run.config, file.name, progress.total["denoiser"], models, replay)
 
 
@@ -123,15 +123,6 @@ def _read_checkpoint(run: SavedRun, name: str | None) -> tuple[dict[str, Any], P
             return checkpoint.load(path), path
     numbers = ", ".join(str(checkpoint.step_of(path)) for path in run.checkpoints())
     raise UserError(f"checkpoint={name} is not in {run.folder.checkpoints}: there are {numbers}")
-
-
-def _replay_files(folder: Path, manifest: dict[str, Any] | None) -> list[Path]:
-    """The files that the manifest names. Others in the folder are not of this experience, or are newer than it.
-
-    Nothing where all are missing, as in an agent that was copied without them.
-    """
-    files = [folder / Path(chunk["name"]).name for chunk in (manifest or {}).get("chunks", [])]
-    return files if any(file.is_file() for file in files) else []
 
 
 def _warn(line: str) -> None:

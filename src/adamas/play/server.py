@@ -28,7 +28,7 @@ CLOSE_TIMEOUT = 2  # seconds that a page may take to close its connection
 
 
 class Server:
-    """One page at a time plays the session, which only the worker thread uses. Datasets have another thread."""
+    """One page at a time plays the session. What takes time in it runs in the worker thread; datasets have another thread."""
 
     def __init__(self, session: Session, access: AccessControl) -> None:
         self.session, self.access = session, access

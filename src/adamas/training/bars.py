@@ -23,7 +23,8 @@ class Bars:
     """
 
     def __init__(self, costs: Mapping[str, float], plan: Mapping[str, int], behind: Mapping[str, int]) -> None:
-        self.pace, self.plan, self.done = Pace(costs), plan, Counter(behind)
+        self.pace, self.plan = Pace(costs), plan
+        self.done = Counter({phase: units for phase, units in behind.items() if phase in costs})
         self.live = sys.stderr.isatty()
         form = "run {percentage:3.0f}%|{bar:24}| {elapsed}<{desc}{postfix}"
         behind_seconds = self.pace.total(self.done)

@@ -15,10 +15,18 @@ from typing import Any
 import torch
 
 from adamas.training import safetensors
-from adamas.utils.errors import UserError
+from adamas.utils.errors import UserError, is_passing
 from adamas.utils.files import publish, sha256
 
 DIGITS = 16  # of the digest, in the name
+MISFITS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)  # of parts that are others
 FORMAT = 2  # of the parts, which a checkpoint tells beside them
 
 
@@ -26,8 +34,13 @@ def save(folder: Path, step: int, parts: dict[str, Any], keep: int) -> Path:
     """Writes `parts` (tensors, numbers, strings, and lists and dicts of them) as the checkpoint of `step`.
 
     Of the older ones the newest are kept, `keep` in all. Others of this step or of later ones go: whoever saves now
-    has gone back to an earlier checkpoint because they were damaged. OSError when there is no room for it.
+    has gone back to an earlier checkpoint because they were damaged. OSError when there is no room for it, UserError for
+    models that are not finite.
     """
+    if bad := not_finite(parts.get("models")):
+        raise UserError(
+            f"nothing is saved: {bad} holds a number that is not finite; the last checkpoint in {folder} is good"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f"{step:08d}.tmp"
     _write({"format": FORMAT, **parts}, temporary)
@@ -56,11 +69,25 @@ def load(path: Path) -> dict[str, Any]:
         if sha256(path)[:DIGITS] != path.stem.partition("-")[2]:
             raise UserError(f"checkpoint {path} is damaged: its content does not match the digest in its name")
         parts = torch.load(path, weights_only=True, map_location="cpu")
-    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+    except (OSError, EOFError, ImportError, pickle.UnpicklingError, *MISFITS) as error:
+        if is_passing(error):
+            raise
         raise UserError(f"checkpoint {path} cannot be read: {type(error).__name__}") from error
-    if parts.pop("format", None) != FORMAT:
+    if not isinstance(parts, dict) or parts.pop("format", None) != FORMAT:
         raise UserError(f"checkpoint {path} was written by another version of adamas, and cannot be read by this one")
+    if bad := not_finite(parts.get("models")):
+        raise UserError(f"checkpoint {path} cannot be used: {bad} holds a number that is not finite")
     return parts
+
+
+def not_finite(node: Any, name: str = "models") -> str:
+    """The name of a tensor that holds NaN or an infinity; "" where there is none."""
+    if isinstance(node, torch.Tensor):
+        return "" if not node.is_floating_point() or bool(node.isfinite().all()) else name
+    if not isinstance(node, (dict, list, tuple)):
+        return ""
+    items = node.items() if isinstance(node, dict) else enumerate(node)
+    return next(filter(None, (not_finite(value, f"{name}.{key}") for key, value in items)), "")
 
 
 def load_newest(

@@ -32,7 +32,7 @@ class Capture(Protocol):
 class Graphed:
     """`work(batch, generator)`, recorded: each shape of a batch has a recording of its own.
 
-    The gradients of `parameters`, if the work makes some, last until any recording runs again: its memory is theirs too.
+    The gradients of `parameters`, if the work makes some, last until any recording runs again, as all share one pool of memory.
 
     Args:
         work: reads tensors that are in `batch` or whose memory stays where it is (weights), makes new gradients if any,

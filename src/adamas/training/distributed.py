@@ -4,6 +4,7 @@ Rank 0 plays, evaluates and writes. All ranks make updates: each draws rows of i
 and the gradients are summed, so that the weights stay the same everywhere. In a run of one process nothing here does
 anything. Gradients are summed in one tensor after the last backward pass rather than by DistributedDataParallel: these
 models are small, an update may take several backward passes, and no wrapper stands between a part and its loss.
+PPO normalises advantages over the rollouts of each rank by themselves.
 """
 
 from __future__ import annotations

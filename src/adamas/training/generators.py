@@ -1,4 +1,4 @@
-"""Every random number of a run comes from one of three generators."""
+"""What a run draws after its weights were made comes from one of three generators; emulators have seeds of their own."""
 
 from __future__ import annotations
 
@@ -34,5 +34,7 @@ class Generators:
         for name, generator in vars(self).items():
             if state[name].shape == generator.get_state().shape:
                 generator.set_state(state[name])
+            elif name != "noise":
+                raise ValueError(f"the state of {name} is none of a CPU")
             else:  # saved on another kind of chip, whose stream cannot go on here: a new one
                 generator.manual_seed(int(state["data"].sum()))

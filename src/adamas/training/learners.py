@@ -42,7 +42,7 @@ class Learners:
     def record(self, capture: Capture) -> None:
         """From now on the work is recorded at its first calls, and then repeated."""
         for learner in self.by_part.values():
-            learner.gradients = Graphed(learner.backward, capture, learner.optimizer.parameters)
+            learner.compute_gradients = Graphed(learner.backward, capture, learner.optimizer.parameters)
         self.imagine_rollout = Graphed(self._imagine_rollout, capture)
         self.imagine_segment = Graphed(self._imagine_segment, capture)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from adamas.training.progress import Progress
 from adamas.training.run_folder import RunFolder
 from adamas.utils.console import warn
 from adamas.utils.errors import UserError
+from adamas.utils.quoting import assignment
 
 
 @dataclass
@@ -55,9 +57,65 @@ class SavedRun:
         try:
             models.load_state_dict(state["models"])
             progress.load_state_dict(state["progress"])
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        except checkpoint.MISFITS as error:
             raise UserError(f"{path} {_misfit(error, self.folder.config)}") from error
         return models, progress
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The parts of a checkpoint, or of the newest good one of a run folder."""
+    return (
+        checkpoint.load(path) if path.is_file() else checkpoint.load_newest(RunFolder(path).checkpoints, warn=warn)[0]
+    )
+
+
+def read_to_resume(folder: RunFolder, verify: Callable[[dict[str, Any]], None]) -> tuple[dict[str, Any], Path]:
+    """The parts and the path of the newest checkpoint that is good with all that it needs; UserError with the way on."""
+    if not checkpoint.newest_first(folder.checkpoints):
+        raise UserError(f"{folder.path} has no checkpoint to go on from: start a new run")
+    try:
+        return checkpoint.load_newest(folder.checkpoints, warn=warn, verify=verify)
+    except UserError as error:
+        again = assignment("initialize.from", folder.path)
+        raise UserError(f"{error}; if the weights are good, a new run can start from them with {again}") from error
+
+
+def chunks_of(state: dict[str, Any]) -> list[dict[str, Any]]:
+    """The chunks of the replay that a checkpoint names; UserError if that is no manifest."""
+    try:
+        chunks = [] if state.get("replay") is None else state["replay"]["chunks"]
+        for chunk in chunks:
+            if Path(chunk["name"]).name != chunk["name"] or not isinstance(chunk["sha256"], str):
+                raise ValueError("no chunk")
+    except checkpoint.MISFITS as error:
+        raise UserError(
+            "the checkpoint was written by another version of adamas: it names its replay otherwise"
+        ) from error
+    return chunks
+
+
+def replay_files(folder: RunFolder, state: dict[str, Any]) -> list[Path]:
+    """The files of the experience that a checkpoint was trained on; none where they are all gone, as in an agent that was
+    copied without them. What else is in their folder costs a line: it is newer than the checkpoint, or of somebody else."""
+    files = [folder.replay / chunk["name"] for chunk in chunks_of(state)]
+    if others := sorted({*folder.replay.glob("*.npz")} - {*files}):
+        warn(
+            f"{folder.replay}: skipped {len(others)} files that the checkpoint does not name, such as {others[0].name}"
+        )
+    return files if any(file.is_file() for file in files) else []
+
+
+def files_of_run(dataset: Path) -> list[Path] | None:
+    """The files of a dataset that is the replay folder of a run, as its newest good checkpoint names them; None for another
+    dataset, and where no checkpoint can be read."""
+    folder = RunFolder(dataset.resolve().parent)
+    if dataset.resolve() != folder.replay or not checkpoint.newest_first(folder.checkpoints):
+        return None
+    try:
+        return replay_files(folder, read_state(folder.path)) or None
+    except UserError as error:
+        warn(f"{error}; {dataset} is read as it is")
+        return None
 
 
 def _misfit(error: Exception, config: Path) -> str:

@@ -14,7 +14,7 @@ from adamas.agent.actor_critic import ActorCritic
 from adamas.config import MEANING, PARTS, Config
 from adamas.utils.device import set_tf32, use_bfloat16
 from adamas.utils.errors import UserError
-from adamas.world_model.denoiser import Denoiser
+from adamas.world_model.denoiser import TARGET_CHANGE_SCALE, Denoiser
 from adamas.world_model.reward_end import RewardEnd
 from adamas.world_model.world_model import WorldModel
 
@@ -79,10 +79,13 @@ class Models:
         What belongs to an action goes to the action of the same meaning; actions that are new here start afresh.
         """
         ours = _meaning(self.config)
-        for setting, value in state["meaning"].items():
+        known = _former_meaning(self.config) | ours
+        theirs = state.get("meaning") or {"denoiser.target": state["target"]}  # all that checkpoints told at first
+        for setting, value in theirs.items():
             of_part = setting.partition(".")[0] in (*parts, "network")
-            if setting in ours and of_part and value != ours[setting]:
-                raise UserError(f"initialize.from={source}: its {setting} is {value}; set {setting}={value}")
+            if of_part and value != known.get(setting, value):
+                mend = f"set {setting}={value}" if setting in ours else "this version has no such networks"
+                raise UserError(f"initialize.from={source}: its {setting} is {value}; {mend}")
         for name in parts:
             weights = best_weights(state, name)
             module = getattr(self, name)
@@ -111,9 +114,19 @@ def _meaning(config: Config) -> dict[str, str | float]:
     return {setting: attrgetter(setting)(config) for setting in MEANING}
 
 
+def _former_meaning(config: Config) -> dict[str, str | float]:
+    """Settings that older checkpoints tell, with what they must be for weights to mean what they mean now."""
+    return {
+        "denoiser.objective": "edm",
+        "denoiser.change_scale": TARGET_CHANGE_SCALE,
+        "denoiser.input": "changes" if config.denoiser.target == "change" else "frames",
+        "reward_end.input": "changes" if config.network.architecture == "adamas" else "frames",
+    }
+
+
 def _average(module: nn.Module) -> AveragedModel:
-    """Of the weights. Nothing learns them, but they require gradients: of such weights alone autocast keeps the bfloat16 copy
-    from one step of a rollout to the next."""
+    """A copy of the weights that follows them. It requires gradients though nothing learns it: autocast keeps the bfloat16
+    copy of such weights alone, and would else cast them again at each step of a rollout."""
     average = AveragedModel(module)
     for lstm in average.modules():
         if isinstance(lstm, nn.LSTM):

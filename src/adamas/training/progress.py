@@ -37,5 +37,11 @@ class Progress:
         return {k: dict(v) if isinstance(v, Counter) else v for k, v in vars(self).items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            setattr(self, name, Counter(value) if isinstance(value, dict) else value)
+        """KeyError, TypeError or ValueError for what is no such state."""
+        for name, mine in vars(self).items():
+            value = state[name]
+            if isinstance(mine, Counter):
+                value = Counter({str(phase): int(units) for phase, units in value.items()})
+            elif type(value) not in (int, type(mine)) or value < 0:
+                raise ValueError(f"{name}={value}")
+            setattr(self, name, value)

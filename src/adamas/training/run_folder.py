@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import shutil
@@ -17,11 +16,11 @@ from typing import Any
 
 import torch
 
+from adamas.utils.console import warn
 from adamas.utils.device import peak_usage
-from adamas.utils.errors import UserError, is_passing
-from adamas.utils.files import publish_text
+from adamas.utils.errors import NO_ROOM, UserError, is_passing, one_line
 from adamas.utils.locks import take_lock
-from adamas.utils.records import append_record
+from adamas.utils.records import append_record, read_record, write_record
 
 
 class RunFolder:
@@ -63,8 +62,12 @@ class RunFolder:
         append_record(self.origin, origin())
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Inside, no other process may train here: UserError where one does. A folder in which nothing was saved goes."""
+    def held(self, new: bool = False) -> Iterator[None]:
+        """Inside, no other process may train here: UserError where one does.
+
+        Args:
+            new: this process has made the folder, which goes if nothing is saved in it.
+        """
         lock = None
         try:
             lock = take_lock(self.lock)
@@ -74,22 +77,40 @@ class RunFolder:
             pass
         try:
             yield
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                saved = "what was saved last is good" if self._is_saved() else "nothing was saved yet"
+                raise UserError(f"{one_line(error)}: {saved}") from error
+            if isinstance(error, FileNotFoundError):
+                self.check_there()
+            raise
         finally:
             if lock is not None:
                 os.close(lock)
-            if not any(self.checkpoints.glob("*.pt")) and not self.evaluations.exists():
+            if new and not self._is_saved():
                 shutil.rmtree(self.path, ignore_errors=True)
+
+    def check_there(self) -> None:
+        """UserError when the folder was removed or moved: what is saved after that could not be resumed."""
+        if not self.config.is_file():
+            raise UserError(f"{self.path} is gone, or its config.yaml: somebody moved or removed it during the run")
+
+    def _is_saved(self) -> bool:
+        return any(self.checkpoints.glob("*.pt"))
 
     def write_progress(self, record: dict[str, Any]) -> None:
         """How far the run was at its last save, for a table of many."""
-        publish_text(self.progress, json.dumps(record) + "\n")
+        write_record(self.progress, record)
 
     def read_progress(self) -> dict[str, Any]:
-        """What was written; nothing where nothing was, or where it cannot be read."""
+        """What was written; nothing where nothing was, and where it is damaged, which costs a line."""
         try:
-            return json.loads(self.progress.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
+            return read_record(self.progress)
+        except ValueError:
+            warn(f"{self.progress} is damaged, and is left out")
+        except OSError:
+            pass
+        return {}
 
     def append_evaluation(self, record: dict[str, Any]) -> None:
         """One line of JSON an evaluation, with what the run has taken of the machine since its start or last resume.

@@ -48,7 +48,7 @@ class RunLoop:
         self.folder, self.config, self.progress, self.logger, self.snapshot = folder, c, progress, logger, snapshot
         self.bars, self.stop = Bars(costs, plan, progress.total), StopRequest()
         self.threads = threads
-        self.saved_at = time.monotonic()
+        self.saved_at, self.in_a_run = time.monotonic(), folder.config.is_file()
 
     def __enter__(self) -> RunLoop:
         self.stop.__enter__()
@@ -61,7 +61,7 @@ class RunLoop:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.bars.close()
-        self.threads.waiting.close()
+        self.threads.close()
         self.logger.close()
         self.stop.__exit__(kind, error, trace)
 
@@ -99,7 +99,9 @@ class RunLoop:
         return self.progress.seconds + time.monotonic() - self.saved_at
 
     def save(self) -> None:
-        """Everything that a resume needs, atomically."""
+        """Everything that a resume needs, atomically. UserError when the folder is gone."""
+        if self.in_a_run:
+            self.folder.check_there()
         self.progress.seconds = self.seconds()
         self.progress.saves += 1
         self.saved_at = time.monotonic()

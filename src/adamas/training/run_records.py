@@ -111,6 +111,11 @@ def read_curve(folder: RunFolder, warn: Callable[[str], None] = warn_on_stderr) 
     return sorted(by_epoch.values(), key=lambda record: (record["epoch"], record["kind"] == "final_evaluation"))
 
 
+def has_final_evaluation(folder: RunFolder, epoch: int) -> bool:
+    """Whether the records hold one that was made in this epoch."""
+    return any(line["kind"] == "final_evaluation" and line["epoch"] == epoch for line in read_curve(folder))
+
+
 def _is_evaluation(record: Mapping[str, Any]) -> bool:
     """Older lines have no digest: what else tells that one is damaged."""
     returns, score = record.get("returns"), record.get("return", "")

@@ -7,17 +7,20 @@ it), of real games that its agent plays when the env is made.
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from adamas.data.batch import Trajectory
-from adamas.data.replay import read_dataset
+from adamas.data.replay import read_files
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation.clips import record
-from adamas.training.load_run import SavedRun
+from adamas.training import checkpoint
+from adamas.training.load_run import SavedRun, replay_files
 from adamas.training.models import Models
+from adamas.utils.console import warn
 from adamas.utils.device import pick_device
 from adamas.utils.errors import UserError
 from adamas.world_model.gym_env import WorldModelEnv
@@ -80,14 +83,15 @@ def open_world(path: Path, device: torch.device) -> SavedWorld:
     run = SavedRun(path)
     if run.config.policy == "model_free":
         raise UserError(f"{path} has policy=model_free, and so no world model: choose a run with policy=imagined")
-    models, _ = run.load_newest(device)
-    stored = run.folder.replay.is_dir()
-    starts = _stored_contexts(run) if stored else _played_contexts(run, models)
+    state, file = checkpoint.load_newest(run.folder.checkpoints, warn=warn)
+    models, _ = run.restore(state, file, device)
+    files = replay_files(run.folder, state)
+    starts = _stored_contexts(run, files) if files else _played_contexts(run, models)
     return SavedWorld(models, Trajectory(*(column.to(device) for column in starts)))
 
 
-def _stored_contexts(run: SavedRun) -> Trajectory:
-    replay = read_dataset(run.folder.replay, run.config.replay.age_weights)
+def _stored_contexts(run: SavedRun, files: Sequence[Path]) -> Trajectory:
+    replay = read_files(files, run.config.replay.age_weights)
     return replay.sample_contexts(STORED, run.config.denoiser.context, torch.Generator().manual_seed(0))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 from adamas.utils.torchrun import launched
@@ -35,6 +37,22 @@ class StopRequest:
         if self.requested and number == signal.SIGINT and launched()[1] == 1:
             raise KeyboardInterrupt
         self.requested = True
+
+
+@contextmanager
+def ending_by_itself() -> Iterator[None]:
+    """Inside, SIGTERM and SIGHUP end the program as an error does, so that it cleans up, where no StopRequest hears them."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, end) for number in numbers if not _is_nohup(number)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _is_nohup(number: int) -> bool:

@@ -12,6 +12,7 @@ from adamas.config import Config
 from adamas.config.schema import MODEL_FREE_ENVS
 from adamas.data.datasets import read_experience
 from adamas.data.replay import Replay
+from adamas.data.storage import verify
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation.evaluate import Evaluation, evaluate_world
 from adamas.evaluation.games import play_games
@@ -20,21 +21,21 @@ from adamas.training import checkpoint, media
 from adamas.training.collector import Collector
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
+from adamas.training.load_run import chunks_of, files_of_run, read_state, read_to_resume
 from adamas.training.models import Models
 from adamas.training.phases import COLLECT, EVALUATION, FINAL_EVALUATION, FIRST_DREAM, PLAY, UPDATES, first_dream_after
 from adamas.training.progress import Progress
 from adamas.training.real_rollouts import RealRollouts
 from adamas.training.run_folder import RunFolder
 from adamas.training.run_loop import RunLoop
+from adamas.training.run_records import has_final_evaluation
 from adamas.training.signals import Stopped
 from adamas.training.updates import Updates
 from adamas.training.work_sizes import DREAMING, GAMES
 from adamas.training.workers import Workers
-from adamas.utils.console import warn
 from adamas.utils.device import compiles
 from adamas.utils.errors import UserError
 from adamas.utils.logger import Logger
-from adamas.utils.quoting import assignment
 
 RARE_REWARDS = 10  # of the rarer signs (of -, 0 and +) that the first collection waits for
 
@@ -54,10 +55,11 @@ class Trainer:
             self.models.compile()
         self.learners, self.workers = Learners(self.models), Workers()
         if config.dataset:
-            self.replay = read_experience(config.dataset, config, device)
+            self.replay = read_experience(config.dataset, config, device, files_of_run(Path(config.dataset)))
         else:
             kept = config.collection.steps if config.policy == "imagined" else 0
             self.replay = Replay(kept, config.replay.age_weights, device=device)
+        self.dataset_digest = self.replay.digest() if config.dataset else None
         self.updates = Updates(self.learners, self.replay, self.random, self.logger)
         self.player: Any  # a Collector, or RealRollouts for policy=model_free
         if config.policy == "model_free":
@@ -105,6 +107,7 @@ class Trainer:
         optimization = getattr(self.config, part).optimization
         updates = optimization.first_updates if self.progress.epoch == 0 else optimization.updates
         if part == "denoiser" and updates and self.progress.total[part] == 0 and not self._initialized(part):
+            self.workers.measure_changes(self.replay)
             self.updates.measure_changes()
         if part == "denoiser" and self.progress.epoch == 0:
             first = first_dream_after(self.config)
@@ -177,7 +180,14 @@ class Trainer:
         self.logger.scalar(f"{name}/return", score, epoch)
         self.logger.scalar(f"{name}/length", mean(games.lengths), epoch)
         self.logger.scalar(f"{name}/steps_collected", steps, epoch)
-        record = {"kind": name, "epoch": epoch, "steps": steps, "seconds": round(loop.seconds()), "return": score}
+        record = {
+            "kind": name,
+            "epoch": epoch,
+            "final_epochs": self.progress.final_epochs,
+            "steps": steps,
+            "seconds": round(loop.seconds()),
+            "return": score,
+        }
         self.folder.append_evaluation({**record, **games._asdict(), **dreams})
         loop.bars.say(f"epoch {epoch}: mean return {score:.2f} over {count} full games")
 
@@ -210,44 +220,39 @@ class Trainer:
             "random": self.random.state_dict(),
             "player": self.player.state_dict(),
             "replay": None if self.config.dataset else self.replay.save(self.folder.replay),
-            "dataset_rows": self.replay.num_rows if self.config.dataset else None,
+            "dataset": self.dataset_digest,
         }
 
     def resume(self) -> None:
         """Goes on from the newest good checkpoint of the run folder, exactly where it was."""
+        state, path = read_to_resume(self.folder, verify=self._verify)
         try:
-            state, path = checkpoint.load_newest(self.folder.checkpoints, warn=warn, verify=self._verify)
-        except UserError as error:
-            again = assignment("initialize.from", self.folder.path)
-            raise UserError(f"{error}; if the weights are good, a new run can start from them with {again}") from error
+            self._restore(state, path)
+        except checkpoint.MISFITS as error:
+            why = "does not fit the sizes that this command asks for, or is of another version: drop such settings"
+            raise UserError(f"{path} {why}") from error
+
+    def _restore(self, state: dict[str, Any], path: Path) -> None:
         if "optimizers" not in state["models"]:
             raise UserError(
                 f"{path} was exported, without what training needs: start a new run with initialize.from={self.folder.path}"
             )
-        try:
-            self.models.load_state_dict(state["models"])
-            self.learners.load_state_dict(state["models"]["optimizers"])
-            self.player.load_state_dict(state["player"], self.models.device)
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise UserError(f"{path} does not fit the sizes that this command asks for: drop such settings") from error
+        self.models.load_state_dict(state["models"])
+        self.learners.load_state_dict(state["models"]["optimizers"])
+        self.player.load_state_dict(state["player"], self.models.device)
         self.random.load_state_dict(state["random"])
         self.progress.load_state_dict(state["progress"])
-        if (rows := state.get("dataset_rows")) not in (None, self.replay.num_rows):
-            raise UserError(
-                f"dataset={self.config.dataset} has {self.replay.num_rows} rows, that of the run had {rows}"
-            )
+        if self.progress.done[FINAL_EVALUATION.name] and not has_final_evaluation(self.folder, self.progress.epoch):
+            del self.progress.done[FINAL_EVALUATION.name]  # its line is damaged: without it no run counts as finished
+        if self.config.dataset and state.get("dataset", self.dataset_digest) != self.dataset_digest:
+            raise UserError(f"dataset={self.config.dataset} does not hold what that of the run held: give the same one")
         if state["replay"]:
             self.replay.load(self.folder.replay, state["replay"])
 
     def _verify(self, state: dict[str, Any]) -> None:
-        if state["replay"]:
-            self.replay.verify(self.folder.replay, state["replay"])
+        for chunk in chunks_of(state):
+            verify(self.folder.replay / chunk["name"], chunk["sha256"])
 
     def initialize(self, source: str, parts: list[str]) -> None:
         """Starts from the weights of another run: its folder, or one of its checkpoints."""
-        path = Path(source)
-        if path.is_file():
-            state = checkpoint.load(path)
-        else:
-            state, _ = checkpoint.load_newest(RunFolder(path).checkpoints, warn=warn)
-        self.models.initialize(state["models"], parts, source)
+        self.models.initialize(read_state(Path(source))["models"], parts, source)

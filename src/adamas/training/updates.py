@@ -6,7 +6,6 @@ import torch
 from torch.nn import functional as F
 
 from adamas.agent.rollout import Rollout
-from adamas.config import PARTS
 from adamas.config.schema import SEGMENT_FRAMES
 from adamas.data.batch import Segment
 from adamas.data.motion import lost_track
@@ -29,7 +28,7 @@ class Updates:
 
     def make(self, part: str) -> None:
         """One update of a part of PARTS."""
-        (self.denoiser, self.reward_end, self.actor_critic)[PARTS.index(part)]()
+        {"denoiser": self.denoiser, "reward_end": self.reward_end, "actor_critic": self.actor_critic}[part]()
 
     def measure_changes(self) -> None:
         """How large the change from frame to frame is, which a denoiser of changes has to know before its first update."""
@@ -84,8 +83,8 @@ class Updates:
         """The same update from imagined and from real rollouts."""
         c = self.config.actor_critic
         for _ in range(c.epochs):
-            for part in _minibatches(rollout, c.minibatches, self.random.data):
-                self._learn("actor_critic", part)
+            for minibatch in _minibatches(rollout, c.minibatches, self.random.data):
+                self._learn("actor_critic", minibatch)
         self.models.update_average("actor_critic")
 
     def _learn(self, part: str, batch: Segment | Rollout, prefix: str = "") -> None:

@@ -16,6 +16,8 @@ from adamas.training.updates import Updates
 from adamas.utils.device import compiles
 from adamas.utils.logger import NullLogger
 
+MEASURE = "measure"  # in place of a part
+
 
 class Workers:
     """What rank 0 tells them. Without any, nothing happens."""
@@ -32,6 +34,10 @@ class Workers:
         if distributed.world_size() > 1:
             distributed.broadcast((part, replay.rows(self.rows) if self.rows < replay.num_rows else None))
             self.rows = replay.num_rows
+
+    def measure_changes(self, replay: Replay) -> None:
+        """They measure them too: the same number, from the same rows."""
+        self.update(MEASURE, replay)
 
 
 def work(config: Config, device: torch.device) -> bool:
@@ -58,6 +64,9 @@ def _make_updates(config: Config, device: torch.device) -> None:
         part, rows = order
         if rows:
             replay.extend(rows)
-        random.reseed(config.seed, distributed.rank(), PARTS.index(part), learners.updates(part))
-        updates.make(part)
+        if part == MEASURE:
+            updates.measure_changes()
+        else:
+            random.reseed(config.seed, distributed.rank(), PARTS.index(part), learners.updates(part))
+            updates.make(part)
         order = distributed.receive()

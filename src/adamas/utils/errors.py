@@ -60,7 +60,7 @@ def is_passing(error: BaseException) -> bool:
 def one_line(error: BaseException) -> str:
     if not isinstance(error, OSError):
         return " ".join(str(error).splitlines())
-    advice = {2: "; make room: what was saved last is good" if error.errno in NO_ROOM else "", 1: "; try again"}
+    advice = {2: "; make room" if error.errno in NO_ROOM else "", 1: "; try again"}
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or type(error).__name__}{advice.get(code_of(error) or 0, '')}"
 

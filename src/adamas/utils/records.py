@@ -1,4 +1,4 @@
-"""Records in a `.jsonl` file: a line of JSON each, with a digest of its own, so that damage costs a line and not the file."""
+"""Records, a line of JSON each, with a digest of its own: of a `.jsonl` file damage costs a line and not the file."""
 
 from __future__ import annotations
 
@@ -10,32 +10,62 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from adamas.utils.files import publish_text
+
 DIGESTED = re.compile(r'(\{.*), "digest": "([0-9a-f]{16})"\}')
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Writes a file of one record, whole or not at all."""
+    publish_text(path, _with_digest(json.dumps(record)) + "\n")
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What `write_record` wrote. ValueError if it is damaged; files of older versions, which have no digest, are taken if
+    they are JSON."""
+    return _checked(path.read_text(encoding="utf-8").strip())
 
 
 def append_record(path: Path, record: dict[str, Any]) -> None:
     """Adds a line, which is on the disk when it returns. What a kill left of a line goes first."""
     with open(path, "ab+") as file:
         file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
+        lines = file.read()
+        rest = lines[lines.rfind(b"\n") + 1 :]
+        if _is_whole(rest):  # an editor took the newline
+            file.write(b"\n")
+        else:
+            file.truncate(len(lines) - len(rest))
         file.write(_with_digest(json.dumps(record)).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
 
 def read_records(path: Path, warn: Callable[[str], None]) -> list[dict[str, Any]]:
-    """The records of a file; none where there is no file. A damaged line costs one to `warn`, and is left out; a last line
-    that was cut off by a kill is left out. Lines of older versions, which have no digest, are taken if they are JSON."""
+    """The records of a file; none where there is no file. A damaged line costs one to `warn`, and is left out; so does a
+    last one that is cut off. Lines of older versions, which have no digest, are taken if they are JSON."""
     if not path.is_file():
         return []
-    records = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+    records: list[dict[str, Any]] = []
+    *lines, rest = path.read_bytes().split(b"\n")
+    if _is_whole(rest):  # an editor took the newline
+        lines, rest = [*lines, rest], b""
+    if rest or not lines:
+        warn(f"{path}: {'its last line is cut off, and is left out' if rest else 'it is empty'}")
+    for number, line in enumerate(lines, 1):
         if line.strip():
             try:
                 records.append(_checked(line.decode()))
             except ValueError:  # no UTF-8, no JSON, or another digest
                 warn(f"{path}: line {number} is damaged, and is left out")
     return records
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        return bool(_checked(line.decode()))
+    except ValueError:
+        return False
 
 
 def _with_digest(line: str) -> str:

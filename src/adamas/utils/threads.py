@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from adamas.utils.errors import UserError
-from adamas.utils.files import publish_text
+from adamas.utils.records import read_record, write_record
 from adamas.utils.waiting import Waiting
 
 
@@ -27,13 +26,18 @@ class Threads:
             torch.set_num_threads(count)
         self.waiting.look()
 
+    def close(self) -> None:
+        """Torch has as many threads as at the start, for what this process does next."""
+        self.waiting.close()
+        torch.set_num_threads(self.most)
+
     def describe(self) -> str:
         """ "2 threads; 1 for collect, games"."""
         fewer = [kind for kind, count in self.counts.items() if count < self.most]
         return f"{self.most} threads" + (f"; 1 for {', '.join(fewer)}" if fewer else "")
 
     def save(self, path: Path) -> None:
-        publish_text(path, json.dumps({"most": self.most}) + "\n")
+        write_record(path, {"most": self.most})
 
 
 def saved_most(path: Path) -> int | None:
@@ -41,6 +45,6 @@ def saved_most(path: Path) -> int | None:
     if not path.exists():
         return None
     try:
-        return int(json.loads(path.read_text())["most"])
+        return int(read_record(path)["most"])
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path} is damaged: delete it to go on with as many threads as there are now") from error

@@ -23,6 +23,7 @@ KMP_MILLISECONDS = 1  # LLVM's and Intel's runtimes, whose default is 200, count
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")  # a user who set one has chosen
 MARK = "ADAMAS_WAITING"  # in the environment: the choice is the program's own, also for the processes that it starts
 
+MOST_CORES = 64  # a team of more threads could meet a limit on processes
 LOOK_EVERY = 0.5  # seconds
 BUSY, QUIET = 0.10, 0.03  # shares of the time that ready threads had no core: sleep above the one, spin below the other
 
@@ -54,7 +55,7 @@ class Waiting:
         self._delay, self._clock = delay or run_delay, clock
         self._at, self._before = clock(), self._delay()
         self._release: threading.Event | None = None
-        self._gomp = None if _user_chose() else _loaded_gomp()
+        self._gomp = None if _user_chose() or _cores() > MOST_CORES else _loaded_gomp()
 
     @property
     def sleeping(self) -> bool:
@@ -68,7 +69,7 @@ class Waiting:
         share = (delay - self._before) / (now - self._at)
         self._at, self._before = now, delay
         if share > BUSY and not self.sleeping:
-            self._release = _idle_team(self._gomp, os.cpu_count() or 1)
+            self._release = _idle_team(self._gomp, _cores())
         elif share < QUIET and self.sleeping:
             self.close()
 
@@ -88,6 +89,11 @@ def run_delay(tasks: Iterable[Path] | None = None) -> float | None:
         except (OSError, ValueError, IndexError):  # the thread has ended, or the kernel counts nothing
             continue
     return total
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _user_chose() -> bool:

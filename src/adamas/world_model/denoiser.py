@@ -19,7 +19,7 @@ from adamas.world_model import edm, samplers
 
 Trace = list[tuple[Tensor, Tensor]]
 FRAME_STD = 0.5  # of frames in [-1, 1]: context frames are divided by it
-CHANGE_SCALE = 4.0  # a change is multiplied by this before diffusion
+TARGET_CHANGE_SCALE = 4.0  # a change is multiplied by this before diffusion
 RHO = 7.0  # curvature of the sampler's noise schedule
 
 
@@ -71,10 +71,10 @@ class Denoiser(nn.Module):
 
     def encode(self, frame: Tensor, previous: Tensor) -> Tensor:
         """The frame in [-1, 1] as the target that is diffused; `decode` is its inverse."""
-        return (frame - previous) * CHANGE_SCALE if self.config.target == "change" else frame
+        return (frame - previous) * TARGET_CHANGE_SCALE if self.config.target == "change" else frame
 
     def decode(self, y: Tensor, previous: Tensor) -> Tensor:
-        return previous + y / CHANGE_SCALE if self.config.target == "change" else y
+        return previous + y / TARGET_CHANGE_SCALE if self.config.target == "change" else y
 
     def valid_steps(self, segment: Segment) -> Tensor:
         """bool (B, T-n): which predicted frames the loss is a mean over."""

@@ -44,7 +44,7 @@ class WorldModelEnv(gymnasium.Env):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """A new dream. ValueError if `options["context"]` does not have the shapes that the world model needs."""
-        super().reset(seed=seed)
+        super().reset(seed=None if seed is None else int(seed))  # NumPy's whole numbers too
         contexts = read_contexts(options, 1, self._rollouts.starts, self._actions)
         self._rollouts.begin([0], [draw_seed(self.np_random)], contexts)
         self._running = True

@@ -43,12 +43,14 @@ class WorldModelVectorEnv(VectorEnv):
         seeds = (
             [int(seed) + i for i in range(self.num_envs)]
             if isinstance(seed, (int, np.integer))
-            else seed or [None] * self.num_envs
+            else [None] * self.num_envs
+            if seed is None
+            else list(seed)
         )
         if len(seeds) != self.num_envs:
             raise ValueError(f"{len(seeds)} seeds for {self.num_envs} envs: give one number, or one an env")
         for i, each in enumerate(seeds):
-            self._randoms[i] = self._randoms[i] if each is None else np_random(each)[0]
+            self._randoms[i] = self._randoms[i] if each is None else np_random(int(each))[0]
         contexts = read_contexts(options, self.num_envs, self._rollouts.starts, self._actions)
         self._begin(range(self.num_envs), contexts)
         return frames(self._rollouts), {}

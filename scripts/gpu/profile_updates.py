@@ -1,0 +1,65 @@
+"""Where the time of an update goes on a GPU: `python scripts/gpu/profile_updates.py preset=fast`.
+
+Prints, for two updates of each part, the operations that took the most time and how long the device was idle. Any setting of
+`adamas train` can be given.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from adamas.config import PARTS, SIZE, Config, command_line
+from adamas.data.replay import Replay
+from adamas.envs.atari import action_meanings
+from adamas.training.cuda_graphs import WARM_UP
+from adamas.training.generators import Generators
+from adamas.training.learners import Learners
+from adamas.training.models import Models
+from adamas.training.updates import Updates
+from adamas.utils.device import compiles, pick_device, records
+from adamas.utils.logger import NullLogger
+
+ROWS = 500  # of random frames, to draw batches from
+SHOWN = 20  # operations
+
+
+def run(config: Config) -> None:
+    device = pick_device(config.device)
+    updates = make_updates(config, device)
+    for part in PARTS:
+        for _ in range(WARM_UP + 2 if records(config, device) else 2):
+            updates.make(part)
+        show(part, lambda part=part: updates.make(part), device)
+
+
+def make_updates(config: Config, device: torch.device) -> Updates:
+    config.denoiser.autoregressive_after = 0  # the longer updates, of which most of a run consists
+    models = Models(config, action_meanings(config.env), device)
+    if compiles(config, device):
+        models.compile()
+    replay, random = Replay(ROWS, device=device), np.random.default_rng(0)
+    for step in range(ROWS):
+        frame = random.integers(0, 256, (SIZE, SIZE), dtype=np.uint8)
+        replay.add(frame, 0, float(step % 50 == 0), step % 100 == 99, False, frame)
+    return Updates(Learners(models), replay, Generators.seeded(0, device), NullLogger())
+
+
+def show(part: str, work: Callable[[], None], device: torch.device) -> None:
+    cuda = device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * cuda]
+    with profile(activities=activities) as found:
+        for _ in range(2):
+            work()
+        if cuda:
+            torch.cuda.synchronize(device)
+    order = "self_cuda_time_total" if cuda else "self_cpu_time_total"
+    print(f"\n# two updates of {part}\n{found.key_averages().table(sort_by=order, row_limit=SHOWN)}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.launch(run))

@@ -1,0 +1,43 @@
+"""A trainer that was saved and resumed is the trainer that went on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from helpers import CPU, same, small_config
+
+from adamas.config import PARTS, Config
+from adamas.training import checkpoint
+from adamas.training.run_folder import RunFolder
+from adamas.training.trainer import Trainer
+
+CONFIG: Config = small_config(reward_end={"imagined_share": 0.5}, ema_decay=0.9)
+
+
+def live(trainer: Trainer) -> None:
+    """Plays a little and makes an update of each part."""
+    for _ in range(30):
+        trainer._collect_step()
+        trainer.progress.tick("collect")
+    for part in PARTS:
+        trainer.updates.make(part)
+        trainer.progress.tick(part)
+
+
+def save(trainer: Trainer) -> None:
+    parts = {**trainer.state_dict(), "progress": trainer.progress.state_dict()}
+    checkpoint.save(trainer.folder.checkpoints, 1, parts, keep=1)
+
+
+def test_a_resumed_trainer_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    trainer = Trainer(CONFIG, RunFolder(tmp_path), CPU)
+    live(trainer)
+    save(trainer)
+    resumed = Trainer(CONFIG, RunFolder(tmp_path), CPU)
+    resumed.resume()
+    assert same(resumed.progress.state_dict(), trainer.progress.state_dict())
+    for each in (trainer, resumed):
+        live(each)
+    one, other = (each.state_dict() for each in (trainer, resumed))
+    assert one.keys() == other.keys()
+    assert [key for key in one if not same(one[key], other[key])] == []

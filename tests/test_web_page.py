@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gzip
-import json
 import re
 import shutil
 import threading
@@ -20,7 +18,7 @@ from helpers import ROOT
 from web_runs import wide_awake
 
 from adamas.web.dream import dream, torch_networks
-from adamas.web.export import FILM, STARTS, export_page, open_rounded
+from adamas.web.export import FILM, export_page, open_rounded, play
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
@@ -68,30 +66,20 @@ def run(made_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def folder(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site") / "games" / "Breakout"
-    folder.parent.mkdir()
-    export_page(run, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def site(folder: Path) -> Iterator[str]:
-    with served(folder.parents[1]) as address:
+def site(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "games").mkdir()
+    export_page(run, folder / "games" / "Breakout")
+    with served(folder) as address:
         yield f"{address}/games/Breakout/"
 
 
 @pytest.fixture(scope="module")
-def shipped_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shipped") / "Breakout"
-    export_page(SHIPPED, folder)
+def shipped_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("shipped")
+    export_page(SHIPPED, folder / "Breakout")
     assert sum(path.stat().st_size for path in folder.rglob("*")) < 25e6
-    return folder
-
-
-@pytest.fixture(scope="module")
-def shipped_site(shipped_folder: Path) -> Iterator[str]:
-    with served(shipped_folder.parent) as address:
+    with served(folder) as address:
         yield f"{address}/Breakout/"
 
 
@@ -146,26 +134,23 @@ def held(page: Page, key: str, steps: int) -> np.ndarray:
     return shown
 
 
-def share_close(run: Path, folder: Path, page: Page, steps: int) -> float:
+def share_close(run: Path, page: Page, steps: int) -> float:
     """The share of pixels that differ by at most one grey level between the page and PyTorch, for a recording's actions."""
     shipped = open_rounded(run)
-    c, first = shipped.config, json.loads((folder / "config.json").read_text())["starts"][0]
-    films = np.frombuffer(bytearray(gzip.decompress((folder / "starts.bin.gz").read_bytes())), np.uint8).reshape(
-        STARTS, -1, 84, 84
-    )
-    context = len(first["actions"]) + 1
+    clips, c = play(shipped), shipped.config
+    actions = clips.action[0].tolist()
+    start = clips.obs[0, :4].numpy(), actions[:3]
     film = dream(
         torch_networks(shipped.models),
         c.network.lstm_dim,
         c.actor_critic.frame_stack,
-        films[0, :context],
-        first["actions"],
+        *start,
         seed=5,
-        choose=lambda t, _: first["film"][t],
+        choose=lambda t, _: actions[3 + t],
     )
     page.click("[data-player=film]")
     shares = [(np.abs(step(page).astype(int) - next(film).obs.astype(int)) <= 1).mean() for _ in range(steps)]
-    assert np.array_equal(picture(page, "real"), films[0, context - 1 + steps])
+    assert np.array_equal(picture(page, "real"), clips.obs[0, 3 + steps].numpy())
     return float(np.mean(shares))
 
 
@@ -176,9 +161,9 @@ def wait(page: Page, true: Callable[[], bool]) -> None:
         page.wait_for_timeout(30)
 
 
-def test_the_page_dreams_what_pytorch_dreams(browser: Browser, site: str, folder: Path, run: Path) -> None:
+def test_the_page_dreams_what_pytorch_dreams(browser: Browser, site: str, run: Path) -> None:
     with dreaming(browser, f"{site}#seed=5") as page:
-        assert share_close(run, folder, page, 5) >= 0.999
+        assert share_close(run, page, 5) >= 0.999
 
 
 def test_keys_rewind_and_the_agent(browser: Browser, site: str) -> None:
@@ -214,11 +199,9 @@ def test_a_folder_opened_from_a_disk_tells_what_to_do(browser: Browser, tmp_path
 
 
 @pytest.mark.slow
-def test_the_shipped_agent_dreams_what_pytorch_dreams_over_50_steps(
-    browser: Browser, shipped_site: str, shipped_folder: Path
-) -> None:
+def test_the_shipped_agent_dreams_what_pytorch_dreams_over_50_steps(browser: Browser, shipped_site: str) -> None:
     with dreaming(browser, f"{shipped_site}#seed=5") as page:
-        assert share_close(SHIPPED, shipped_folder, page, FILM) >= 0.999
+        assert share_close(SHIPPED, page, FILM) >= 0.999
 
 
 @pytest.mark.slow

@@ -220,7 +220,7 @@ def test_an_update_never_waits_for_the_gpu(record: bool) -> None:
 
 def test_a_run_that_is_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     process = start("env=Breakout", *ON_GPU, "checkpoint.every_minutes=0.00001", cwd=tmp_path)
-    wait_for_saves(process, tmp_path, 4)
+    wait_for_saves(lambda: process.poll() is None, tmp_path, 4)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()
     assert process.returncode == 0, err

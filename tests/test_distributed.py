@@ -257,7 +257,6 @@ def both(folder: Path, words: list[str], saves: int | None = None) -> list[int |
     return [process.exitcode for process in processes]
 
 
-@pytest.mark.slow
 def test_a_run_of_two_processes_that_lost_one_goes_on_bit_for_bit(tmp_path: Path) -> None:
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     whole.mkdir(), parted.mkdir()

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # also for the processes that the tests start
 
 import torch
+
+if TYPE_CHECKING:
+    from adamas.play.load import Agent
+    from adamas.play.session import Session
 
 torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and hands that down
@@ -30,3 +35,20 @@ def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from playing import make_run  # not for the tests that do not play
 
     return make_run(tmp_path_factory.mktemp("played") / "run")
+
+
+@pytest.fixture(scope="module")
+def agent(made_run: Path) -> Agent:
+    """Of `made_run`, opened to play."""
+    from adamas.play.load import open_agent
+    from adamas.play.settings import Options
+
+    return open_agent(Options(run=str(made_run), device="cpu"))
+
+
+@pytest.fixture
+def session(agent: Agent, tmp_path: Path) -> Session:
+    """Of play, whose recordings go to `tmp_path`."""
+    from playing import new_session
+
+    return new_session(agent, tmp_path)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playing import BREAKOUT, do, new_session, play
+from playing import BREAKOUT, do, play
 
 from adamas.data import storage
 from adamas.data.batch import Trajectory
@@ -22,16 +22,6 @@ from adamas.play.load import Agent, open_agent
 from adamas.play.session import Session
 from adamas.play.settings import Options
 from adamas.utils.errors import UserError
-
-
-@pytest.fixture(scope="module")
-def agent(made_run: Path) -> Agent:
-    return open_agent(Options(run=str(made_run), device="cpu"))
-
-
-@pytest.fixture
-def session(agent: Agent, tmp_path: Path) -> Session:
-    return new_session(agent, tmp_path)
 
 
 def test_a_dataset_is_looked_at_step_by_step(session: Session, made_run: Path) -> None:

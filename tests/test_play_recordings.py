@@ -12,24 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playing import do, new_session, play
+from playing import do, play
 
 from adamas.data.replay import read_dataset
 from adamas.play import recording_files
-from adamas.play.load import Agent, open_agent
 from adamas.play.session import Session
-from adamas.play.settings import Options
 from adamas.utils.errors import UserError
-
-
-@pytest.fixture(scope="module")
-def agent(made_run: Path) -> Agent:
-    return open_agent(Options(run=str(made_run), device="cpu"))
-
-
-@pytest.fixture
-def session(agent: Agent, tmp_path: Path) -> Session:
-    return new_session(agent, tmp_path)
 
 
 def test_a_recording_is_a_dataset_of_what_was_played(session: Session) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from playing import BREAKOUT, do, new_session, play, set_on_2
+from playing import BREAKOUT, do, play, set_on_2
 
 from adamas.data.replay import read_dataset
 from adamas.envs.atari import AtariEnv
@@ -21,16 +21,6 @@ from adamas.play.load import Agent, open_agent
 from adamas.play.session import Session, first_settings
 from adamas.play.settings import Options, Settings
 from adamas.utils.errors import UserError
-
-
-@pytest.fixture(scope="module")
-def agent(made_run: Path) -> Agent:
-    return open_agent(Options(run=str(made_run), device="cpu"))
-
-
-@pytest.fixture
-def session(agent: Agent, tmp_path: Path) -> Session:
-    return new_session(agent, tmp_path)
 
 
 def test_rewind_returns_the_same_bytes_and_then_the_same_future(session: Session) -> None:

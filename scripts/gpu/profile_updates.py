@@ -19,9 +19,9 @@ from adamas.envs.atari import action_meanings
 from adamas.training.cuda_graphs import WARM_UP
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
-from adamas.training.models import Models
+from adamas.training.models import training_models
 from adamas.training.updates import Updates
-from adamas.utils.device import compiles, pick_device, records
+from adamas.utils.device import pick_device, records
 from adamas.utils.logger import NullLogger
 
 ROWS = 500  # of random frames, to draw batches from
@@ -39,9 +39,7 @@ def run(config: Config) -> None:
 
 def make_updates(config: Config, device: torch.device) -> Updates:
     config.denoiser.autoregressive_after = 0  # the longer updates, of which most of a run consists
-    models = Models(config, action_meanings(config.env), device)
-    if compiles(config, device):
-        models.compile()
+    models = training_models(config, action_meanings(config.env), device)
     replay, random = Replay(ROWS, device=device), np.random.default_rng(0)
     for step in range(ROWS):
         frame = random.integers(0, 256, (SIZE, SIZE), dtype=np.uint8)

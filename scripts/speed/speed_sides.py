@@ -28,7 +28,7 @@ from adamas.training.collector import Collector
 from adamas.training.cuda_graphs import WARM_UP
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
-from adamas.training.models import Models
+from adamas.training.models import Models, training_models
 from adamas.training.updates import Updates
 from adamas.utils import device as chips
 from adamas.utils.logger import NullLogger
@@ -154,10 +154,7 @@ def count(work: Work) -> int:
 def ours(config: Config, device: torch.device, path: Path) -> Works:
     """The rows as training and play do them."""
     chips.keep_freed_memory()
-    models = Models(config, action_meanings(config.env), device)
-    if chips.compiles(config, device):
-        models.compile()
-    return _works(config, models)
+    return _works(config, training_models(config, action_meanings(config.env), device))
 
 
 def eager(config: Config, device: torch.device, path: Path) -> Works:

@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 
 from adamas.config import Config
-from adamas.data.replay import Replay, read_files
-from adamas.data.storage import dataset_files
+from adamas.data.replay import Replay, read_dataset, read_files
 from adamas.envs.atari import action_meanings
 from adamas.utils.errors import UserError
 
@@ -22,8 +21,8 @@ def read_experience(
     Args:
         files: of the dataset, if they are not all that it holds.
     """
-    files = dataset_files(Path(path)) if files is None else files
-    replay, count = read_files(files, config.replay.age_weights, device), len(action_meanings(config.env))
+    weights, count = config.replay.age_weights, len(action_meanings(config.env))
+    replay = read_dataset(Path(path), weights, device) if files is None else read_files(files, weights, device)
     if replay.most_action >= count:
         raise UserError(
             f"{path} holds action {replay.most_action} but {config.env} has {count} actions: is it of another game?"

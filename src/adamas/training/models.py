@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from adamas.agent.actor_critic import ActorCritic
 from adamas.config import MEANING, PARTS, Config
-from adamas.utils.device import set_tf32, use_bfloat16
+from adamas.utils.device import compiles, set_tf32, use_bfloat16
 from adamas.utils.errors import UserError
 from adamas.world_model.denoiser import TARGET_CHANGE_SCALE, Denoiser
 from adamas.world_model.reward_end import RewardEnd
@@ -108,6 +108,14 @@ class Models:
             if meaning in their_meanings and theirs.shape[1:] == mine.shape[1:]:
                 mine[row] = theirs[their_meanings.index(meaning)]
         return mine
+
+
+def training_models(config: Config, action_meanings: tuple[str, ...], device: torch.device) -> Models:
+    """The networks of a run that is trained: compiled where the config asks for it."""
+    models = Models(config, action_meanings, device)
+    if compiles(config, device):
+        models.compile()
+    return models
 
 
 def _meaning(config: Config) -> dict[str, str | float]:

@@ -45,13 +45,12 @@ def _updates(part: str, shown: str) -> Phase:
 
 
 def _evaluation(rehearsal: Rehearsal, games: int) -> float:
-    e = rehearsal.config.evaluation
     played = games * rehearsal.acting(games) * STEPS_A_GAME
-    imagined = rehearsal.config.policy == "imagined"
-    return played + (2 * ticks(e.dreams, e.dream_steps) * rehearsal.dreaming if imagined else 0.0)
+    return played + (_dreams(rehearsal) if rehearsal.config.policy == "imagined" else 0.0)
 
 
-def _first_dream(rehearsal: Rehearsal) -> float:
+def _dreams(rehearsal: Rehearsal) -> float:
+    """The two sets of dreams of an evaluation."""
     e = rehearsal.config.evaluation
     return 2 * ticks(e.dreams, e.dream_steps) * rehearsal.dreaming
 
@@ -70,7 +69,7 @@ UPDATES = {
     part: _updates(part, shown)
     for part, shown in zip(PARTS, ("denoiser/loss", "reward_end/loss", "imagination/reward"), strict=True)
 }
-FIRST_DREAM = Phase("first dream", lambda c: int(c.policy == "imagined" and first_dream_after(c) > 0), _first_dream)
+FIRST_DREAM = Phase("first dream", lambda c: int(c.policy == "imagined" and first_dream_after(c) > 0), _dreams)
 EVALUATION = Phase(
     "evaluation",
     lambda c: math.ceil(epochs(c) / c.evaluation.every_epochs),

@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 from adamas import config
 from adamas.training import checkpoint
-from adamas.training.bars import Bars
 from adamas.training.phases import Phase
 from adamas.training.progress import Progress
+from adamas.training.progress_bars import Bars
 from adamas.training.run_folder import RunFolder
 from adamas.training.signals import Stopped, StopRequest
 from adamas.utils.logger import Logger

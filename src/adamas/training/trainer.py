@@ -22,7 +22,7 @@ from adamas.training.collector import Collector
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
 from adamas.training.load_run import chunks_of, files_of_run, read_state, read_to_resume
-from adamas.training.models import Models
+from adamas.training.models import training_models
 from adamas.training.phases import COLLECT, EVALUATION, FINAL_EVALUATION, FIRST_DREAM, PLAY, UPDATES, first_dream_after
 from adamas.training.progress import Progress
 from adamas.training.real_rollouts import RealRollouts
@@ -33,7 +33,6 @@ from adamas.training.signals import Stopped
 from adamas.training.updates import Updates
 from adamas.training.work_sizes import DREAMING, GAMES
 from adamas.training.workers import Workers
-from adamas.utils.device import compiles
 from adamas.utils.errors import UserError
 from adamas.utils.logger import Logger
 
@@ -50,9 +49,7 @@ class Trainer:
         self.random = Generators.seeded(config.seed, device)
         count = MODEL_FREE_ENVS if config.policy == "model_free" else 1
         envs = [AtariEnv(config.env, config.atari, episodic_life=True) for _ in range(count)]
-        self.models = Models(config, envs[0].action_meanings, device)
-        if compiles(config, device):
-            self.models.compile()
+        self.models = training_models(config, envs[0].action_meanings, device)
         self.learners, self.workers = Learners(self.models), Workers()
         if config.dataset:
             self.replay = read_experience(config.dataset, config, device, files_of_run(Path(config.dataset)))

@@ -10,10 +10,9 @@ from adamas.envs.atari import action_meanings
 from adamas.training import distributed
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
-from adamas.training.models import Models
+from adamas.training.models import training_models
 from adamas.training.signals import StopRequest
 from adamas.training.updates import Updates
-from adamas.utils.device import compiles
 from adamas.utils.logger import NullLogger
 
 MEASURE = "measure"  # in place of a part
@@ -48,10 +47,7 @@ def work(config: Config, device: torch.device) -> bool:
 
 
 def _make_updates(config: Config, device: torch.device) -> None:
-    models = Models(config, action_meanings(config.env), device)
-    if compiles(config, device):
-        models.compile()
-    learners = Learners(models)
+    learners = Learners(training_models(config, action_meanings(config.env), device))
     random = Generators.seeded(config.seed, device)
     replay = Replay(config.collection.steps, config.replay.age_weights, device=device)
     updates = Updates(learners, replay, random, NullLogger())

@@ -6,7 +6,8 @@ import { all, byId, markPressed, notify, showDialog } from "./dom.js";
 import { listen, measureLatency, releaseAll, showKeys } from "./input.js";
 import { drawFrame } from "./screens.js";
 import { makeControls, showSettings } from "./settings.js";
-import { makeBars, showStatus } from "./status.js";
+import { makeBars } from "./policy.js";
+import { showStatus } from "./status.js";
 
 let last; // the header of the newest frame
 const takeOver = () => send({ type: "take_over" });

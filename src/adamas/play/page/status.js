@@ -1,17 +1,10 @@
 // The figures of a frame: return, rewards, speed, what the policy would do, and why the episode has ended.
 
-import { actionName, byId, make, markPressed, notify } from "./dom.js";
+import { byId, make, markPressed, notify } from "./dom.js";
+import { showPolicy } from "./policy.js";
 
 const arrivals = []; // of frames, within the last second
 let stepMs = 0; // a running mean
-
-export function makeBars(actions) {
-  byId("bars").replaceChildren(...actions.flatMap((name) => bar(actionName(name))), ...bar("value", "value"));
-}
-
-function bar(name, kind = "") {
-  return [make("dt", { textContent: name }), make("div", { className: `bar ${kind}` }), make("dd", { textContent: "–" })];
-}
 
 export function showStatus(frame) {
   const { real, settings } = frame;
@@ -31,18 +24,6 @@ export function showStatus(frame) {
   showPolicy(frame);
   showEnd(frame);
   measureSpeed(frame);
-}
-
-function showPolicy(frame) {
-  const rows = byId("bars").children;
-  frame.probabilities.forEach((probability, i) => {
-    rows[3 * i].className = i === frame.action ? "chosen" : "";
-    rows[3 * i + 1].style.setProperty("--share", probability);
-    rows[3 * i + 2].textContent = `${Math.round(100 * probability)}%`;
-  });
-  const [, line, number] = [...rows].slice(-3);
-  line.style.setProperty("--share", Math.min(1, Math.abs(frame.value) / 10));
-  number.textContent = frame.value.toFixed(2);
 }
 
 function showEnd(frame) {

@@ -1,8 +1,9 @@
 // The page: shows what the dream sends, sends what the player does. It holds no state of the game.
 
 import { connect, send } from "./connection.js";
-import { SIZE, actionName, byId, drawPicture, make, markPressed, notify } from "./dom.js";
+import { SIZE, byId, drawPicture, make, markPressed, notify } from "./dom.js";
 import { listen, measureLatency, releaseAll, showKeys } from "./input.js";
+import { makeBars, showPolicy } from "./policy.js";
 
 const PLAYERS = ["human", "agent", "film"];
 const STRIP = 8, GAP = 4; // frames of the film strip, pixels between two of them
@@ -17,8 +18,7 @@ const handlers = {
     byId("model").textContent = `${size}M parameters, in this browser on ${message.threads === 1 ? "1 thread" : `${message.threads} threads`}`;
     byId("start").max = message.starts;
     byId("starts").textContent = `of ${message.starts}`;
-    const names = [...message.actions.map(actionName), "value"];
-    byId("bars").replaceChildren(...names.flatMap((name) => bar(name, name === "value" ? "value" : "")));
+    makeBars(message.actions);
     showKeys(message.keys);
   },
   frame(frame, pictures) {
@@ -36,10 +36,6 @@ const handlers = {
     notify(text, true);
   },
 };
-
-function bar(name, kind) {
-  return [make("dt", { textContent: name }), make("div", { className: `bar ${kind}` }), make("dd", { textContent: "–" })];
-}
 
 function drawReal(dream, real) {
   drawPicture(byId("real"), real);
@@ -79,18 +75,6 @@ function showStatus(frame) {
   showEnd(frame);
   measureSpeed(frame);
   quote(frame);
-}
-
-function showPolicy(frame) {
-  const rows = byId("bars").children;
-  frame.probabilities.forEach((probability, i) => {
-    rows[3 * i].className = i === frame.action ? "chosen" : "";
-    rows[3 * i + 1].style.setProperty("--share", probability);
-    rows[3 * i + 2].textContent = `${Math.round(100 * probability)}%`;
-  });
-  const [, line, number] = [...rows].slice(-3);
-  line.style.setProperty("--share", Math.min(1, Math.abs(frame.value) / 10));
-  number.textContent = frame.value.toFixed(2);
 }
 
 function showEnd(frame) {

@@ -194,7 +194,7 @@ def test_compiled_networks_train_and_dream_as_others_do_and_are_compiled_for_few
     clip = Trajectory(frames(9, 5), torch.zeros(9, 4, dtype=torch.int64))
     with models.autocast():
         dream(models.world, clip, 3, 0)
-        play_games(models.policy, "Breakout", 2, Atari(max_episode_steps=5), 0)
+        play_games(models.policy, Config(atari=Atari(max_episode_steps=5)), 2, 0)
     assert 0 < torch._dynamo.utils.counters["stats"]["unique_graphs"] <= SHAPES
 
 

@@ -202,7 +202,7 @@ def test_a_step_of_all_games_waits_once(gpu: PretendedGpu, monkeypatch: pytest.M
 
     monkeypatch.setattr(ActorCritic, "act", counted)
     gpu.reset()
-    play_games(models.policy, "Breakout", 2, Atari(max_episode_steps=3), 0)
+    play_games(models.policy, Config(atari=Atari(max_episode_steps=3)), 2, 0)
     assert (gpu.copies, gpu.waits.total()) == ({}, 3)
     assert batches == [2, 2, 2]
 

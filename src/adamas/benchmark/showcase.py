@@ -18,8 +18,8 @@ from adamas.benchmark.aggregates import Published, read_published
 from adamas.benchmark.figures import Curve, draw_curves
 from adamas.benchmark.report_tables import in_gib
 from adamas.benchmark.systems import differences, systems
-from adamas.config import Atari
-from adamas.envs.atari import AtariEnv, action_meanings
+from adamas.config import Config
+from adamas.envs.make import action_meanings, make_env
 from adamas.evaluation.games import UniformPlay, play_games
 from adamas.training.announcement import in_words
 from adamas.training.load_run import SavedRun
@@ -74,7 +74,7 @@ def show(runs: Sequence[Outcome], out: Path, seed: int) -> None:
     agent = agent_of(runs)
     out.mkdir(parents=True, exist_ok=True)
     shown = film(agent, seed)
-    chance = random_returns(game, runs[0].config.atari, seed)
+    chance = random_returns(runs[0].config, seed)
     published = read_published()
     (out / "runs.md").write_text(table(groups, game, chance, published), encoding="utf-8")
     lined = [(run, curve_of(run, system)) for system, group in groups.items() for run in group]
@@ -87,10 +87,10 @@ def show(runs: Sequence[Outcome], out: Path, seed: int) -> None:
         say(str(out / name))
 
 
-def random_returns(game: str, atari: Atari, seed: int) -> list[float]:
-    policy = UniformPlay(len(action_meanings(game)))
+def random_returns(config: Config, seed: int) -> list[float]:
+    policy = UniformPlay(len(action_meanings(config)))
     with tqdm(desc=f"{RANDOM_GAMES} games of random play", unit="step", disable=None, file=Lasting(sys.stderr)) as bar:
-        return play_games(policy, game, RANDOM_GAMES, atari, seed, each_step=bar.update).returns
+        return play_games(policy, config, RANDOM_GAMES, seed, each_step=bar.update).returns
 
 
 def agent_of(runs: Sequence[Outcome]) -> Path:
@@ -175,7 +175,7 @@ def film(run: Path, seed: int) -> bytes:
     saved = SavedRun(run)
     models, _ = saved.load_newest(torch.device("cpu"))
     policy, generator = models.policy, torch.Generator().manual_seed(seed)
-    env = AtariEnv(saved.config.env, saved.config.atari, episodic_life=False, render_mode="rgb_array")
+    env = make_env(saved.config, render_mode="rgb_array")
     obs, _ = env.reset(seed=seed)
     screens, hidden, over = [env.render()], policy.initial_hidden(1), False
     while not over and len(screens) < FILM:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from adamas.config import Config, command_line
 from adamas.config.files import save_config
+from adamas.config.hints import game_name
 from adamas.utils.console import say
 from adamas.utils.errors import UserError
 from adamas.utils.quoting import assignment
@@ -23,18 +24,27 @@ if TYPE_CHECKING:
 
 def main(argv: list[str]) -> int:
     """The exit code."""
-    return command_line.launch(run, check_here, argv=argv)
+    return command_line.launch(run, check_here, argv=argv, canonical=canonical)
+
+
+def canonical(env: str) -> str:
+    """The game's name where `env` is one of Gymnasium's ids of an Atari game. Most names can be told without the list of them."""
+    if game_name(env) == env:
+        return env
+    from adamas.envs import make
+
+    return make.canonical(env)
 
 
 def check_here(config: Config) -> None:
     """Raises UserError if something that the config names is not to be had on this machine."""
     from adamas.data.storage import dataset_files
-    from adamas.envs.atari import check_game
+    from adamas.envs.make import check_env
     from adamas.training import distributed
     from adamas.training.load_run import SavedRun
     from adamas.utils import device  # torch takes seconds to import: not before the config is known to be right
 
-    check_game(config.env)
+    check_env(config)
     if config.dataset:
         if config.resume and not Path(config.dataset).exists():
             raise UserError(f"dataset {config.dataset} of this run is gone: say where it is now with dataset=")
@@ -70,7 +80,7 @@ def lead(config: Config, chip: torch.device) -> bool:
     """The first process of a run, often its only one."""
     import torch
 
-    from adamas.envs.atari import action_meanings
+    from adamas.envs.make import action_meanings
     from adamas.training.distributed import joined
     from adamas.training.phases import measure_costs
     from adamas.training.rehearsal import Rehearsal
@@ -83,7 +93,7 @@ def lead(config: Config, chip: torch.device) -> bool:
     chosen = "OMP_NUM_THREADS" in os.environ  # by the user, also at a resume
     kept = saved_most(RunFolder(Path(config.resume)).threads) if config.resume and not chosen else None
     threads = threads_for(config, kept or torch.get_num_threads())
-    rehearsal = Rehearsal(config, action_meanings(config.env), chip, threads)
+    rehearsal = Rehearsal(config, action_meanings(config), chip, threads)
     costs = measure_costs(rehearsal)
     folder = RunFolder(Path(config.resume)) if config.resume else RunFolder.create(config.runs, config.env)
     with ending_by_itself(), folder.held(new=not config.resume), joined(chip, str(folder.path)):

@@ -42,7 +42,7 @@ from adamas.utils.resources import resource
 from adamas.utils.torchrun import launched, left_over
 
 CONFIG_DIR = resource("config")
-FIXED = ("preset", "env", "seed", "policy", "runs", "initialize", *MEANING)
+FIXED = ("preset", "env", "env_kwargs", "seed", "policy", "runs", "initialize", *MEANING)
 RESUMED = "resumed"  # the name under which a saved run takes the place of a preset
 
 
@@ -51,6 +51,7 @@ def launch(
     check_here: Callable[[Config], None] = lambda config: None,
     config_dir: Path = CONFIG_DIR,
     argv: list[str] | None = None,
+    canonical: Callable[[str], str] = game_name,
 ) -> int:
     """Composes the config that the command line asks for, calls `run` with it, and returns the exit code.
 
@@ -58,15 +59,20 @@ def launch(
         run: returns False to end a sweep before its next job.
         argv: the arguments, if they are not those of the process.
         check_here: raises UserError for what this machine cannot run. All jobs of a sweep pass it before the first runs.
+        canonical: the name of `env` as a run has it.
     """
     return exit_code(
-        lambda: _launch(run, check_here, sys.argv[1:] if argv is None else argv, config_dir),
+        lambda: _launch(run, check_here, sys.argv[1:] if argv is None else argv, config_dir, canonical),
         speaks=lambda error: _speaks() or isinstance(error, LostProcess),
     )
 
 
 def _launch(
-    run: Callable[[Config], bool | None], check_here: Callable[[Config], None], argv: list[str], config_dir: Path
+    run: Callable[[Config], bool | None],
+    check_here: Callable[[Config], None],
+    argv: list[str],
+    config_dir: Path,
+    canonical: Callable[[str], str],
 ) -> int:
     arguments = _read_arguments(argv)
     if arguments.help:
@@ -80,7 +86,7 @@ def _launch(
     overrides = [_read_override(text, arguments.multirun, preset_names(config_dir)) for text in words]
     start, why = _choose_start(overrides, arguments.multirun)
     jobs = _compose([*words, *start], arguments.multirun, config_dir)
-    configs = [_name_the_game(_to_config(job)) for job in jobs]
+    configs = [_name_the_game(_to_config(job), canonical) for job in jobs]
     if arguments.cfg:
         say("\n".join(to_yaml(config) for config in configs).removesuffix("\n"))
         return 0
@@ -96,9 +102,9 @@ def _speaks() -> bool:
     return launched()[0] == 0
 
 
-def _name_the_game(config: Config) -> Config:
+def _name_the_game(config: Config, canonical: Callable[[str], str]) -> Config:
     """Takes Gymnasium's id of a game, as other code bases write it, and says what was understood."""
-    name = game_name(config.env)
+    name = canonical(config.env)
     if name != config.env and _speaks():
         say(f"env={config.env} is the game {name}; atari.* set its frame skip and sticky actions", error=True)
     config.env = name

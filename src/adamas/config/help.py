@@ -84,6 +84,8 @@ def shown(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{shown(one)}' for key, one in value.items())}}}"
     return f"[{','.join(map(shown, value))}]" if isinstance(value, list) else str(value)
 
 

@@ -67,6 +67,10 @@ def check(config: Config) -> Config:
         parts <= rollouts, f"actor_critic.minibatches={parts} is more than there are rollouts, {rollouts}: lower it"
     )
     _check_initialize(config.initialize)
+    _require(
+        config.env_kwargs is None or isinstance(config.env_kwargs, dict),
+        f"env_kwargs={shown(config.env_kwargs)} must be arguments and their values: {{continuous:false}}",
+    )
     return config
 
 

@@ -36,7 +36,9 @@ class Atari:
     repeat_action_probability: float = knob(
         0.0, "sticky actions: chance that a frame repeats the last action", least=0, most=1
     )
-    max_episode_steps: int = knob(27_000, "agent steps after which a game is truncated", least=1)
+    max_episode_steps: int = knob(
+        27_000, "agent steps after which a game is truncated, also one of another env", least=1
+    )
 
 
 @dataclass
@@ -196,7 +198,13 @@ class Config:
     """A whole run."""
 
     preset: str = knob("diamond", "the file of config/preset that this run started from")
-    env: str = knob("Breakout", "the game's name as ale-py spells it: Breakout, MsPacman, ...")
+    env: str = knob(
+        "Breakout",
+        "an Atari game, as ale-py spells it: Breakout, MsPacman, ...; or any Gymnasium id: CarRacing-v3, my_game:Ball-v0",
+    )
+    env_kwargs: Any = knob(
+        None, "arguments of an env that is no Atari game, as gymnasium.make takes them: {continuous:false}"
+    )
     seed: int = knob(0, "one seed gives one run, bit for bit, on CPU", least=0, most=2**31 - 1)
     device: str = knob("auto", "auto, cpu, cuda, cuda:1, mps")
     precision: str = knob(

@@ -9,7 +9,7 @@ import torch
 
 from adamas.config import Config
 from adamas.data.replay import Replay, read_dataset, read_files
-from adamas.envs.atari import action_meanings
+from adamas.envs.make import action_meanings
 from adamas.utils.errors import UserError
 
 
@@ -21,7 +21,7 @@ def read_experience(
     Args:
         files: of the dataset, if they are not all that it holds.
     """
-    weights, count = config.replay.age_weights, len(action_meanings(config.env))
+    weights, count = config.replay.age_weights, len(action_meanings(config))
     replay = read_dataset(Path(path), weights, device) if files is None else read_files(files, weights, device)
     if replay.most_action >= count:
         raise UserError(

@@ -12,7 +12,6 @@ import functools
 from typing import Any, ClassVar
 
 import ale_py
-import cv2
 import gymnasium
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from gymnasium.spaces import Box, Discrete
 
 from adamas.config import SIZE, Atari
 from adamas.config.hints import game_name
+from adamas.envs.screens import to_frame
 from adamas.utils.errors import UserError
 
 ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # neither banner nor log lines, in the whole process
@@ -123,7 +123,7 @@ class Emulator:
 
     def obs(self) -> np.ndarray:
         """The newest frame, uint8 (84, 84)."""
-        return cv2.resize(self._screen, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+        return to_frame(self._screen)
 
     def screen(self) -> np.ndarray:
         """What a player sees now, uint8 (height, width, 3); sprites that flicker may be away."""
@@ -155,6 +155,7 @@ class AtariEnv(gymnasium.Env):
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 15}
+    deterministic = True
 
     def __init__(self, game: str, config: Atari, *, episodic_life: bool, render_mode: str | None = None) -> None:
         self.game, self.config, self.episodic_life, self.render_mode = game, config, episodic_life, render_mode
@@ -220,14 +221,15 @@ class AtariEnv(gymnasium.Env):
             "np_random": self.np_random.bit_generator.state,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Plays the game of `state` again up to where it was saved: about 0.4 s for 1,000 steps."""
+    def load_state_dict(self, state: dict[str, Any]) -> bool:
+        """Plays the game of `state` again up to where it was saved: about 0.4 s for 1,000 steps. True, as it goes on exactly."""
         for name, ours in self._identity().items():
             if state[name] != ours:
                 raise UserError(f"the saved game has {name}={state[name]}, this run {name}={ours}: make them the same")
         self._emulator.load_state_dict(state["emulator"])
         self._phase = state["phase"]
         self.np_random.bit_generator.state = state["np_random"]
+        return True
 
     def _identity(self) -> dict[str, Any]:
         """What must not change between saving and loading: the same actions would lead elsewhere."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from adamas.agent.actor_critic import ActorCritic
 from adamas.data.batch import Trajectory
-from adamas.envs.atari import AtariEnv
+from adamas.envs.env import PixelEnv
 from adamas.utils.errors import UserError
 
 PATIENCE = 100  # games too short for a clip, in a row
@@ -33,7 +33,7 @@ class Player:
 
 
 @torch.no_grad()
-def record(policy: ActorCritic | None, env: AtariEnv, count: int, steps: int, seed: int) -> Trajectory:
+def record(policy: ActorCritic | None, env: PixelEnv, count: int, steps: int, seed: int) -> Trajectory:
     """Plays in `env` and cuts the play into `count` clips of `steps` steps, on the CPU, none with a game over inside. Steps before
     a game over that fill no clip are left.
 

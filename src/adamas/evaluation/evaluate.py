@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import NamedTuple
 
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from adamas.agent.actor_critic import ActorCritic
 from adamas.config import Config
 from adamas.data.batch import Trajectory
-from adamas.envs.atari import AtariEnv
+from adamas.envs.make import make_env
 from adamas.evaluation.clips import record
 from adamas.evaluation.detail import Detail, background, measure
 from adamas.evaluation.dreams import Dreams, dream, film, grid, trajectory
@@ -56,8 +57,8 @@ def fixed_clip(config: Config) -> Trajectory:
 def record_clip(policy: ActorCritic | None, config: Config, seed: int) -> Trajectory:
     """`evaluation.dreams` clips, each as long as the context and a dream together."""
     steps = config.denoiser.context - 1 + config.evaluation.dream_steps
-    env = AtariEnv(config.env, config.atari, episodic_life=False)
-    return record(policy, env, config.evaluation.dreams, steps, seed)
+    with closing(make_env(config)) as env:
+        return record(policy, env, config.evaluation.dreams, steps, seed)
 
 
 def measure_dreams(dreams: Dreams) -> Detail:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from adamas.agent.actor_critic import ActorCritic
 from adamas.agent.rollout import Hidden
-from adamas.config import Atari
-from adamas.envs.atari import make_vector_env
+from adamas.config import Config
+from adamas.envs.make import make_vector_env, most_at_once
 from adamas.utils.random import Random, categorical
 
 
@@ -42,22 +42,26 @@ class UniformPlay:
 @torch.no_grad()
 def play_games(
     policy: ActorCritic | UniformPlay,
-    game: str,
+    config: Config,
     count: int,
-    atari: Atari,
     seed: int,
     each_step: Callable[[], None] = lambda: None,
 ) -> Games:
-    """Plays `count` full games at once: a lost life does not end one, no epsilon, at most `max_episode_steps` each.
+    """Plays `count` full games, all of Atari's at once: a lost life does not end one, no epsilon, at most `max_episode_steps`
+    each.
 
     Args:
         each_step: called after each step; may raise to give up.
     """
-    env, generator = make_vector_env(game, count, atari), torch.Generator().manual_seed(seed)
-    try:
-        return _play(policy, env, generator, seed, each_step)
-    finally:
-        env.close()
+    generator, together = torch.Generator().manual_seed(seed), Games([], [])
+    while (done := len(together.returns)) < count:
+        env = make_vector_env(config, most_at_once(config, count - done))
+        try:
+            played = _play(policy, env, generator, seed + done, each_step)
+        finally:
+            env.close()
+        together = Games(*(a + b for a, b in zip(together, played, strict=True)))
+    return together
 
 
 def _play(

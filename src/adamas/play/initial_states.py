@@ -57,7 +57,7 @@ def played_state(agent: Agent, real_env: RealEnv, context: int, number: int) -> 
         logits, _, hidden = run_policy(agent, frame, hidden)
         action = int(categorical(logits[None], random))
         state = real_env.step(states[-1], action)
-        if state.ended:
+        if state is None or state.ended:
             break
         states, actions = [*states, state][-context:], [*actions, action][-(context - 1) :]
     frames = torch.from_numpy(np.stack([state.obs for state in states]))

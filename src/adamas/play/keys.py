@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-KEYS = ("UP", "DOWN", "LEFT", "RIGHT", "FIRE")
-
-
-def keys_of(meaning: str) -> frozenset[str]:
-    """{"UP", "RIGHT", "FIRE"} for "UPRIGHTFIRE", nothing for "NOOP"."""
-    return frozenset(key for key in KEYS if key in meaning)
+from adamas.envs.keys import KEYS, keys_of_actions
 
 
 def used(meanings: Sequence[str]) -> list[str]:
     """The keys that do something in this game."""
-    return [key for key in KEYS if any(key in keys_of(meaning) for meaning in meanings)]
+    return [key for key in KEYS if any(key in keys for keys in keys_of_actions(meanings))]
 
 
 def action_of(held: Sequence[str], meanings: Sequence[str]) -> int:
@@ -22,12 +17,13 @@ def action_of(held: Sequence[str], meanings: Sequence[str]) -> int:
 
     Args:
         held: some of KEYS, oldest first.
-        meanings: of each action, as ale-py names it. Without a "NOOP" among them, no key means action 0.
+        meanings: of each action, as the env names it. Without a "NOOP" among them, no key means action 0.
     """
+    keys_of = keys_of_actions(meanings)
 
     def worth(action: int) -> tuple[int, list[bool]]:
-        keys = keys_of(meanings[action])
+        keys = keys_of[action]
         return len(keys), [key in keys for key in reversed(held)]
 
-    possible = [action for action, meaning in enumerate(meanings) if keys_of(meaning) <= set(held)]
+    possible = [action for action, keys in enumerate(keys_of) if keys <= set(held)]
     return max(possible, key=worth, default=0)

@@ -13,11 +13,12 @@ import torch
 from adamas.agent.actor_critic import ActorCritic
 from adamas.config import Config
 from adamas.envs.atari import check_game
+from adamas.envs.make import is_atari
 from adamas.play.settings import Options
 from adamas.training import checkpoint
 from adamas.training.load_run import SavedRun, replay_files
 from adamas.training.models import Models
-from adamas.training.run_folder import RunFolder
+from adamas.training.run_folder import RunFolder, folder_name
 from adamas.utils.console import say
 from adamas.utils.device import pick_device
 from adamas.utils.errors import UserError
@@ -70,7 +71,7 @@ def open_agent(options: Options, runs: Path = RUNS, shipped: Path = SHIPPED) -> 
         UserError: there is no such agent, or it cannot be read.
     """
     device = pick_device(options.device)
-    if options.env:
+    if options.env and is_atari(options.env):
         check_game(options.env)
     if options.run:
         return _open_run(Path(options.run), options, device)
@@ -104,7 +105,10 @@ def _open_run(path: Path, options: Options, device: torch.device) -> Agent:
 
 def _newest_runs(env: str | None, runs: Path) -> Iterator[Path]:
     """The runs (of a game) that have a checkpoint, the one with the newest first."""
-    times = {config.parent: _newest_time(config.parent) for config in runs.glob(f"{env or '*'}/*/config.yaml")}
+    times = {
+        config.parent: _newest_time(config.parent)
+        for config in runs.glob(f"{folder_name(env) if env else '*'}/*/config.yaml")
+    }
     yield from sorted((run for run, time in times.items() if time), key=times.__getitem__, reverse=True)
 
 

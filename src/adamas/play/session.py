@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from adamas.envs.keys import KEYS
 from adamas.play import recording_files
 from adamas.play.commands import check_command
 from adamas.play.dataset_viewer import DatasetViewer
 from adamas.play.history import History
 from adamas.play.initial_states import InitialStates
-from adamas.play.keys import KEYS, action_of
+from adamas.play.keys import action_of
 from adamas.play.load import Agent
 from adamas.play.real_env import RealEnv
 from adamas.play.recorder import Recorder
@@ -41,7 +42,7 @@ class Session:
     def __init__(self, agent: Agent, settings: Settings) -> None:
         self.agent = agent
         self.settings = self._checked(settings)
-        self.real_env = RealEnv(agent.config.env, agent.config.atari)
+        self.real_env = RealEnv(agent.config)
         self.initial_states = InitialStates(agent, self.real_env)
         self.datasets = DatasetViewer(agent)
         self.player, self.paused = "human", False

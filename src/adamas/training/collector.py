@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from adamas.agent.actor_critic import ActorCritic
 from adamas.agent.rollout import Hidden
 from adamas.data.replay import Replay
-from adamas.envs.atari import AtariEnv
+from adamas.envs.env import PixelEnv
 
 EPSILON = 0.01  # chance of a uniformly random action
 
@@ -24,10 +25,11 @@ class Ended(NamedTuple):
 class Collector:
     """One game that goes on from call to call."""
 
-    def __init__(self, env: AtariEnv, replay: Replay, seed: int) -> None:
+    def __init__(self, env: PixelEnv, replay: Replay, seed: int) -> None:
         self.env, self.replay = env, replay
         self.obs, _ = env.reset(seed=seed)
         self.hidden: Hidden | None = None  # None where an episode begins
+        self._goes_on = True  # the env is where the collector is
         self.episode_return = self.game_return = 0.0
 
     @torch.no_grad()
@@ -62,7 +64,24 @@ class Collector:
         }
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        self.env.load_state_dict(state["env"])
+        self._goes_on = self.env.load_state_dict(state["env"])
         self.obs = state["obs"].numpy()
         self.hidden = None if state["hidden"] is None else Hidden(*(h.to(device) for h in state["hidden"]))
         self.episode_return, self.game_return = state["returns"]
+
+    def start_over(self) -> bool:
+        """After the replay was loaded too: where the env could not go on, the episode in the replay ends with the frame that was on
+        the screen, and a new one begins. Returns whether that was so."""
+        if self._goes_on:
+            return False
+        if self.replay.num_rows:
+            self.replay.extend(_final_row(self.replay, self.obs))
+        self._end(game_over=True)
+        self._goes_on = True
+        return True
+
+
+def _final_row(replay: Replay, obs: np.ndarray) -> dict[str, torch.Tensor]:
+    """The frame that an episode ended with, which nobody acted on, as `Replay.extend` takes it."""
+    row = {name: torch.zeros_like(column) for name, column in replay.rows(replay.num_rows - 1).items()}
+    return {**row, "obs": torch.from_numpy(obs)[None], "final": torch.ones(1, dtype=torch.bool)}

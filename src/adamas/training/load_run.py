@@ -11,7 +11,7 @@ import torch
 
 from adamas.config import Config
 from adamas.config.files import config_of_run, load_config
-from adamas.envs.atari import action_meanings
+from adamas.envs.make import action_meanings, is_atari
 from adamas.training import checkpoint
 from adamas.training.models import Models
 from adamas.training.progress import Progress
@@ -53,13 +53,22 @@ class SavedRun:
 
     def restore(self, state: dict[str, Any], path: Path, device: torch.device) -> tuple[Models, Progress]:
         """The same of a checkpoint that has been read already. UserError when it is not of this config."""
-        models, progress = Models(self.config, action_meanings(self.config.env), device), Progress()
+        models, progress = Models(self.config, self._action_meanings(state), device), Progress()
         try:
             models.load_state_dict(state["models"])
             progress.load_state_dict(state["progress"])
         except checkpoint.MISFITS as error:
             raise UserError(f"{path} {_misfit(error, self.folder.config)}") from error
         return models, progress
+
+    def _action_meanings(self, state: dict[str, Any]) -> tuple[str, ...]:
+        """Of another env than Atari's those of the checkpoint: its package may not be installed here."""
+        if is_atari(self.config.env):
+            return action_meanings(self.config)
+        try:
+            return tuple(state["models"]["action_meanings"])
+        except checkpoint.MISFITS:
+            return action_meanings(self.config)
 
 
 def read_state(path: Path) -> dict[str, Any]:

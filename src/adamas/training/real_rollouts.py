@@ -10,18 +10,19 @@ from torch import Tensor
 
 from adamas.agent.actor_critic import ActorCritic
 from adamas.agent.rollout import Hidden, Rollout
-from adamas.envs.atari import AtariEnv
+from adamas.envs.env import PixelEnv
 
 
 class RealRollouts:
     """Plays B games side by side. A rollout ends where its episode does; its game waits for the next rollout."""
 
-    def __init__(self, envs: list[AtariEnv], policy: ActorCritic, seed: int) -> None:
+    def __init__(self, envs: list[PixelEnv], policy: ActorCritic, seed: int) -> None:
         self.envs = envs
         obs = [env.reset(seed=seed * len(envs) + i)[0] for i, env in enumerate(envs)]
         self.obs = torch.from_numpy(np.stack(obs))  # uint8 (B, H, W)
         self.hidden: Hidden = policy.initial_hidden(len(envs))
         self.returns = [0.0] * len(envs)
+        self._goes_on = torch.ones(len(envs), dtype=torch.bool)  # whether an env is where its episode is
 
     @torch.no_grad()
     def play(self, policy: ActorCritic, horizon: int, generator: torch.Generator) -> tuple[Rollout, list[float]]:
@@ -70,7 +71,16 @@ class RealRollouts:
         }
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        for env, saved in zip(self.envs, state["envs"], strict=True):
-            env.load_state_dict(saved)
+        pairs = zip(self.envs, state["envs"], strict=True)
+        self._goes_on = torch.tensor([env.load_state_dict(saved) for env, saved in pairs])
         self.obs, self.returns = state["obs"], state["returns"]
         self.hidden = Hidden(*(h.to(device) for h in state["hidden"]))
+
+    def start_over(self, policy: ActorCritic) -> bool:
+        """New episodes where envs could not go on. Returns whether there are some."""
+        begun, self._goes_on = bool((~self._goes_on).any()), self._goes_on
+        if begun:
+            self.obs, self.hidden = self._next_start(self.obs, self.hidden, self._goes_on, policy)
+            self.returns = [r if on else 0.0 for r, on in zip(self.returns, self._goes_on.tolist(), strict=True)]
+        self._goes_on = torch.ones_like(self._goes_on)
+        return begun

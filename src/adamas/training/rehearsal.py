@@ -15,6 +15,7 @@ import torch
 from adamas.config import SIZE, Config
 from adamas.data.batch import Trajectory
 from adamas.data.replay import Replay
+from adamas.envs.make import step_seconds
 from adamas.evaluation.dreams import GROUP
 from adamas.training.cuda_graphs import WARM_UP
 from adamas.training.generators import Generators
@@ -28,7 +29,6 @@ from adamas.utils.logger import NullLogger
 from adamas.utils.threads import Threads
 from adamas.utils.torchrun import launched
 
-EMULATOR_SECONDS = 5e-4  # a step of one emulator, about
 FRACTION = 8  # a batch this much smaller is tried first
 ENOUGH = 0.4  # seconds: work that takes longer is timed once; a smaller batch that does stands for the full one
 LONG = 3.0  # seconds: beside work that takes longer, what its first run sets up is little
@@ -54,7 +54,7 @@ class Rehearsal:
     def acting(self, games: int) -> float:
         """Seconds of a step of one of so many games played at once."""
         self.threads.use(ACTING if games == 1 else GAMES)
-        return _seconds(self._acting(games), self.device) / games + EMULATOR_SECONDS
+        return _seconds(self._acting(games), self.device) / games + step_seconds(self.config)
 
     def _acting(self, games: int) -> Callable[[], None]:
         policy = self._models.actor_critic

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -45,7 +46,7 @@ class RunFolder:
         """A new folder; a second run within a second gets a name of its own."""
         name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         for suffix in ["", *(f"-{i}" for i in range(2, 1000))]:
-            path = Path(runs) / game / (name + suffix)
+            path = Path(runs) / folder_name(game) / (name + suffix)
             try:
                 path.mkdir(parents=True)
             except FileExistsError:
@@ -118,6 +119,11 @@ class RunFolder:
         After a resume an epoch's line may come twice: the later one counts.
         """
         append_record(self.evaluations, {**record, **peak_usage()})
+
+
+def folder_name(env: str) -> str:
+    """The folder of the runs of an env: "MinAtar-Breakout-v1" for MinAtar/Breakout-v1."""
+    return re.sub(r"[/:]", "-", env)
 
 
 def origin() -> dict[str, Any]:

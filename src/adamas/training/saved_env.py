@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import torch
 
 from adamas.data.batch import Trajectory
 from adamas.data.replay import read_files
-from adamas.envs.atari import AtariEnv
+from adamas.envs.make import make_env
 from adamas.evaluation.clips import record
 from adamas.training import checkpoint
 from adamas.training.load_run import SavedRun, replay_files
@@ -97,7 +98,6 @@ def _stored_contexts(run: SavedRun, files: Sequence[Path]) -> Trajectory:
 
 def _played_contexts(run: SavedRun, models: Models) -> Trajectory:
     c, n = run.config, run.config.denoiser.context
-    env = AtariEnv(c.env, c.atari, episodic_life=False)
-    with models.autocast():
+    with closing(make_env(c)) as env, models.autocast():
         clip = record(models.policy, env, PLAYED, max(APART, n - 1), seed=0)
     return Trajectory(clip.obs[:, -n:], clip.action[:, 1 - n :])

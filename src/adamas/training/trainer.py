@@ -13,7 +13,7 @@ from adamas.config.schema import MODEL_FREE_ENVS
 from adamas.data.datasets import read_experience
 from adamas.data.replay import Replay
 from adamas.data.storage import verify
-from adamas.envs.atari import AtariEnv
+from adamas.envs.make import make_env
 from adamas.evaluation.evaluate import Evaluation, evaluate_world
 from adamas.evaluation.games import play_games
 from adamas.evaluation.tables import at_horizons
@@ -33,6 +33,7 @@ from adamas.training.signals import Stopped
 from adamas.training.updates import Updates
 from adamas.training.work_sizes import DREAMING, GAMES
 from adamas.training.workers import Workers
+from adamas.utils.console import warn
 from adamas.utils.errors import UserError
 from adamas.utils.logger import Logger
 
@@ -48,7 +49,9 @@ class Trainer:
         self.progress, self.logger = Progress(), Logger(folder.tensorboard)
         self.random = Generators.seeded(config.seed, device)
         count = MODEL_FREE_ENVS if config.policy == "model_free" else 1
-        envs = [AtariEnv(config.env, config.atari, episodic_life=True) for _ in range(count)]
+        envs = [make_env(config, episodic_life=True) for _ in range(count)]
+        if not config.resume and not envs[0].deterministic:
+            warn(f"env={config.env} plays differently from the same seed and actions: a resume begins a new episode")
         self.models = training_models(config, envs[0].action_meanings, device)
         self.learners, self.workers = Learners(self.models), Workers()
         if config.dataset:
@@ -171,7 +174,7 @@ class Trainer:
         c, epoch = self.config, self.progress.epoch
         with self.models.autocast():
             loop.threads.use(GAMES)
-            games = play_games(self.models.policy, c.env, count, c.atari, self._seed(), each_step=loop.check_stop)
+            games = play_games(self.models.policy, c, count, self._seed(), each_step=loop.check_stop)
             dreams = self._evaluate_dreams(name, loop) if c.policy == "imagined" else {}
         score, steps = mean(games.returns), self.progress.steps
         self.logger.scalar(f"{name}/return", score, epoch)
@@ -245,6 +248,16 @@ class Trainer:
             raise UserError(f"dataset={self.config.dataset} does not hold what that of the run held: give the same one")
         if state["replay"]:
             self.replay.load(self.folder.replay, state["replay"])
+        self._start_over()
+
+    def _start_over(self) -> None:
+        """A new episode where the env cannot go on with the one that was saved."""
+        c = self.config
+        begun = (
+            self.player.start_over(self.models.actor_critic) if c.policy == "model_free" else self.player.start_over()
+        )
+        if begun:
+            warn(f"env={c.env} does not go on with the episode that was saved: a new one begins")
 
     def _verify(self, state: dict[str, Any]) -> None:
         for chunk in chunks_of(state):

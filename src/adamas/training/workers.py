@@ -6,7 +6,7 @@ import torch
 
 from adamas.config import PARTS, Config
 from adamas.data.replay import Replay
-from adamas.envs.atari import action_meanings
+from adamas.envs.make import action_meanings
 from adamas.training import distributed
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
@@ -47,7 +47,7 @@ def work(config: Config, device: torch.device) -> bool:
 
 
 def _make_updates(config: Config, device: torch.device) -> None:
-    learners = Learners(training_models(config, action_meanings(config.env), device))
+    learners = Learners(training_models(config, action_meanings(config), device))
     random = Generators.seeded(config.seed, device)
     replay = Replay(config.collection.steps, config.replay.age_weights, device=device)
     updates = Updates(learners, replay, random, NullLogger())

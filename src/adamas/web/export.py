@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,8 @@ import torch
 
 from adamas.config import Config
 from adamas.data.batch import Trajectory
-from adamas.envs.atari import AtariEnv
+from adamas.envs.keys import keys_of_actions
+from adamas.envs.make import make_env
 from adamas.evaluation.clips import record
 from adamas.play.http import PAGE as PLAY_PAGE
 from adamas.play.keys import used
@@ -73,8 +75,8 @@ def export_page(path: Path, out: Path) -> None:
 def play(shipped: Shipped) -> Trajectory:
     """STARTS stretches of the agent's real play, the same each time: a start's context, and the film of what came then."""
     c = shipped.config
-    env = AtariEnv(c.env, c.atari, episodic_life=False)
-    return record(shipped.models.policy, env, STARTS, c.denoiser.context - 1 + FILM, seed=0)
+    with closing(make_env(c)) as env:
+        return record(shipped.models.policy, env, STARTS, c.denoiser.context - 1 + FILM, seed=0)
 
 
 def describe(shipped: Shipped, clips: Trajectory) -> dict[str, Any]:
@@ -88,6 +90,7 @@ def describe(shipped: Shipped, clips: Trajectory) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in world.parameters()),
         "actions": list(meanings),
         "keys": used(meanings),
+        "action_keys": [sorted(keys) for keys in keys_of_actions(meanings)],
         "context": context,
         "frame_stack": c.actor_critic.frame_stack,
         "lstm_dim": c.network.lstm_dim,

@@ -19,10 +19,18 @@ from gymnasium.spaces import Box, Discrete
 
 from adamas.config import SIZE
 from adamas.data.batch import Trajectory
+from adamas.envs.keys import DIGITS, keys_of_actions
 from adamas.utils.transfer import to_cpu
 from adamas.world_model.parallel_rollouts import ParallelRollouts
 
-KEYS = {"UP": "w", "DOWN": "s", "LEFT": "a", "RIGHT": "d", "FIRE": " "}  # as ale-py's own envs have them
+KEYS = {
+    "UP": "w",
+    "DOWN": "s",
+    "LEFT": "a",
+    "RIGHT": "d",
+    "FIRE": " ",
+    **{d: d for d in DIGITS},
+}  # as ale-py's own envs have them
 RENDERING: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 15}
 
 
@@ -70,8 +78,9 @@ class WorldModelEnv(gymnasium.Env):
         return list(self._action_meanings)
 
     def get_keys_to_action(self) -> dict[tuple[str, ...], int]:
-        """The keys to hold for each action but NOOP, for `gymnasium.utils.play`: w, a, s, d and the space bar."""
-        held = [tuple(key for word, key in KEYS.items() if word in meaning) for meaning in self._action_meanings]
+        """The keys to hold for each action but NOOP, for `gymnasium.utils.play`: w, a, s, d, the space bar and digits."""
+        named = keys_of_actions(self._action_meanings)
+        held = [tuple(key for word, key in KEYS.items() if word in keys) for keys in named]
         return {keys: action for action, keys in enumerate(held) if keys}
 
 

@@ -3,10 +3,13 @@
 import { byId, make } from "./dom.js";
 import { send } from "./connection.js";
 
-export const SIGNS = { UP: "↑", DOWN: "↓", LEFT: "←", RIGHT: "→", FIRE: "fire" };
+const DIGITS = [..."0123456789"];
+const DIRECTIONS = { UP: "↑", DOWN: "↓", LEFT: "←", RIGHT: "→" };
+export const SIGNS = { ...DIRECTIONS, FIRE: "fire", ...Object.fromEntries(DIGITS.map((digit) => [digit, digit])) };
 const GAME_KEYS = {
   ArrowUp: "UP", ArrowDown: "DOWN", ArrowLeft: "LEFT", ArrowRight: "RIGHT", Space: "FIRE",
   KeyW: "UP", KeyS: "DOWN", KeyA: "LEFT", KeyD: "RIGHT",
+  ...Object.fromEntries(DIGITS.flatMap((digit) => [[`Digit${digit}`, digit], [`Numpad${digit}`, digit]])),
 };
 const REPEATED = ["Backspace", "Period", "ArrowLeft", "ArrowRight"]; // shortcuts that a held key repeats
 
@@ -78,7 +81,8 @@ export async function showKeys(names) {
   const layout = await keyboardLayout();
   const letters = ["KeyW", "KeyA", "KeyS", "KeyD"].map((code) => printed(layout, code, code.slice(3))).join("");
   const hints = names.map((name) => SIGNS[name] + (name === "FIRE" ? " (space)" : ""));
-  byId("keys").textContent = `Keys: ${hints.join("  ")}; arrows or ${letters}`;
+  const arrows = names.some((name) => name in DIRECTIONS) ? `; arrows or ${letters}` : "";
+  byId("keys").textContent = `Keys: ${hints.join("  ")}${arrows}`;
   for (const hint of document.querySelectorAll("kbd[data-code]")) hint.textContent = printed(layout, hint.dataset.code, hint.textContent);
 }
 
@@ -92,10 +96,10 @@ function printed(layout, code, otherwise) {
 }
 
 function touchButtons(names) {
-  const directions = names.filter((name) => name !== "FIRE");
+  const directions = names.filter((name) => name in DIRECTIONS);
   const flat = !names.includes("UP") && !names.includes("DOWN");
   const cross = make("div", { className: flat ? "flat" : "" }, ...directions.map(touchButton));
-  return names.includes("FIRE") ? [cross, touchButton("FIRE")] : [cross];
+  return [cross, ...names.filter((name) => !(name in DIRECTIONS)).map(touchButton)];
 }
 
 function touchButton(name) {

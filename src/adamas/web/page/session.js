@@ -64,7 +64,7 @@ export class Session {
     const keys = [...this.held, ...this.tapped.filter((key) => !this.held.includes(key))];
     this.tapped = [];
     this.keysNumber = this.newestKeys;
-    return actionOf(keys, this.config.actions);
+    return actionOf(keys, this.config.action_keys);
   }
 
   // Carries out a command of the page.
@@ -112,16 +112,12 @@ export class Session {
   }
 }
 
-const KEYS = ["UP", "DOWN", "LEFT", "RIGHT", "FIRE"];
-const keysOf = (meaning) => KEYS.filter((key) => meaning.includes(key));
-
 // The action that uses most of the held keys (oldest first) and no other key; of several, the one with the newest key. As
-// adamas.play.keys.action_of.
-export function actionOf(held, meanings) {
+// adamas.play.keys.action_of; `actionKeys` are the keys of each action.
+export function actionOf(held, actionKeys) {
   const worth = (keys) => held.reduce((sum, key, age) => sum + (keys.includes(key) ? 2 ** age : 0), keys.length * 2 ** held.length);
   let best = 0, most = -1;
-  meanings.forEach((meaning, action) => {
-    const keys = keysOf(meaning);
+  actionKeys.forEach((keys, action) => {
     if (keys.every((key) => held.includes(key)) && worth(keys) > most) [best, most] = [action, worth(keys)];
   });
   return best;

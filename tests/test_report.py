@@ -19,6 +19,7 @@ from adamas.benchmark import showcase, systems
 from adamas.benchmark.aggregates import read_published
 from adamas.benchmark.figures import Curve, draw_curves
 from adamas.config import Atari, Collection, Config, Denoiser, Evaluation
+from adamas.envs.atari import AtariEnv
 from adamas.training import run_records
 from adamas.training.run_folder import RunFolder
 from adamas.utils import device
@@ -29,13 +30,13 @@ GAMES = PUBLISHED.games
 
 
 def test_the_averaged_policy_plays_in_the_film(made_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen, step = [], showcase.AtariEnv.step
+    chosen, step = [], AtariEnv.step
 
-    def noted(env: showcase.AtariEnv, action: int) -> tuple:
+    def noted(env: AtariEnv, action: int) -> tuple:
         chosen.append(action)
         return step(env, action)
 
-    monkeypatch.setattr(showcase.AtariEnv, "step", noted)
+    monkeypatch.setattr(AtariEnv, "step", noted)
     monkeypatch.setattr(showcase, "FILM", 6)
     showcase.film(set_on_2(made_run, tmp_path / "averaged"), seed=0)
     assert chosen == 5 * [2]

@@ -7,7 +7,6 @@ import socket
 from dataclasses import replace
 
 from adamas.config.arguments import run_command
-from adamas.config.hints import game_name
 from adamas.play.settings import Options
 from adamas.utils.console import say
 
@@ -37,6 +36,7 @@ def login() -> str:
 def play(options: Options) -> None:
     """Opens a run, prints the page's address and serves it until Ctrl-C."""
     # torch takes seconds to import: not before the options are known to be right
+    from adamas.envs.make import canonical
     from adamas.play.auth import AccessControl, check_address
     from adamas.play.load import open_agent
     from adamas.play.server import serve
@@ -44,7 +44,7 @@ def play(options: Options) -> None:
     from adamas.utils.device import describe, keep_freed_memory, leave_a_core
 
     if options.env:
-        options = replace(options, env=game_name(options.env))
+        options = replace(options, env=canonical(options.env))
     check_address(options.host, options.public_origin)
     keep_freed_memory()
     leave_a_core()

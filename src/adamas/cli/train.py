@@ -39,12 +39,16 @@ def canonical(env: str) -> str:
 def check_here(config: Config) -> None:
     """Raises UserError if something that the config names is not to be had on this machine."""
     from adamas.data.storage import dataset_files
-    from adamas.envs.make import check_env
+    from adamas.envs.make import check_env, is_atari
+    from adamas.evaluation.evaluate import record_clip
     from adamas.training import distributed
     from adamas.training.load_run import SavedRun
     from adamas.utils import device  # torch takes seconds to import: not before the config is known to be right
 
     check_env(config)
+    if config.policy == "imagined" and not config.resume and not is_atari(config.env):
+        one = replace(config, evaluation=replace(config.evaluation, dreams=1))
+        record_clip(None, one, seed=0)  # games too short for a dream are told now, and not at the first evaluation
     if config.dataset:
         if config.resume and not Path(config.dataset).exists():
             raise UserError(f"dataset {config.dataset} of this run is gone: say where it is now with dataset=")

@@ -62,6 +62,8 @@ def _needed(name: str) -> str:
 
 
 def unknown_key(key: str) -> str:
+    if key.startswith("env_kwargs."):
+        return f"unknown key '{key}': write env_kwargs={{{key.partition('.')[2]}:VALUE}}"
     names = _similar(key)
     if not names:
         return f"unknown key '{key}': --help shows every setting"
@@ -87,4 +89,8 @@ def game_name(text: str) -> str:
 
 
 def malformed(text: str) -> str:
+    if text.partition("=")[2].startswith("{"):
+        return (
+            f"'{text}' cannot be read: write {{name:VALUE}} without spaces, or in quotes: 'env_kwargs={{name: VALUE}}'"
+        )
     return f"'{text}' cannot be read: write name=value, and a list as name=[1,2]"

@@ -51,7 +51,9 @@ def make_registered(env_id: str, kwargs: Mapping[str, Any]) -> gymnasium.Env:
 
 def find(env_id: str) -> EnvSpec:
     """Imports the module that the id names, and finds the env. UserError with a hint where there is none."""
-    module, _, name = env_id.rpartition(":")
+    module, colon, name = env_id.rpartition(":")
+    if colon and not (module and name):
+        raise UserError(f"env={env_id} cannot be read: write PACKAGE:ID, such as my_game:Ball-v0")
     if module:
         _import(env_id, module)
     try:
@@ -82,7 +84,7 @@ def _hint(module: str, name: str) -> str:
     if not module and not near:
         near = [bare[key] for key in difflib.get_close_matches(name.partition("-v")[0].lower(), bare, n=1)]
     if near:
-        return f"did you mean {near[0]}?"
+        return f"did you mean {module}:{near[0]}?" if module else f"did you mean {near[0]}?"
     if module:
         return f"importing {module} registers no {name}"
     return "write PACKAGE:ID, such as my_game:Ball-v0, if a package has to be imported to register it"

@@ -11,6 +11,7 @@ from typing import Any
 from adamas.benchmark.showcase import interval
 from adamas.config import Config
 from adamas.config.files import config_of_run
+from adamas.envs.make import is_atari
 from adamas.evaluation.tables import COLUMNS
 from adamas.training import checkpoint, safetensors
 from adamas.training.export import without_training
@@ -54,7 +55,12 @@ def export_hub(path: Path, out: Path) -> None:
 def card(outcome: Outcome, checkpoint_name: str) -> str:
     """The model card: a YAML header that the hub reads, then Markdown."""
     c, evaluation = outcome.config, outcome.final or (outcome.curve[-1] if outcome.curve else None)
-    parts = [header(c, evaluation), f"# adamas: {c.env}", WHAT.format(game=c.env), trained_on(outcome, checkpoint_name)]
+    parts = [
+        header(c, evaluation),
+        f"# adamas: {c.env}",
+        WHAT.format(kind=kind_of(c), game=c.env),
+        trained_on(outcome, checkpoint_name),
+    ]
     if evaluation:
         parts += ["## Scores", score(evaluation, finished=outcome.final is not None)]
         if evaluation.get("detail"):
@@ -63,7 +69,7 @@ def card(outcome: Outcome, checkpoint_name: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-WHAT = """A reinforcement-learning agent for the Atari game {game} and the diffusion world model that it was trained in: the denoiser draws
+WHAT = """A reinforcement-learning agent for the {kind} {game} and the diffusion world model that it was trained in: the denoiser draws
 the next 84x84 grey frame from the last frames and actions, the reward/end model tells what it means, the actor-critic plays.
 The idea is that of [DIAMOND](https://arxiv.org/abs/2405.12399)."""
 
@@ -91,8 +97,9 @@ One game, one seed, 84x84 grey frames. Dreams drift from the game the longer the
 
 
 def header(c: Config, evaluation: dict[str, Any] | None) -> str:
+    atari = ["atari"] if is_atari(c.env) else []
     lines = ["---", "license: mit", "library_name: adamas", "pipeline_tag: reinforcement-learning", "tags:"]
-    lines += [f"- {tag}" for tag in ("reinforcement-learning", "world-model", "diffusion", "atari", c.env)]
+    lines += [f"- {tag}" for tag in ("reinforcement-learning", "world-model", "diffusion", *atari, c.env)]
     if evaluation:
         lines += [
             "model-index:",
@@ -105,14 +112,21 @@ def header(c: Config, evaluation: dict[str, Any] | None) -> str:
     return "\n".join([*lines, "---"])
 
 
+def kind_of(c: Config) -> str:
+    return "Atari game" if is_atari(c.env) else "Gymnasium env"
+
+
 def trained_on(outcome: Outcome, checkpoint_name: str) -> str:
     c, origin = outcome.config, outcome.origin
     steps = outcome.curve[-1]["steps"] if outcome.curve else None
-    collected = f"{steps:,} agent steps (4 emulator frames each)" if steps else "agent steps"
+    collected = (
+        f"{steps:,} agent steps{' (4 emulator frames each)' if is_atari(c.env) else ''}" if steps else "agent steps"
+    )
+    source = f" in ale-py {origin.get('ale-py', '')}" if is_atari(c.env) else ""
     lines = [
         "## Trained on",
         "",
-        f"{collected} of {c.env} in ale-py {origin.get('ale-py', '')}, collected by the agent itself; preset `{c.preset}`, "
+        f"{collected} of {c.env}{source}, collected by the agent itself; preset `{c.preset}`, "
         f"seed {c.seed}, checkpoint `{checkpoint_name}`.",
     ]
     if origin:

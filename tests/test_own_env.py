@@ -161,7 +161,7 @@ def test_the_keys_of_atari_games_are_the_words_of_their_actions() -> None:
         ),
         ({"env": "Pendulum-v1"}, "has the action space Box(-2.0, 2.0, (1,), float32), and adamas needs"),
         ({"env": "pixel_games:Many-v0"}, "has 400 actions: the most is 256"),
-        ({"env": "pixel_games:Hcw-v0"}, "is not known: did you mean pixel_games:Hwc-v0?"),
+        ({"env": "pixel_games:Hwcc-v0"}, "is not known: did you mean pixel_games:Hwc-v0?"),
         ({"env": "pixel_games:Nothing/AtAll-v0"}, "importing pixel_games registers no Nothing/AtAll-v0"),
         ({"env": "CartPoel-v1"}, "did you mean CartPole-v1?"),
         ({"env": "CartPole"}, "did you mean CartPole-v1?"),
@@ -331,7 +331,7 @@ def test_a_run_killed_and_resumed_ends_like_one_that_was_not(policy: str, own_ru
     killed = tmp_path / "killed"
     killed.mkdir()
     process = launch("train", *arguments, OFTEN, cwd=killed)
-    wait_for_saves(process.is_alive, killed, 25)
+    wait_for_saves(process.is_alive, killed, 8)
     process.kill()
     process.join()
     assert process.exitcode != 0, "it was too quick to be killed"
@@ -344,7 +344,7 @@ def test_a_run_killed_and_resumed_ends_like_one_that_was_not(policy: str, own_ru
 def test_where_the_env_cannot_be_restored_a_resume_begins_a_new_episode(policy: str, tmp_path: Path) -> None:
     arguments = ["env=pixel_games:Unseeded-v0", *TINY, f"policy={policy}", OFTEN]
     process = launch("train", *arguments, cwd=tmp_path)
-    wait_for_saves(process.is_alive, tmp_path, 25)
+    wait_for_saves(process.is_alive, tmp_path, 8)
     process.terminate()
     process.join()
     said = "plays differently from the same seed and actions: a resume begins a new episode"

@@ -14,7 +14,7 @@ import torch
 from adamas.config import Config
 from adamas.data.batch import Trajectory
 from adamas.envs.keys import keys_of_actions
-from adamas.envs.make import make_env
+from adamas.envs.make import is_atari, make_env
 from adamas.evaluation.clips import record
 from adamas.play.http import PAGE as PLAY_PAGE
 from adamas.play.keys import used
@@ -76,7 +76,8 @@ def play(shipped: Shipped) -> Trajectory:
     """STARTS stretches of the agent's real play, the same each time: a start's context, and the film of what came then."""
     c = shipped.config
     with closing(make_env(c)) as env:
-        return record(shipped.models.policy, env, STARTS, c.denoiser.context - 1 + FILM, seed=0)
+        film = FILM if is_atari(c.env) else min(FILM, c.evaluation.dream_steps)  # the games of some envs are short
+        return record(shipped.models.policy, env, STARTS, c.denoiser.context - 1 + film, seed=0)
 
 
 def describe(shipped: Shipped, clips: Trajectory) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from adamas.config import Config
 from adamas.utils.torchrun import command
 
 HELP = """\
-adamas trains a reinforcement-learning agent inside a diffusion world model of an Atari game.
+adamas trains a reinforcement-learning agent inside a diffusion world model of an Atari game, or of another Gymnasium env.
 
 usage: {program} [name=value ...] [-m] [--cfg job] [--help]
 
@@ -21,6 +21,7 @@ usage: {program} [name=value ...] [-m] [--cfg job] [--help]
   {program} env=Pong preset=smoke           the same script from end to end, in minutes
   {program} resume=runs/Breakout/DATE-TIME  go on with a run
   {program} -m env=Breakout,Pong seed=1,2   four runs, one after the other
+  {program} env=my_game:Catch-v0            another Gymnasium env, imported from my_game.py: docs/own-game.md
   {program} env=Pong --cfg job              print the whole config and stop
 
 presets (when none is named: cpu with no CUDA GPU, diamond with one):

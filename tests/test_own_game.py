@@ -36,7 +36,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_page_leads_from_a_file_to_a_dream_in_the_browser(folder: Path) -> None:
     run = train(*command("adamas train"), *TINY, cwd=folder)
-    program = (str(ROOT / "src" / "play.py"),)  # as the installed program, which does not look for modules in this folder
+    program = (
+        str(ROOT / "src" / "play.py"),
+    )  # as the installed program, which does not look for modules in this folder
     process = start(*command("adamas play"), "port=0", "device=cpu", cwd=folder, program=program)
     try:
         assert process.stdout is not None
@@ -46,7 +48,9 @@ def test_the_page_leads_from_a_file_to_a_dream_in_the_browser(folder: Path) -> N
         assert address
         with urllib.request.urlopen(address[0], timeout=60) as page:
             assert b"<canvas" in page.read()
-        with connect(f"ws://{address[1]}/socket?{address[2]}&client=me", origin=f"http://{address[1]}", proxy=None) as ws:
+        with connect(
+            f"ws://{address[1]}/socket?{address[2]}&client=me", origin=f"http://{address[1]}", proxy=None
+        ) as ws:
             player = Player(ws)
             facts, _ = player.wait("hello")
             assert (facts["actions"], facts["keys"]) == (["NOOP", "LEFT", "RIGHT"], ["LEFT", "RIGHT"])

@@ -68,7 +68,8 @@ def check(config: Config) -> Config:
     )
     _check_initialize(config.initialize)
     _require(
-        config.env_kwargs is None or isinstance(config.env_kwargs, dict),
+        config.env_kwargs is None
+        or (isinstance(config.env_kwargs, dict) and all(isinstance(key, str) for key in config.env_kwargs)),
         f"env_kwargs={shown(config.env_kwargs)} must be arguments and their values: {{continuous:false}}",
     )
     return config

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import re
 import time
 
@@ -13,7 +15,7 @@ from adamas.config.hints import game_name
 from adamas.envs import atari
 from adamas.envs.atari import AtariEnv
 from adamas.envs.env import PixelEnv
-from adamas.envs.pixels import AT_ONCE, RegisteredEnv, SideBySide
+from adamas.envs.pixels import AT_ONCE, RegisteredEnv, SideBySide, as_json
 from adamas.envs.registered import where
 from adamas.utils.errors import UserError
 
@@ -66,7 +68,7 @@ def action_meanings(config: Config) -> tuple[str, ...]:
     """What the actions 0, 1, ... do: ("NOOP", "FIRE", "RIGHT", "LEFT") for Breakout."""
     if is_atari(config.env):
         return atari.action_meanings(config.env)
-    return _looked_at(config.env, repr(config.env_kwargs), config)[0]
+    return _looked_at(config.env, as_json(config.env_kwargs or {}))[0]
 
 
 def check_env(config: Config) -> None:
@@ -94,25 +96,21 @@ def _check_bare(name: str) -> None:
 
 def step_seconds(config: Config) -> float:
     """About how long a step of the env takes."""
-    return EMULATOR_SECONDS if is_atari(config.env) else _looked_at(config.env, repr(config.env_kwargs), config)[1]
+    return EMULATOR_SECONDS if is_atari(config.env) else _looked_at(config.env, as_json(config.env_kwargs or {}))[1]
 
 
-_seen: dict[tuple[str, str], tuple[tuple[str, ...], float]] = {}
-
-
-def _looked_at(env: str, kwargs: str, config: Config) -> tuple[tuple[str, ...], float]:
-    """The names of the actions and the seconds of a step, found out once in a process."""
-    if (env, kwargs) not in _seen:
-        made = _registered(config)
-        try:
-            _seen[env, kwargs] = (made.action_meanings, _time(made))
-        except UserError:
-            raise
-        except Exception as error:  # whatever the env itself raises: here a line, later in the run with its traceback
-            raise UserError(f"env={env} fails when it is played: {where(error)}") from error
-        finally:
-            made.close()
-    return _seen[env, kwargs]
+@functools.cache
+def _looked_at(env: str, kwargs: str) -> tuple[tuple[str, ...], float]:
+    """The names of the actions and the seconds of a step, found out once in a process. `kwargs` is JSON."""
+    made = RegisteredEnv(env, json.loads(kwargs), TIMED)
+    try:
+        return made.action_meanings, _time(made)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the env itself raises: here a line, later in the run with its traceback
+        raise UserError(f"env={env} fails when it is played: {where(error)}") from error
+    finally:
+        made.close()
 
 
 def _time(env: RegisteredEnv) -> float:

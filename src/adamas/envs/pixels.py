@@ -55,7 +55,7 @@ class RegisteredEnv(gymnasium.Env):
     @property
     def deterministic(self) -> bool:
         """Found out once in a process, by playing."""
-        return is_deterministic(self.env_id, _as_json(self.kwargs))
+        return is_deterministic(self.env_id, as_json(self.kwargs))
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -112,7 +112,7 @@ class RegisteredEnv(gymnasium.Env):
         is deterministic."""
         return {
             "env": self.env_id,
-            "env_kwargs": _as_json(self.kwargs),
+            "env_kwargs": as_json(self.kwargs),
             "deterministic": self.deterministic,
             "seed": self._game_seed,
             "actions": torch.tensor(list(self._played), dtype=torch.uint8),
@@ -123,7 +123,7 @@ class RegisteredEnv(gymnasium.Env):
 
     def load_state_dict(self, state: dict[str, Any]) -> bool:
         """Plays the game of `state` again up to where it was saved. False where it plays differently now."""
-        for name, ours in (("env", self.env_id), ("env_kwargs", _as_json(self.kwargs))):
+        for name, ours in (("env", self.env_id), ("env_kwargs", as_json(self.kwargs))):
             if state[name] != ours:
                 raise UserError(f"the saved game has {name}={state[name]}, this run {name}={ours}: make them the same")
         self.np_random.bit_generator.state = state["np_random"]
@@ -193,5 +193,5 @@ def _random_actions(env: RegisteredEnv, seed: int) -> list[int]:
     return np.random.default_rng(seed).integers(len(env.action_meanings), size=TRIED).tolist()
 
 
-def _as_json(kwargs: Mapping[str, Any]) -> str:
+def as_json(kwargs: Mapping[str, Any]) -> str:
     return json.dumps(kwargs, sort_keys=True)

@@ -50,7 +50,7 @@ class Trainer:
         self.random = Generators.seeded(config.seed, device)
         count = MODEL_FREE_ENVS if config.policy == "model_free" else 1
         envs = [make_env(config, episodic_life=True) for _ in range(count)]
-        if not config.resume and not envs[0].deterministic:
+        if not config.resume and not config.dataset and not envs[0].deterministic:
             warn(f"env={config.env} plays differently from the same seed and actions: a resume begins a new episode")
         self.models = training_models(config, envs[0].action_meanings, device)
         self.learners, self.workers = Learners(self.models), Workers()
@@ -253,6 +253,8 @@ class Trainer:
     def _start_over(self) -> None:
         """A new episode where the env cannot go on with the one that was saved."""
         c = self.config
+        if c.dataset:  # nobody plays there
+            return
         begun = (
             self.player.start_over(self.models.actor_critic) if c.policy == "model_free" else self.player.start_over()
         )

@@ -16,7 +16,7 @@ from pretended_gpu import GPU, Generator, PretendedGpu, pretended_gpu
 from torch import Tensor, nn
 
 from adamas.agent.actor_critic import ActorCritic
-from adamas.config import PARTS, Atari
+from adamas.config import PARTS, Atari, Config
 from adamas.data.batch import Trajectory
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation.dreams import GROUP, dream, trajectory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import ClassVar
 
 import gymnasium
 import numpy as np
@@ -16,7 +17,7 @@ with contextlib.suppress(ImportError):  # MinAtar registers its envs when it is 
 class Crafter(gymnasium.Env):
     """crafter.Env, which has the interface of the old package gym."""
 
-    metadata = {"render_modes": ["rgb_array"]}
+    metadata: ClassVar = {"render_modes": ["rgb_array"]}
 
     def __init__(self, render_mode=None):
         import crafter

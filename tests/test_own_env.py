@@ -222,6 +222,7 @@ def test_the_command_line_says_it_before_anything_is_made(words: list[str], said
         ("BreakoutNoFrameskip-v4", "Breakout"),
         ("Breakout-v4", "Breakout"),
         ("CartPole-v1", "CartPole-v1"),
+        ("Blackjack-v1", "Blackjack-v1"),
         ("MinAtar/Breakout-v1", "MinAtar/Breakout-v1"),
         ("my_game:Breakout-v4", "my_game:Breakout-v4"),
     ],

@@ -30,7 +30,11 @@ def is_atari(env: str) -> bool:
 
 def canonical(env: str) -> str:
     """The game's name where `env` is Gymnasium's id of an Atari game, as other code bases write it; else `env`."""
-    name = game_name(env)
+    name, registered = game_name(env), gymnasium.registry.get(env)
+    if registered and not str(registered.entry_point).startswith(
+        "ale_py"
+    ):  # Blackjack-v1 is no Atari game, and Blackjack-v4 is
+        return env
     return name if name in atari.game_names() or env.startswith("ALE/") else env
 
 

@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, nargs="+", default=[200.0], help="of processor time, in ascending order"
     )
+    parser.add_argument("--updates", type=int, nargs="+", help="in place of --seconds: where the machine is shared")
     parser.add_argument("--steps", type=int, default=20_000, help="agent steps of random play to learn from")
     parser.add_argument("--preset", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
@@ -65,7 +66,8 @@ def main() -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     for game in arguments.games:
         config = compose(game, arguments)
-        for row in train(config, arguments.steps, arguments.seconds):
+        budgets = arguments.updates or arguments.seconds
+        for row in train(config, arguments.steps, budgets, counted=bool(arguments.updates)):
             line = {"game": game, "label": arguments.label, "seed": arguments.seed, "settings": arguments.set, **row}
             with arguments.out.open("a") as file:
                 file.write(json.dumps(line) + "\n")
@@ -98,8 +100,8 @@ def random_play(config: Config, steps: int) -> Replay:
     return replay
 
 
-def train(config: Config, steps: int, budgets: list[float]) -> list[dict[str, Any]]:
-    """A row for each budget."""
+def train(config: Config, steps: int, budgets: list[float], counted: bool) -> list[dict[str, Any]]:
+    """A row for each budget, of updates (`counted`) or of processor seconds."""
     torch.manual_seed(config.seed)
     replay = random_play(config, steps)
     meanings = AtariEnv(config.env, config.atari, episodic_life=True).action_meanings
@@ -109,7 +111,7 @@ def train(config: Config, steps: int, budgets: list[float]) -> list[dict[str, An
     clip, rows, spent = fixed_clip(config), [], 0.0
     for budget in budgets:
         begun = time.process_time()
-        while spent + time.process_time() - begun < budget:
+        while (learners.updates("denoiser") if counted else spent + time.process_time() - begun) < budget:
             updates.make("denoiser")
         spent += time.process_time() - begun
         world, context = learners.models.world, config.denoiser.context
@@ -118,7 +120,7 @@ def train(config: Config, steps: int, budgets: list[float]) -> list[dict[str, An
         sigma_data = float(learners.models.denoiser.sigma_data)
         rows.append(
             {
-                "seconds": budget,
+                "seconds": round(spent),
                 "updates": learners.updates("denoiser"),
                 "sigma_data": sigma_data,
                 **figures(fixed, fresh),
@@ -152,9 +154,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     names = ("lost", "change_recall", "change_precision", "spread")
     head = ["game", "label", "seconds", "updates", *(f"{name} at {'/'.join(map(str, AT))}" for name in names)]
     body = []
-    for row in sorted(rows, key=lambda row: (row["game"], row["seconds"], row["label"])):
+    for row in sorted(rows, key=lambda row: (row["game"], row["updates"], row["label"])):
         cells = [" ".join(f"{x:.1f}" if name == "spread" else f"{x:.2f}" for x in row[name]) for name in names]
-        body.append([row["game"], row["label"], f"{row['seconds']:g}", str(row["updates"]), *cells])
+        body.append([row["game"], row["label"], str(row["seconds"]), str(row["updates"]), *cells])
     return markdown_table(head, body, "llrrllll") + "\n"
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from adamas.config import PARTS, Config
 from adamas.evaluation.dreams import ticks
 from adamas.training.rehearsal import Rehearsal
-from adamas.training.schedule import epochs, planned_updates
+from adamas.training.schedule import epochs, planned_updates, real_share
 
 STEPS_A_GAME = 1_000  # agent steps: a guess, before any game was played
 FIRST_DREAM_AFTER = 1_000  # updates of the denoiser, or half of the first epoch's
@@ -58,7 +58,7 @@ def _dreams(rehearsal: Rehearsal) -> float:
 COLLECT = Phase(
     "collect",
     lambda c: c.collection.steps if c.policy == "imagined" and not c.dataset else 0,
-    lambda rehearsal: rehearsal.acting(1),
+    lambda rehearsal: (2 if real_share(rehearsal.config) else 1) * rehearsal.acting(1),
 )
 PLAY = Phase(  # in the real game, and learn from it: policy=model_free
     "play",

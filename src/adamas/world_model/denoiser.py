@@ -167,11 +167,12 @@ def mean_square(y: Tensor) -> Tensor:
 
 
 def robust_scale(sizes: Tensor) -> Tensor:
-    """The scale s, float (), of frames whose mean squares are `sizes` (N,): s^2 is their mean, where each counts as at most
-    MOST_CHANGE * s^2 (an M-estimate of Huber's kind; the least solution above the median frame)."""
-    square = sizes.median()
-    for _ in range(100):  # it rises towards the solution
-        square = sizes.minimum(MOST_CHANGE * square).mean().maximum(square)
+    """The scale s, float (), of frames whose mean squares are `sizes` (N,), still frames left out: s^2 is the mean, where each
+    counts as at most MOST_CHANGE * s^2 (an M-estimate of Huber's kind). 0 where nothing ever moves."""
+    moving = sizes[sizes > 0]
+    square = moving.sum() / max(1, len(moving))
+    for _ in range(100):  # falls to the one solution that is not 0
+        square = moving.minimum(MOST_CHANGE * square).sum() / max(1, len(moving))
     return square.sqrt()
 
 

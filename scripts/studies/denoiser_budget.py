@@ -24,15 +24,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from adamas.config import Config
 from adamas.config.files import load_config
 from adamas.data.motion import lost_track
 from adamas.data.replay import Replay
 from adamas.envs.atari import AtariEnv
-from adamas.evaluation.dreams import Dreams, dream
-from adamas.evaluation.evaluate import FIXED_SEED, fixed_clip, measure_dreams
+from adamas.evaluation.dreams import Dreams, dream, spread
+from adamas.evaluation.evaluate import FIXED_SEED, FRESH_SEED, fixed_clip, measure_dreams
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
 from adamas.training.models import Models
@@ -43,7 +42,7 @@ from adamas.utils.markdown import markdown_table
 
 ROOT = Path(__file__).resolve().parents[2]
 AT = (1, 5, 10, 15)  # steps into a dream
-DREAMS, FRESH_SEED = 64, 7
+DREAMS = 64
 CPU = torch.device("cpu")
 
 
@@ -138,16 +137,8 @@ def figures(fixed: Dreams, fresh: Dreams) -> dict[str, list[float]]:
         "lost": lost[at].tolist(),
         "change_recall": detail.change_recall[at].tolist(),
         "change_precision": detail.change_precision[at].tolist(),
-        "spread": [spread(fixed, fresh, step) for step in at],
+        "spread": spread(fixed, fresh).nan_to_num(0)[at].tolist(),
     }
-
-
-def spread(one: Dreams, other: Dreams, step: int) -> float:
-    """Mean difference in grey levels between two dreams, over the pixels that either of them has changed."""
-    x, y, before = (film.short() for film in (one.imagined[:, step], other.imagined[:, step], one.previous))
-    moved = ((x - before).abs() > 25) | ((y - before).abs() > 25)
-    difference: Tensor = (x - y).abs()[moved].float()
-    return float(difference.mean()) if len(difference) else 0.0
 
 
 def table(rows: list[dict[str, Any]]) -> str:

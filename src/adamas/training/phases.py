@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from adamas.config import PARTS, Config
 from adamas.evaluation.dreams import ticks
+from adamas.evaluation.evaluate import DREAM_SETS
 from adamas.training.rehearsal import Rehearsal
 from adamas.training.schedule import epochs, planned_updates, real_share
 
@@ -50,9 +51,9 @@ def _evaluation(rehearsal: Rehearsal, games: int) -> float:
 
 
 def _dreams(rehearsal: Rehearsal) -> float:
-    """The two sets of dreams of an evaluation."""
+    """The sets of dreams of an evaluation."""
     e = rehearsal.config.evaluation
-    return 2 * ticks(e.dreams, e.dream_steps) * rehearsal.dreaming
+    return DREAM_SETS * ticks(e.dreams, e.dream_steps) * rehearsal.dreaming
 
 
 COLLECT = Phase(

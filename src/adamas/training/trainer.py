@@ -16,7 +16,7 @@ from adamas.data.storage import verify
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation.evaluate import Evaluation, evaluate_world
 from adamas.evaluation.games import play_games
-from adamas.evaluation.tables import at_horizons
+from adamas.evaluation.tables import at_horizons, each_horizon
 from adamas.training import checkpoint, media
 from adamas.training.collected_rollouts import collect_rollouts
 from adamas.training.collector import Collector, Ended
@@ -225,7 +225,7 @@ class Trainer:
         evaluation = self._dream(loop)
         media.show(evaluation, self.logger, self.folder.dreams, self.progress.epoch)
         detail = {key: at_horizons(detail) for key, detail in evaluation.detail.items()}
-        return {"detail": detail}
+        return {"detail": detail, "spread": each_horizon(evaluation.spread)}
 
     def state_dict(self) -> dict[str, Any]:
         return {

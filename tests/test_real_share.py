@@ -14,6 +14,7 @@ from test_updates import CountingLoop
 from adamas.config import Config
 from adamas.config.rules import check
 from adamas.config.schema import Collection
+from adamas.training.dyna import Dyna
 from adamas.training.phases import Phase
 from adamas.training.run_folder import RunFolder
 from adamas.training.schedule import planned_updates
@@ -65,7 +66,8 @@ def test_without_a_share_or_without_collecting_all_updates_are_imagined(
     share: float, dataset: str | None, tmp_path: Path
 ) -> None:
     trainer = Trainer(config_of(share), RunFolder(tmp_path), CPU)
-    trainer.config = replace(trainer.config, dataset=dataset)
+    trainer.updates.config = replace(trainer.config, dataset=dataset)
+    trainer.dyna = Dyna(trainer.updates, trainer.progress, trainer.workers)
     trainer.progress.count_rollouts(imagined=16, diverged=16)
     assert imagined(trainer) == 12
 

@@ -164,7 +164,6 @@ class ActorCritic:
     frame_stack: int = knob(1, "newest frames that the CNN sees: the last one, and the changes that led to it", least=1)
     horizon: int = knob(15, "steps of a rollout", least=1)
     discount: float = knob(0.985, "gamma", least=0, most=1)
-    lambda_: float = knob(0.95, "lambda of the lambda-returns", least=0, most=1)
     entropy_weight: float = knob(0.001, "weight of the entropy bonus", least=0)
     epochs: int = knob(1, "passes over each batch of rollouts (1: REINFORCE; more: PPO, advantages scaled)", least=1)
     minibatches: int = knob(1, "parts of the batch, each of which makes a step of the optimizer", least=1)

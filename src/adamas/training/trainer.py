@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from adamas.config import Config
-from adamas.config.schema import MODEL_FREE_ENVS, REAL_ROLLOUTS
+from adamas.config.schema import MODEL_FREE_ENVS
 from adamas.data.datasets import read_experience
 from adamas.data.replay import Replay
 from adamas.data.storage import verify
@@ -18,8 +18,8 @@ from adamas.evaluation.evaluate import Evaluation, evaluate_world
 from adamas.evaluation.games import play_games
 from adamas.evaluation.tables import at_horizons, each_horizon
 from adamas.training import checkpoint, media
-from adamas.training.collected_rollouts import collect_rollouts
 from adamas.training.collector import Collector, Ended
+from adamas.training.dyna import Dyna
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
 from adamas.training.load_run import chunks_of, files_of_run, read_state, read_to_resume
@@ -30,7 +30,6 @@ from adamas.training.real_rollouts import RealRollouts
 from adamas.training.run_folder import RunFolder
 from adamas.training.run_loop import RunLoop
 from adamas.training.run_records import has_final_evaluation
-from adamas.training.schedule import imagined_updates, real_share
 from adamas.training.signals import Stopped
 from adamas.training.steps import steps_left, steps_to_collect, steps_to_play
 from adamas.training.updates import Updates
@@ -59,6 +58,7 @@ class Trainer:
             self.replay = Replay(kept, config.replay.age_weights, device=device)
         self.dataset_digest = self.replay.digest() if config.dataset else None
         self.updates = Updates(self.learners, self.replay, self.random, self.logger)
+        self.dyna = Dyna(self.updates, self.progress, self.workers)
         self.player: Any  # a Collector, or RealRollouts for policy=model_free
         if config.policy == "model_free":
             self.player = RealRollouts(envs, self.models.actor_critic, config.seed)
@@ -99,8 +99,8 @@ class Trainer:
         )
 
     def collect(self, loop: RunLoop) -> None:
-        learns = real_share(self.config) > 0
-        loop.run(COLLECT, self._steps_this_epoch, self._collect_and_learn if learns else self._collect_step)
+        work = self._collect_and_learn if self.dyna.share else self._collect_step
+        loop.run(COLLECT, self._steps_this_epoch, work)
 
     def fit(self, part: str, loop: RunLoop) -> None:
         optimization = getattr(self.config, part).optimization
@@ -115,14 +115,8 @@ class Trainer:
         loop.run(UPDATES[part], lambda: updates, lambda: self._update(part))
 
     def fit_policy(self, loop: RunLoop) -> None:
-        """In imagination. The share of the updates that collected steps took the place of grows with the share that diverges."""
-        optimization, share = self.config.actor_critic.optimization, real_share(self.config)
-        updates = optimization.first_updates if self.progress.epoch == 0 else optimization.updates
-        loop.run(
-            UPDATES["actor_critic"],
-            lambda: imagined_updates(updates, max(share, self.progress.diverged_share()) if share else 0.0),
-            self._update_policy,
-        )
+        """In imagination."""
+        loop.run(UPDATES["actor_critic"], self.dyna.imagined_updates, lambda: self.dyna.imagine(self.replay))
 
     def learn_in_the_game(self, loop: RunLoop) -> None:
         loop.run(PLAY, lambda: steps_to_play(self.config, self.progress), self._learn_from_real_rollouts)
@@ -154,21 +148,11 @@ class Trainer:
             self.logger.add("collect/game_return", ended.game)
 
     def _collect_and_learn(self) -> int:
-        """Collects the rollouts of an update, and makes it. Returns the steps."""
         most = self._steps_this_epoch() - self.progress.done[COLLECT.name]
-        policy, horizon = self.models.actor_critic, self.config.actor_critic.horizon
-        with self.models.autocast():
-            collected = collect_rollouts(self.player, policy, REAL_ROLLOUTS, horizon, most, self.random.act)
-        self.updates.policy(self.workers.learn(collected.rollout))
+        collected = self.dyna.learn_from_steps(self.player, most, self.random.act)
         for ended in collected.ended:
             self._log(ended)
         return collected.steps
-
-    def _update_policy(self) -> None:
-        self.workers.update("actor_critic", self.replay)
-        diverged = self.updates.actor_critic()
-        if real_share(self.config):
-            self.progress.count_rollouts(len(diverged), int(diverged.sum()))
 
     def _update(self, part: str) -> None:
         self.workers.update(part, self.replay)

@@ -262,17 +262,18 @@ def both(folder: Path, words: list[str], saves: int | None = None) -> list[int |
     return [process.exitcode for process in processes]
 
 
-def test_a_run_of_two_processes_that_lost_one_goes_on_bit_for_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("share", "saves"), [(0.0, 64), (0.3, 5)])
+def test_a_run_of_two_processes_that_lost_one_goes_on_bit_for_bit(share: float, saves: int, tmp_path: Path) -> None:
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     whole.mkdir(), parted.mkdir()
     words, often = (
-        ["env=Breakout", *TINY, EVEN, "collection.steps=60", "final_epochs=0"],
+        ["env=Breakout", *TINY, EVEN, "collection.steps=60", "final_epochs=0", f"actor_critic.real_share={share}"],
         "checkpoint.every_minutes=1e-9",
     )
     assert both(whole, words) == [0, 0]
     assert torch.load(whole / "0.pt")[0] == torch.load(whole / "1.pt")[0] == 0
 
-    assert both(parted, [*words, often], saves=64) == [9, 0]  # among the updates of the denoiser
+    assert both(parted, [*words, often], saves=saves) == [9, 0]  # among the updates of the denoiser
     code, _, err = torch.load(parted / "1.pt")
     assert code != 0
     assert "error: process 1 of 2 has lost another one; the last save of the run is good: go on with" in err

@@ -30,11 +30,15 @@ class Dyna:
         self.updates.policy(self.workers.learn(collected.rollout))
         return collected
 
+    def share_now(self) -> float:
+        """Of this epoch's imagined updates that give way, by what is known so far."""
+        return max(self.share, self.progress.diverged_share()) if self.share else 0.0
+
     def imagined_updates(self) -> int:
         """Of this epoch, by what is known so far."""
         optimization = self.config.actor_critic.optimization
         updates = optimization.first_updates if self.progress.epoch == 0 else optimization.updates
-        return imagined_updates(updates, max(self.share, self.progress.diverged_share()) if self.share else 0.0)
+        return imagined_updates(updates, self.share_now())
 
     def imagine(self, replay: Replay) -> None:
         """An update from imagined rollouts."""

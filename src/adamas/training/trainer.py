@@ -185,6 +185,7 @@ class Trainer:
             "steps": steps,
             "seconds": round(loop.seconds()),
             "return": score,
+            **({"real_share": round(self.dyna.share_now(), 3)} if self.dyna.share else {}),
         }
         self.folder.append_evaluation({**record, **games._asdict(), **dreams})
         loop.bars.say(f"epoch {epoch}: mean return {score:.2f} over {count} full games")

@@ -301,6 +301,8 @@ def test_measure_sets_sigma_data_to_the_root_mean_square_of_ordinary_changes() -
     assert denoiser.sigma_data.item() == pytest.approx(changes.square().mean().sqrt().item())
     denoiser.measure([(obs, obs)])
     assert denoiser.sigma_data > 0  # a still game
+    denoiser.measure([])
+    assert denoiser.sigma_data > 0  # no step whose next frame is known
 
 
 def test_flashes_count_as_frames_of_four_times_the_scale() -> None:

@@ -51,8 +51,8 @@ def transitions(obs: Tensor, bounds: Tensor, most: int, generator: torch.Generat
     rows = followed.nonzero().flatten()
     if len(rows) > most:
         rows = rows[torch.randperm(len(rows), generator=generator)[:most]]
-    for chunk in rows.split(CHUNK):
-        index = chunk.to(obs.device)
+    for first in range(0, len(rows), CHUNK):
+        index = rows[first : first + CHUNK].to(obs.device)
         yield obs[index], obs[index + 1]
 
 

@@ -72,7 +72,8 @@ class Denoiser(nn.Module):
         """Sets sigma_data to the size of the changes obs -> next_obs, uint8 (N, H, W) each, if they are diffused."""
         if self.config.target == "change":
             sizes = [mean_square(self.encode(to_float(after), to_float(before))) for before, after in pairs]
-            self.sigma_data.copy_(robust_scale(torch.cat(sizes)).clamp_min(1e-3))
+            scale = robust_scale(torch.cat(sizes)) if sizes else torch.tensor(0.0)
+            self.sigma_data.copy_(scale.clamp_min(1e-3))
 
     def encode(self, frame: Tensor, previous: Tensor) -> Tensor:
         """The frame in [-1, 1] as the target that is diffused; `decode` is its inverse."""

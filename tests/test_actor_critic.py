@@ -233,7 +233,7 @@ def test_the_gradient_is_that_of_reinforce_with_a_baseline_by_hand() -> None:
     """d(-log p_a A)/dz = A (p - onehot_a); dH/dz = -p (log p + H); returns and baseline are constants."""
     rollout = make_rollout(ENDS, CUTS)
     logits, values = torch.randn(4, 5, ACTIONS, generator=generator(1)), torch.randn(4, 5, generator=generator(2))
-    weights = {"discount": 0.9, "lambda_": 0.7, "entropy_weight": 0.3}
+    weights = {"discount": 0.9, "entropy_weight": 0.3}
     policy = Answers(logits, values, **weights)
     loss, metrics = policy.loss(on_policy(rollout, policy), generator())
     loss.backward()
@@ -242,7 +242,7 @@ def test_the_gradient_is_that_of_reinforce_with_a_baseline_by_hand() -> None:
     onehot, taken = np.eye(ACTIONS)[rollout.action], rollout.mask.numpy()
     flags = [x.int().tolist() for x in (rollout.terminated, rollout.truncated)]
     play = list(zip(rollout.reward.tolist(), values.tolist(), *flags, strict=True))
-    returns = np.array([[return_by_definition(*row, t, 0.9, 0.7) for t in range(4)] for row in play])
+    returns = np.array([[return_by_definition(*row, t, 0.9, 0.95) for t in range(4)] for row in play])
     advantage = returns - values[:, :-1].numpy()
     entropy = -(p * np.log(p)).sum(-1)
 

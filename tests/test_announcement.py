@@ -59,11 +59,11 @@ class Measured:
         return 0.01 / games
 
 
-def test_an_evaluation_costs_its_games_and_two_sets_of_dreams() -> None:
+def test_an_evaluation_costs_its_games_and_three_sets_of_dreams() -> None:
     c = Config(evaluation=config.Evaluation(games=4, final_games=100, dreams=9, dream_steps=50))
     trial: Any = Measured(c)
     played = 0.01 * phases.STEPS_A_GAME  # however many games share the time
-    dreamed = 2 * 2 * 50 * 0.5  # two sets of two groups
+    dreamed = 3 * 2 * 50 * 0.5  # three sets of two groups
     assert measure_costs(trial) == {
         "collect": 0.01,
         "denoiser": 1.0,

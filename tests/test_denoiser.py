@@ -21,7 +21,7 @@ from adamas.data.motion import near_small_movers
 from adamas.networks.blocks import AdaGroupNorm, ConditionedResBlock, FourierFeatures, ResBlock, SelfAttention, patches
 from adamas.networks.unet import UNet
 from adamas.world_model import edm
-from adamas.world_model.denoiser import TARGET_CHANGE_SCALE, Denoiser, draw
+from adamas.world_model.denoiser import TARGET_CHANGE_SCALE, Denoiser, draw, mean_square, robust_scale
 
 N, ACTIONS, SIZE = 3, 4, 12  # context frames, actions, pixels a side (a convolution does not care)
 SMALL = {"context": N, "channels": [16, 16], "depths": [1, 1]}
@@ -293,25 +293,53 @@ def test_decode_is_the_inverse_of_encode(target: str) -> None:
     assert torch.equal(to_uint8(denoiser.decode(y, previous)), to_uint8(frame))
 
 
-def test_measure_sets_sigma_data_to_the_root_mean_square_of_the_changes() -> None:
+def test_measure_sets_sigma_data_to_the_root_mean_square_of_ordinary_changes() -> None:
     denoiser = make(target="change")
     obs, next_obs = frames(5), frames(5, seed=1)
-    denoiser.measure(obs, next_obs)
+    denoiser.measure([(obs[:2], next_obs[:2]), (obs[2:], next_obs[2:])])
     changes = 4 * (next_obs.double() - obs.double()) / 127.5
     assert denoiser.sigma_data.item() == pytest.approx(changes.square().mean().sqrt().item())
-    denoiser.measure(obs, obs)
+    denoiser.measure([(obs, obs)])
     assert denoiser.sigma_data > 0  # a still game
+    denoiser.measure([])
+    assert denoiser.sigma_data > 0  # no step whose next frame is known
+
+
+def test_flashes_count_as_frames_of_four_times_the_scale() -> None:
+    """s^2 = (19 * 1 + 1 * 4 s^2) / 20 where one frame of twenty is a flash, whatever its size; a game without is left alone."""
+    for flash in (100.0, 10_000.0):
+        assert robust_scale(torch.tensor([1.0] * 19 + [flash])).item() == pytest.approx((19 / 16) ** 0.5)
+    assert robust_scale(torch.tensor([1.0, 2.0, 3.0])).item() == pytest.approx(2**0.5)
+    assert robust_scale(torch.tensor([0.0] * 9 + [1.0])).item() == pytest.approx(1), "still most of the time"
+    assert robust_scale(torch.zeros(5)) == 0
+
+
+def test_a_flash_weighs_what_a_frame_of_four_times_the_scale_does() -> None:
+    """The loss of a network that knows nothing is about 1 for an ordinary frame, and at most 4 for a flash."""
+    denoiser = make(target="change", P_mean=3.0, P_std=0.1, offset_noise=0.0)
+    with torch.no_grad():
+        for parameter in denoiser.parameters():
+            parameter.zero_()
+    still, moved = torch.full((2, 84, 84), 100, dtype=torch.uint8), torch.full((2, 84, 84), 100, dtype=torch.uint8)
+    moved[0, :8], moved[1] = 200, 250  # a thing that moves, a flash
+    size = mean_square(denoiser.encode(to_float(moved), to_float(still)))
+    denoiser.sigma_data.copy_(size[0].sqrt())
+    context = still[:, None].expand(-1, denoiser.config.context, -1, -1)
+    action = torch.zeros(2, denoiser.config.context, dtype=torch.int64)
+    loss, _ = denoiser.frame_loss(context, action, moved, generator())
+    assert size[1] > 20 * size[0]
+    assert loss.tolist() == pytest.approx([1.0, 4.0], rel=0.1)
 
 
 def test_measure_leaves_the_sigma_data_of_frames_alone() -> None:
     denoiser = make(target="frame")
-    denoiser.measure(frames(5), frames(5, seed=1))
+    denoiser.measure([(frames(5), frames(5, seed=1))])
     assert denoiser.sigma_data == torch.tensor(0.5)
 
 
 def test_sigma_data_is_saved_with_the_weights() -> None:
     denoiser, other = make(target="change"), make(target="change")
-    denoiser.measure(frames(5), frames(5, seed=1))
+    denoiser.measure([(frames(5), frames(5, seed=1))])
     other.load_state_dict(denoiser.state_dict())
     assert other.sigma_data == denoiser.sigma_data != torch.tensor(0.5)
 

@@ -133,7 +133,8 @@ def test_two_processes_make_the_gradients_of_their_batches_put_together(micro_ba
 
 
 def lead_or_follow(folder: Path) -> dict[str, Any]:
-    """Three updates of each part, as rank 0 makes them, or as a worker is told to. What was learned from, and the weights."""
+    """Three updates of each part, as rank 0 makes them, or as a worker is told to, and one from rollouts that rank 0 has.
+    What was learned from, and the weights."""
     config = small_config(reward_end={"imagined_share": 0.5}, target="change", ema_decay=0.9)
     made: list[Learners] = []
     workers.Learners = lambda models: made.append(Learners(models)) or made[0]
@@ -159,6 +160,7 @@ def lead_or_follow(folder: Path) -> dict[str, Any]:
                     told.update(part, replay)
                     updates.make(part)
                     replay.add(*[replay.rows(0)["obs"][0].numpy(), 1, 0.0, False, False, None])
+            updates.policy(told.learn(batch_of("actor_critic", small_learners())))
         else:
             torch.manual_seed(6)  # a worker takes the weights of rank 0
             load = Learners.load_state_dict
@@ -177,7 +179,7 @@ def lead_or_follow(folder: Path) -> dict[str, Any]:
 
 def test_a_worker_learns_from_rows_of_its_own_and_stays_equal_to_rank_0(tmp_path: Path) -> None:
     first, second = in_two_processes(lead_or_follow, tmp_path, out=tmp_path)
-    assert first["updates"] == second["updates"] == [3, 3, 3]
+    assert first["updates"] == second["updates"] == [3, 3, 4]
     assert same(first["weights"], second["weights"])
     assert same(first["averages"], second["averages"])
     assert same(first["sigma_data"], second["sigma_data"])
@@ -223,6 +225,9 @@ def test_what_several_processes_cannot_share(monkeypatch: pytest.MonkeyPatch, tm
     fitting.cuda_graphs, fitting.actor_critic.minibatches = "auto", 12
     with pytest.raises(UserError, match=r"actor_critic\.minibatches=12 is more than each process has rollouts, 11"):
         distributed.check_processes(check(fitting))
+    fitting.actor_critic.minibatches, fitting.actor_critic.real_share = 4, 0.5
+    with pytest.raises(UserError, match=r"actor_critic\.real_share needs a real rollout for each of"):
+        distributed.check_processes(check(fitting))
     with pytest.raises(UserError, match="device=cuda:1 is one chip for several processes"):
         pick_device("cuda:1")
     done = adamas("train", "-m", "env=Breakout,Pong", "preset=smoke", cwd=tmp_path)
@@ -257,17 +262,18 @@ def both(folder: Path, words: list[str], saves: int | None = None) -> list[int |
     return [process.exitcode for process in processes]
 
 
-def test_a_run_of_two_processes_that_lost_one_goes_on_bit_for_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("share", "saves"), [(0.0, 64), (0.3, 5)])
+def test_a_run_of_two_processes_that_lost_one_goes_on_bit_for_bit(share: float, saves: int, tmp_path: Path) -> None:
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     whole.mkdir(), parted.mkdir()
     words, often = (
-        ["env=Breakout", *TINY, EVEN, "collection.steps=60", "final_epochs=0"],
+        ["env=Breakout", *TINY, EVEN, "collection.steps=60", "final_epochs=0", f"actor_critic.real_share={share}"],
         "checkpoint.every_minutes=1e-9",
     )
     assert both(whole, words) == [0, 0]
     assert torch.load(whole / "0.pt")[0] == torch.load(whole / "1.pt")[0] == 0
 
-    assert both(parted, [*words, often], saves=64) == [9, 0]  # among the updates of the denoiser
+    assert both(parted, [*words, often], saves=saves) == [9, 0]  # among the updates of the denoiser
     code, _, err = torch.load(parted / "1.pt")
     assert code != 0
     assert "error: process 1 of 2 has lost another one; the last save of the run is good: go on with" in err

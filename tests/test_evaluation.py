@@ -189,6 +189,25 @@ def part(picture: Tensor, row: int, column: int) -> Tensor:
     return picture[..., row * 86 : row * 86 + 84, column * 86 : column * 86 + 84]
 
 
+def test_the_spread_is_over_the_pixels_that_either_dream_has_changed() -> None:
+    still = torch.full((2, 1, 8, 8), 100, dtype=torch.uint8)
+    one, other = still.clone(), still.clone()
+    one[0, 0, 0, :4] = 200  # as far apart as 100 at 2 pixels, and equal at 2
+    other[0, 0, 0, 2:4], other[1, 0, 3, 3] = 200, 40  # and 60 at another
+    other[1, 0, 5, 5] = 120  # a change that is none
+    pair = [Dreams(still[:, 0], still, imagined) for imagined in (one, other)]
+    assert dreams.spread(*pair).tolist() == dreams.spread(*reversed(pair)).tolist() == pytest.approx([260 / 5])
+    assert dreams.spread(pair[0], pair[0]).tolist() == [0]
+    nothing = pair[0]._replace(imagined=still)
+    assert dreams.spread(nothing, nothing).isnan().all()
+
+
+def test_an_evaluation_tells_what_the_noise_chooses(world: WorldModel) -> None:
+    found = evaluate.evaluate_world(world, make_policy(1), CONFIG, seed=3)
+    assert found.spread.shape == found.detail["random_play"].psnr.shape
+    assert (found.spread > 0).all()
+
+
 def test_a_film_shows_real_above_imagined_above_their_difference_set_by_set() -> None:
     sets = [films(seed=0), films(seed=1)]
     picture = dreams.film(sets, shown=2, scale=1)

@@ -100,6 +100,15 @@ def test_a_changed_config_is_noticed_and_may_be_meant(tmp_path: Path, damage: st
     assert load_config(path) == Config()
 
 
+def test_a_setting_that_is_a_constant_now_must_have_been_that(tmp_path: Path) -> None:
+    path, text = tmp_path / "config.yaml", to_yaml(Config())
+    path.write_text(text.replace("actor_critic:\n", "actor_critic:\n  lambda_: 0.95\n"))
+    assert load_config(path) == Config()
+    path.write_text(text.replace("actor_critic:\n", "actor_critic:\n  lambda_: 0.9\n"))
+    with pytest.raises(UserError, match=r"actor_critic\.lambda_ was not 0\.95, as it is in this version"):
+        load_config(path)
+
+
 def test_an_input_error_of_a_config_is_not_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_config(Config(), tmp_path / "config.yaml")
 

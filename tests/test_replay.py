@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -452,6 +453,18 @@ def test_a_save_that_fails_leaves_the_last_one_usable(tmp_path: Path, monkeypatc
     fresh.load(tmp_path, manifest)
     assert fresh.num_rows == 5
     assert replay.save(tmp_path)["rows"] == 7
+
+
+# All transitions
+
+
+@given(stories(), st.integers(1, 40))
+def test_transitions_are_the_steps_whose_next_frame_is_known_each_once(story: Episodes, most: int) -> None:
+    pairs = [(one.id, two.id) for episode in story for one, two in pairwise(episode)]
+    chunks = list(filled(story).transitions(most, generator()))
+    found = [(number(a), number(b)) for before, after in chunks for a, b in zip(before, after, strict=True)]
+    assert len(found) == len(set(found)) == min(most, len(pairs))
+    assert set(found) <= set(pairs)
 
 
 # Datasets: 84x84 frames in .npz files

@@ -321,14 +321,14 @@ def trainer_of(replay: Replay, folder: Path, **settings: object) -> Trainer:
 def test_a_run_measures_the_size_of_a_change_before_its_first_update(
     target: str, replay: Replay, tmp_path: Path
 ) -> None:
-    """The root mean square of the real changes, as near as the sample gets; first frames of episodes count as still."""
+    """The root mean square of the real changes."""
     trainer = trainer_of(replay, tmp_path, target=target)
     trainer.fit("denoiser", loop := CountingLoop())
     assert loop.units[-1] == trainer.config.denoiser.optimization.first_updates
     episodes = replay._columns["obs"][: replay.num_rows].double().split([16, 16, 10])
     changes = torch.cat([4 * frames.diff(dim=0) / 127.5 for frames in episodes])
     expected = changes.square().mean().sqrt().item() if target == "change" else 0.5
-    assert trainer.models.denoiser.sigma_data.item() == pytest.approx(expected, rel=0.05)
+    assert trainer.models.denoiser.sigma_data.item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("parts", [["denoiser"], ["reward_end", "actor_critic"]])

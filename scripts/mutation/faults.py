@@ -47,7 +47,9 @@ DIFFUSION = (
         ("_replace", "the generated frame replaces padding", Swap("torch.where(A, B, C)", "B")),
         ("Denoiser.valid_steps", "padding counts in the loss", Becomes("torch.ones_like(segment.valid[:, self.config.context - 1 :])")),
         ("Denoiser.frame_loss", "the frame fed back is the target, not decoded", Swap("self.decode(A, B)", "A")),
-        ("Denoiser.frame_loss", "the measured sigma_data not used in training", Swap("self.sigma_data", "0.5")),
+        ("Denoiser.frame_loss", "the measured sigma_data not used in training", Swap("self.sigma_data", "0.5", nth=0)),
+        ("Denoiser.frame_loss", "a flash is a hundred frames", Swap("A.clamp_max(1)", "1")),
+        ("robust_scale", "flashes set the scale of changes", Swap("A.minimum(B)", "A")),
         ("Denoiser.imagine", "a segment imagined from real frames", Swap("self.sample(X[A], ...)", "self.sample(segment.obs[A], ...)")),
         ("draw", "the first noise scaled where it should not be", Swap("A == 'unit'", "A != 'unit'")),
         ("ConditionedUNet.forward", "the denoiser does not know the actions", Swap("self.condition(A + B)", "self.condition(A)")),
@@ -91,6 +93,7 @@ LEARNING = (
         "agent.ppo", "test_actor_critic.py",
         ("clipped_surrogate", "the better of the two surrogates", Swap("torch.minimum(A, B)", "torch.maximum(A, B)")),
         ("clipped_surrogate", "ratios not clipped", Swap("A.clamp(1 - B, 1 + B)", "A")),
+        ("normalized", "advantages without rewards scaled up", Swap("A.clamp_min(LEAST_STD)", "A.clamp_min(1e-3)")),
     ),
     *_faults(
         "agent.actor_critic", "test_actor_critic.py",
@@ -158,7 +161,7 @@ EXPERIENCE = (
     ),
     *_faults(
         "training.collector", "test_collector.py",
-        ("Collector.step", "the frame after the action stored for the one before", Swap("self.replay.add(self.obs, ...)", "self.replay.add(obs, ...)")),
+        ("Collector.take", "the frame after the action stored for the one before", Swap("self.replay.add(self.obs, ...)", "self.replay.add(obs, ...)")),
         ("Collector._end", "past frames not forgotten at a new episode",
          Swap("self.hidden = None", "self.hidden = self.hidden._replace(h=0 * self.hidden.h, c=0 * self.hidden.c)")),
         ("Collector._end", "forgets at game over but not at a lost life", Swap("self.hidden = None", "self.hidden = None if game_over else self.hidden")),
@@ -169,6 +172,16 @@ EXPERIENCE = (
         "training.real_rollouts", "test_real_rollouts.py",
         ("RealRollouts._next_start", "past frames not forgotten at a new episode (real rollouts)", Swap("A.where(B, C)", "A.where(B, C)._replace(past=A.past)")),
         ("RealRollouts._step", "rewards unclipped", Swap("float(np.sign(A))", "float(A)")),
+    ),
+    *_faults(
+        "training.collected_rollouts", "test_collected_rollouts.py",
+        ("_row", "uniformly random actions taken for the policy's", Swap("step.drawn", "True")),
+        ("_row", "a row cut short goes on", Swap("A < horizon and not B", "False")),
+        ("collect_rollouts", "more steps than are left", Swap("min(A, B)", "A")),
+    ),
+    *_faults(
+        "training.dyna", "test_real_share.py",
+        ("Dyna.share_now", "imagination never gives way", Swap("max(A, B)", "A")),
     ),
 )
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 sys.path.append(str(Path(__file__).resolve().parents[1] / "studies"))
 from published_clone import build, import_clone
 
+from adamas.agent.returns import LAMBDA
 from adamas.config import SIGMA_MIN, SIZE, Config
 from adamas.config.schema import SEGMENT_FRAMES
 from adamas.envs.atari import action_meanings
@@ -70,7 +71,7 @@ def works(config: Config, device: torch.device, path: Path) -> dict:
         env.predict_next_obs = torch.compile(env.predict_next_obs, mode="reduce-overhead")
         env.predict_rew_end = torch.compile(env.predict_rew_end, mode="reduce-overhead")
     _never_end(env)
-    loss = ActorCriticLossConfig(a.horizon, a.discount, a.lambda_, 1.0, a.entropy_weight)
+    loss = ActorCriticLossConfig(a.horizon, a.discount, LAMBDA, 1.0, a.entropy_weight)
     agent.actor_critic.setup_training(env, loss)
 
     def update(name: str, theirs: str, loader: DataLoader | None, most: float) -> object:

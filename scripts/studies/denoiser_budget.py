@@ -24,15 +24,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from adamas.config import Config
 from adamas.config.files import load_config
 from adamas.data.motion import lost_track
 from adamas.data.replay import Replay
 from adamas.envs.atari import AtariEnv
-from adamas.evaluation.dreams import Dreams, dream
-from adamas.evaluation.evaluate import FIXED_SEED, fixed_clip, measure_dreams
+from adamas.evaluation.dreams import Dreams, dream, spread
+from adamas.evaluation.evaluate import FIXED_SEED, FRESH_SEED, fixed_clip, measure_dreams
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
 from adamas.training.models import Models
@@ -43,7 +42,7 @@ from adamas.utils.markdown import markdown_table
 
 ROOT = Path(__file__).resolve().parents[2]
 AT = (1, 5, 10, 15)  # steps into a dream
-DREAMS, FRESH_SEED = 64, 7
+DREAMS = 64
 CPU = torch.device("cpu")
 
 
@@ -53,6 +52,7 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, nargs="+", default=[200.0], help="of processor time, in ascending order"
     )
+    parser.add_argument("--updates", type=int, nargs="+", help="in place of --seconds: where the machine is shared")
     parser.add_argument("--steps", type=int, default=20_000, help="agent steps of random play to learn from")
     parser.add_argument("--preset", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
@@ -65,7 +65,8 @@ def main() -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     for game in arguments.games:
         config = compose(game, arguments)
-        for row in train(config, arguments.steps, arguments.seconds):
+        budgets = arguments.updates or arguments.seconds
+        for row in train(config, arguments.steps, budgets, counted=bool(arguments.updates)):
             line = {"game": game, "label": arguments.label, "seed": arguments.seed, "settings": arguments.set, **row}
             with arguments.out.open("a") as file:
                 file.write(json.dumps(line) + "\n")
@@ -98,8 +99,8 @@ def random_play(config: Config, steps: int) -> Replay:
     return replay
 
 
-def train(config: Config, steps: int, budgets: list[float]) -> list[dict[str, Any]]:
-    """A row for each budget."""
+def train(config: Config, steps: int, budgets: list[float], counted: bool) -> list[dict[str, Any]]:
+    """A row for each budget, of updates (`counted`) or of processor seconds."""
     torch.manual_seed(config.seed)
     replay = random_play(config, steps)
     meanings = AtariEnv(config.env, config.atari, episodic_life=True).action_meanings
@@ -109,7 +110,7 @@ def train(config: Config, steps: int, budgets: list[float]) -> list[dict[str, An
     clip, rows, spent = fixed_clip(config), [], 0.0
     for budget in budgets:
         begun = time.process_time()
-        while spent + time.process_time() - begun < budget:
+        while (learners.updates("denoiser") if counted else spent + time.process_time() - begun) < budget:
             updates.make("denoiser")
         spent += time.process_time() - begun
         world, context = learners.models.world, config.denoiser.context
@@ -118,7 +119,7 @@ def train(config: Config, steps: int, budgets: list[float]) -> list[dict[str, An
         sigma_data = float(learners.models.denoiser.sigma_data)
         rows.append(
             {
-                "seconds": budget,
+                "seconds": round(spent),
                 "updates": learners.updates("denoiser"),
                 "sigma_data": sigma_data,
                 **figures(fixed, fresh),
@@ -136,25 +137,17 @@ def figures(fixed: Dreams, fresh: Dreams) -> dict[str, list[float]]:
         "lost": lost[at].tolist(),
         "change_recall": detail.change_recall[at].tolist(),
         "change_precision": detail.change_precision[at].tolist(),
-        "spread": [spread(fixed, fresh, step) for step in at],
+        "spread": spread(fixed, fresh).nan_to_num(0)[at].tolist(),
     }
-
-
-def spread(one: Dreams, other: Dreams, step: int) -> float:
-    """Mean difference in grey levels between two dreams, over the pixels that either of them has changed."""
-    x, y, before = (film.short() for film in (one.imagined[:, step], other.imagined[:, step], one.previous))
-    moved = ((x - before).abs() > 25) | ((y - before).abs() > 25)
-    difference: Tensor = (x - y).abs()[moved].float()
-    return float(difference.mean()) if len(difference) else 0.0
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     names = ("lost", "change_recall", "change_precision", "spread")
     head = ["game", "label", "seconds", "updates", *(f"{name} at {'/'.join(map(str, AT))}" for name in names)]
     body = []
-    for row in sorted(rows, key=lambda row: (row["game"], row["seconds"], row["label"])):
+    for row in sorted(rows, key=lambda row: (row["game"], row["updates"], row["label"])):
         cells = [" ".join(f"{x:.1f}" if name == "spread" else f"{x:.2f}" for x in row[name]) for name in names]
-        body.append([row["game"], row["label"], f"{row['seconds']:g}", str(row["updates"]), *cells])
+        body.append([row["game"], row["label"], str(row["seconds"]), str(row["updates"]), *cells])
     return markdown_table(head, body, "llrrllll") + "\n"
 
 

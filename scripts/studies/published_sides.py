@@ -12,6 +12,7 @@ import torch
 from published_rows import Row, compared, same_noise
 from torch import Tensor, nn
 
+from adamas.agent.returns import LAMBDA
 from adamas.agent.rollout import Rollout
 from adamas.config import PARTS, SIGMA_MIN, SIZE, Config
 from adamas.config.schema import SEGMENT_FRAMES
@@ -179,7 +180,7 @@ class Both:
         c, obs = self.config.actor_critic, self.obs[:, : self.config.actor_critic.horizon + 1]
         reward = self.reward[:, : c.horizon]
         env = clone.Playback(self.theirs(obs), reward, ended=torch.arange(BATCH) % 3 == 0)
-        theirs.setup_training(env, ActorCriticLossConfig(c.horizon, c.discount, c.lambda_, 1.0, c.entropy_weight))
+        theirs.setup_training(env, ActorCriticLossConfig(c.horizon, c.discount, LAMBDA, 1.0, c.entropy_weight))
         other, logs = theirs()
         action, hidden = torch.stack(env.actions, dim=1), ours.initial_hidden(BATCH)
         with torch.no_grad():

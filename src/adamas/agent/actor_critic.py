@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from adamas import config
 from adamas.agent.ppo import clipped_surrogate, normalized
-from adamas.agent.returns import lambda_returns
+from adamas.agent.returns import LAMBDA, lambda_returns
 from adamas.agent.rollout import NO_FRAME, Hidden, Rollout
 from adamas.config import SIZE
 from adamas.data.batch import masked_mean
@@ -77,7 +77,7 @@ class ActorCritic(nn.Module):
         c, mask = self.config, rollout.mask
         logits, values, _ = self(rollout.obs, rollout.hidden)
         returns = lambda_returns(
-            rollout.reward, rollout.value, rollout.terminated, rollout.truncated, c.discount, c.lambda_
+            rollout.reward, rollout.value, rollout.terminated, rollout.truncated, c.discount, LAMBDA
         )
         advantage = returns - rollout.value[:, :-1]
         if c.epochs > 1:

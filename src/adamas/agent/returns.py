@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+LAMBDA = 0.95  # of the returns that a policy learns from (DIAMOND, appendix D)
+
 
 def lambda_returns(
     reward: Tensor, value: Tensor, terminated: Tensor, truncated: Tensor, discount: float, lambda_: float

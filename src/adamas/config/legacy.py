@@ -37,6 +37,7 @@ FIXED: dict[str, Any] = {  # settings that are constants now, with what they mus
     "sampler.s_noise": 1.0,
     "sampler.s_tmin": 0.0,
     "sampler.s_tmax": math.inf,
+    "actor_critic.lambda_": 0.95,
 }
 
 
@@ -47,6 +48,9 @@ def translated(saved: dict[str, Any], path: str) -> dict[str, Any]:
         saved: changed in place where it is of before.
         path: of its file, for the error.
     """
+    for setting, value in FIXED.items():
+        if _pop(saved, setting, value) != value:
+            raise UserError(f"{path}: {setting} was not {value}, as it is in this version: use the one that wrote it")
     if "age_weights" not in saved:
         return saved
     shortcut, attention = _pop(saved, "reward_end.shortcut", False), _pop(saved, "denoiser.attention", True)
@@ -55,9 +59,6 @@ def translated(saved: dict[str, Any], path: str) -> dict[str, Any]:
     known = (shortcut, attention, inputs) in ((True, False, {"changes"}), (False, True, {"frames"}))
     if not known or inputs != read or saved.get("sampler", {}).get("initial_noise") == "previous_frame":
         raise UserError(f"{path} is of a network that this version does not have: use the version that wrote it")
-    for setting, value in FIXED.items():
-        if _pop(saved, setting, value) != value:
-            raise UserError(f"{path}: {setting} was not {value}, as it is in this version: use the one that wrote it")
     moved = {new: _pop(saved, old, None) for old, new in RENAMED.items()}
     _drop_unknown(saved, Config())
     for new, value in moved.items():

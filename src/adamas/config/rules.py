@@ -9,7 +9,7 @@ import dataclasses
 from typing import Any
 
 from adamas.config.help import shown
-from adamas.config.schema import MODEL_FREE_ENVS, PARTS, SEGMENT_FRAMES, SIZE, Config
+from adamas.config.schema import MODEL_FREE_ENVS, PARTS, REAL_ROLLOUTS, SEGMENT_FRAMES, SIZE, Config
 from adamas.utils.errors import UserError
 
 
@@ -65,6 +65,10 @@ def check(config: Config) -> Config:
     rollouts, parts = _rollouts(config), config.actor_critic.minibatches
     _require(
         parts <= rollouts, f"actor_critic.minibatches={parts} is more than there are rollouts, {rollouts}: lower it"
+    )
+    _require(
+        config.actor_critic.real_share == 0 or parts <= REAL_ROLLOUTS,
+        f"actor_critic.real_share takes {REAL_ROLLOUTS} real rollouts to an update, fewer than actor_critic.minibatches={parts}: lower it or set actor_critic.real_share=0",
     )
     _check_initialize(config.initialize)
     _require(

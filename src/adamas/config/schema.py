@@ -12,6 +12,7 @@ from typing import Any, Optional  # OmegaConf 2.3 does not read `X | None`
 SIZE = 84  # pixels a side of a frame
 SEGMENT_FRAMES = 19  # of a training segment of the reward/end model
 MODEL_FREE_ENVS = 8  # real games played side by side when policy=model_free
+REAL_ROLLOUTS = 8  # of an update from collected steps
 SIGMA_MIN = 2e-3  # the least noise level, in training and in sampling
 PARTS = ("denoiser", "reward_end", "actor_critic")
 MEANING = (  # settings without which weights mean something else, though they would fit
@@ -165,12 +166,18 @@ class ActorCritic:
     frame_stack: int = knob(1, "newest frames that the CNN sees: the last one, and the changes that led to it", least=1)
     horizon: int = knob(15, "steps of a rollout", least=1)
     discount: float = knob(0.985, "gamma", least=0, most=1)
-    lambda_: float = knob(0.95, "lambda of the lambda-returns", least=0, most=1)
     entropy_weight: float = knob(0.001, "weight of the entropy bonus", least=0)
     epochs: int = knob(1, "passes over each batch of rollouts (1: REINFORCE; more: PPO, advantages scaled)", least=1)
     minibatches: int = knob(1, "parts of the batch, each of which makes a step of the optimizer", least=1)
     ema_decay: float = knob(
         0.0, "decay of the averaged weights that play the game; 0 plays the raw weights", least=0, most=0.99999
+    )
+    real_share: float = knob(
+        0.0,
+        "least share of the imagined updates that give way to updates from the steps that are collected, as large as the share "
+        "of the imagined rollouts that diverge; 0: imagination alone",
+        least=0,
+        most=1,
     )
     optimization: Optimization = field(default_factory=lambda: Optimization(first_updates=5_000))
 

@@ -7,7 +7,7 @@ which nobody acted on. The episode that has not ended yet counts as the newest o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,15 +136,17 @@ class Replay:
         segment = cut_segments(self._columns, bounds, row, torch.full_like(row, length - 1), length)
         return Trajectory(segment.obs, segment.action[:, :-1])
 
+    def transitions(self, most: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `sampling.transitions`."""
+        return sampling.transitions(self._columns["obs"], self._bounds(), most, generator)
+
     def save(self, folder: Path) -> dict[str, Any]:
-        """Writes the rows since the last save as one new chunk.
+        """Writes the rows since the last save as one new chunk. Returns the manifest, plain data, from which `load` restores
+        all rows.
 
         Args:
             folder: this replay's alone, and the same at each save: what an abandoned run left there beyond the rows
                 saved so far is removed.
-
-        Returns:
-            The manifest, plain data, from which `load` restores all rows.
         """
         first = sum(chunk["rows"] for chunk in self._chunks)
         if first < self.num_rows:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
+
+CHUNK = 512  # steps whose frames are looked at together
 
 
 def uniform(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -30,6 +34,26 @@ def by_age(bounds: Tensor, age_weights: Tensor, count: int, generator: torch.Gen
     size = torch.where(group == groups - 1, episodes - first, episodes // groups)
     episode = first + _below(size, generator)
     return bounds[episode] + _below(bounds.diff()[episode], generator)
+
+
+def transitions(obs: Tensor, bounds: Tensor, most: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """The frames before and after each step whose next frame is known, or `most` of these steps drawn without repetition.
+
+    Args:
+        obs: uint8 (rows or more, H, W), on any device.
+        bounds: as for `by_age`.
+
+    Yields:
+        Two tensors uint8 (N, H, W), of at most CHUNK steps each.
+    """
+    followed = torch.ones(int(bounds[-1]), dtype=torch.bool)
+    followed[bounds[1:] - 1] = False
+    rows = followed.nonzero().flatten()
+    if len(rows) > most:
+        rows = rows[torch.randperm(len(rows), generator=generator)[:most]]
+    for first in range(0, len(rows), CHUNK):
+        index = rows[first : first + CHUNK].to(obs.device)
+        yield obs[index], obs[index + 1]
 
 
 def _below(limit: Tensor, generator: torch.Generator) -> Tensor:

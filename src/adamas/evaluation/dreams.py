@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from adamas.data.batch import Trajectory
+from adamas.evaluation.detail import THRESHOLD
 from adamas.utils.images import difference, tile
 from adamas.utils.random import seeded
 from adamas.utils.transfer import to_device
@@ -67,6 +68,15 @@ def _imagine(
         frames.append(prediction.obs)
         each_step()
     return torch.stack(frames, dim=1).cpu()
+
+
+def spread(one: Dreams, other: Dreams) -> Tensor:
+    """How far two dreams of the same clips are apart at each step, float (T,): mean grey levels over the pixels that either of
+    them has changed by more than THRESHOLD since the last real frame; NaN where there are none. Of dreams that differ in their
+    noise alone it tells what the noise chooses: near 0, every dream is the mean."""
+    x, y, before = one.imagined.short(), other.imagined.short(), one.previous[:, None].short()
+    moved = ((x - before).abs() > THRESHOLD) | ((y - before).abs() > THRESHOLD)
+    return ((x - y).abs() * moved).sum(dim=(0, 2, 3)) / moved.sum(dim=(0, 2, 3))
 
 
 @torch.no_grad()

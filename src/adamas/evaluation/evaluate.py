@@ -14,13 +14,17 @@ from adamas.data.batch import Trajectory
 from adamas.envs.make import make_env
 from adamas.evaluation.clips import record
 from adamas.evaluation.detail import Detail, background, measure
-from adamas.evaluation.dreams import Dreams, dream, film, grid, trajectory
+from adamas.evaluation.dreams import Dreams, dream, film, grid, spread, trajectory
 from adamas.world_model.world_model import WorldModel
 
 FIXED_SEED = 1_000_000_007  # of random play; the seeds of training are far from it
+FRESH_SEED = 7  # of other noise on the same play
 SHOWN = 4  # dreams of each set in the moving picture
 SHOWN_STILL = 2  # dreams of each set in the still picture
 _FIXED_CLIPS: dict[str, Trajectory] = {}  # that of the newest config
+
+
+DREAM_SETS = 3  # that `evaluate_world` dreams
 
 
 class Evaluation(NamedTuple):
@@ -28,6 +32,7 @@ class Evaluation(NamedTuple):
     `agent_play`, what the agent does now and new noise, is what imagination meets."""
 
     detail: dict[str, Detail]  # of both sets, and the baselines "copy" and "real" on random play
+    spread: Tensor  # float (T,): see `dreams.spread`, of random play under its noise and under other noise
     film: Tensor  # uint8 (T, height, width): see `dreams.film`, random play on top
     grid: Tensor  # uint8 (height, width): see `dreams.grid`, random play on top
     trajectory: Tensor  # uint8 (height, width): see `dreams.trajectory`
@@ -44,10 +49,11 @@ def evaluate_world(
     """
     clip, context = fixed_clip(config), config.denoiser.context
     fixed = dream(world, clip, context, FIXED_SEED, each_step)
+    fresh = dream(world, clip, context, FRESH_SEED, each_step)
     own = dream(world, record_clip(policy, config, seed), context, seed, each_step)
     detail = {"random_play": measure_dreams(fixed), "agent_play": measure_dreams(own), **baselines(fixed)}
     steps = trajectory(world, clip, context, FIXED_SEED)
-    return Evaluation(detail, film([fixed, own], SHOWN), grid([fixed, own], SHOWN_STILL), steps)
+    return Evaluation(detail, spread(fixed, fresh), film([fixed, own], SHOWN), grid([fixed, own], SHOWN_STILL), steps)
 
 
 def fixed_clip(config: Config) -> Trajectory:

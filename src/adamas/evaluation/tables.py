@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from torch import Tensor
+
 from adamas.evaluation.detail import Detail
 from adamas.evaluation.dreams import HORIZONS
 from adamas.evaluation.frechet import Frechet
@@ -27,15 +29,33 @@ COLUMNS = {  # short enough for a terminal
 
 def at_horizons(detail: Detail) -> dict[str, dict[str, float | None]]:
     """{figure: {horizon: value}}, None where there was nothing to count."""
-    return {
-        name: {str(t): _number(values[t - 1].item()) for t in HORIZONS if t <= len(values)}
-        for name, values in detail._asdict().items()
-    }
+    return {name: each_horizon(values) for name, values in detail._asdict().items()}
+
+
+def each_horizon(values: Tensor) -> dict[str, float | None]:
+    """{horizon: value} of float (T,), None where there was nothing to count."""
+    return {str(t): _number(values[t - 1].item()) for t in HORIZONS if t <= len(values)}
 
 
 def at_all_steps(detail: Detail) -> dict[str, list[float | None]]:
     """{figure: [value at step 1, 2, ...]}."""
-    return {name: [_number(value) for value in values.tolist()] for name, values in detail._asdict().items()}
+    return {name: each_step(values) for name, values in detail._asdict().items()}
+
+
+def each_step(values: Tensor) -> list[float | None]:
+    """[value at step 1, 2, ...] of float (T,)."""
+    return [_number(value) for value in values.tolist()]
+
+
+def spread_in_words(spread: Tensor) -> str:
+    """One line on `dreams.spread`."""
+    known = {t: value for t, value in each_horizon(spread).items() if value is not None}
+    if not known:
+        return "Dreams that differ in their noise alone change nothing"
+    levels, steps = (", ".join(texts) for texts in ([f"{value:.1f}" for value in known.values()], known))
+    return (
+        f"Dreams that differ in their noise alone are {levels} grey levels apart at {steps} steps, where either changes"
+    )
 
 
 def plain(distance: Frechet) -> dict[str, float | str | None]:

@@ -13,10 +13,10 @@ from tqdm import tqdm
 from adamas.config.rules import check
 from adamas.evaluation.distances import frechet_ticks, measure_frechet
 from adamas.evaluation.dreams import dream, ticks
-from adamas.evaluation.evaluate import FIXED_SEED, Evaluation, evaluate_world, fixed_clip, measure_dreams
+from adamas.evaluation.evaluate import DREAM_SETS, FIXED_SEED, Evaluation, evaluate_world, fixed_clip, measure_dreams
 from adamas.evaluation.figures import Column, contact_sheet, detail_curves, growth_curves
 from adamas.evaluation.frechet import Frechet
-from adamas.evaluation.tables import at_all_steps, markdown, plain
+from adamas.evaluation.tables import at_all_steps, each_step, markdown, plain, spread_in_words
 from adamas.training.load_run import SavedRun
 from adamas.training.models import Models
 from adamas.training.run_folder import origin
@@ -54,7 +54,7 @@ def evaluate(
     folder.mkdir(parents=True, exist_ok=True)
     game = saved.config.env
     say(f"{game}: {len(paths)} checkpoints, {dreams} dreams of {steps} steps each, on {describe(chip)}")
-    rounds = (len(paths) + 2) * ticks(dreams, steps) + (frechet_ticks(saved.config, frechet) if frechet else 0)
+    rounds = (len(paths) + DREAM_SETS) * ticks(dreams, steps) + (frechet_ticks(saved.config, frechet) if frechet else 0)
     distances: list[Frechet] = []
     with tqdm(total=rounds, unit="step", file=Lasting(sys.stderr)) as bar:
         columns, models = measure_checkpoints(saved, paths, chip, bar)
@@ -71,10 +71,11 @@ def evaluate(
         "checkpoint": columns[-1].checkpoint,
         "detail": {name: at_all_steps(detail) for name, detail in last.detail.items()},
         "frechet": [plain(distance) for distance in distances],
+        "spread": each_step(last.spread),
         "checkpoints": {str(column.updates): at_all_steps(column.detail) for column in columns},
     }
     (folder / "detail.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
-    tables = "\n".join([markdown(last.detail), *map(in_words, distances)])
+    tables = "\n".join([markdown(last.detail), "", spread_in_words(last.spread) + ".", *map(in_words, distances)])
     (folder / "detail.md").write_text(f"{title}. `{as_typed(sys.argv)}`\n\n{tables}\n", encoding="utf-8")
     say(f"{tables}\nsaved to {folder}")
 

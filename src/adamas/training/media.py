@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from adamas.evaluation.evaluate import Evaluation
-from adamas.evaluation.tables import at_horizons, markdown
+from adamas.evaluation.tables import at_horizons, each_horizon, markdown, spread_in_words
 from adamas.utils.images import gif, png
 from adamas.utils.logger import Logger
 
@@ -18,7 +18,10 @@ def show(evaluation: Evaluation, logger: Logger, folder: Path, epoch: int) -> No
             for horizon, value in values.items():
                 if value is not None:
                     logger.scalar(f"detail_{figure}/{name}_at_{horizon}", value, epoch)
-    logger.text("detail", markdown(evaluation.detail), epoch)
+    for horizon, value in each_horizon(evaluation.spread).items():
+        if value is not None:
+            logger.scalar(f"detail_spread/random_play_at_{horizon}", value, epoch)
+    logger.text("detail", f"{markdown(evaluation.detail)}\n\n{spread_in_words(evaluation.spread)}", epoch)
 
 
 def show_pictures(evaluation: Evaluation, logger: Logger, folder: Path, name: str, epoch: int) -> None:

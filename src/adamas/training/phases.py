@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from adamas.config import PARTS, Config
 from adamas.evaluation.dreams import ticks
+from adamas.evaluation.evaluate import DREAM_SETS
 from adamas.training.rehearsal import Rehearsal
-from adamas.training.schedule import epochs, planned_updates
+from adamas.training.schedule import epochs, planned_updates, real_share
 
 STEPS_A_GAME = 1_000  # agent steps: a guess, before any game was played
 FIRST_DREAM_AFTER = 1_000  # updates of the denoiser, or half of the first epoch's
@@ -50,15 +51,15 @@ def _evaluation(rehearsal: Rehearsal, games: int) -> float:
 
 
 def _dreams(rehearsal: Rehearsal) -> float:
-    """The two sets of dreams of an evaluation."""
+    """The sets of dreams of an evaluation."""
     e = rehearsal.config.evaluation
-    return 2 * ticks(e.dreams, e.dream_steps) * rehearsal.dreaming
+    return DREAM_SETS * ticks(e.dreams, e.dream_steps) * rehearsal.dreaming
 
 
 COLLECT = Phase(
     "collect",
     lambda c: c.collection.steps if c.policy == "imagined" and not c.dataset else 0,
-    lambda rehearsal: rehearsal.acting(1),
+    lambda rehearsal: (2 if real_share(rehearsal.config) else 1) * rehearsal.acting(1),
 )
 PLAY = Phase(  # in the real game, and learn from it: policy=model_free
     "play",

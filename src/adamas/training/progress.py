@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+IMAGINED, DIVERGED = "imagined rollouts", "diverged rollouts"  # counted beside the phases
+
 
 @dataclass
 class Progress:
@@ -26,6 +28,15 @@ class Progress:
     def tick(self, phase: str, units: int = 1) -> None:
         self.done[phase] += units
         self.total[phase] += units
+
+    def count_rollouts(self, imagined: int, diverged: int) -> None:
+        """So many more rollouts of this epoch were imagined, of which some diverged."""
+        self.done[IMAGINED] += imagined
+        self.done[DIVERGED] += diverged
+
+    def diverged_share(self) -> float:
+        """Of this epoch's imagined rollouts."""
+        return self.done[DIVERGED] / max(1, self.done[IMAGINED])
 
     def next_epoch(self) -> None:
         collected = self.done["collect"] or self.done["play"]

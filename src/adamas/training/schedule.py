@@ -14,9 +14,20 @@ def epochs(config: Config) -> int:
     return 1 + later + (0 if config.policy == "model_free" else config.final_epochs)
 
 
+def real_share(config: Config) -> float:
+    """`actor_critic.real_share`, where there are real steps to learn from."""
+    return 0.0 if config.dataset else config.actor_critic.real_share
+
+
+def imagined_updates(updates: int, share: float) -> int:
+    """How many of the imagined updates of the policy are left when this share gives way to real ones."""
+    return round(updates * (1 - share))
+
+
 def planned_updates(config: Config, part: str) -> int:
-    """Updates of a part of PARTS in the whole run."""
+    """Updates of a part of PARTS in the whole run, but those of the policy from real rollouts; the most."""
     if config.policy == "model_free":
         return 0
     o = getattr(config, part).optimization
-    return o.first_updates + (epochs(config) - 1) * o.updates
+    share = real_share(config) if part == "actor_critic" else 0.0
+    return imagined_updates(o.first_updates, share) + (epochs(config) - 1) * imagined_updates(o.updates, share)

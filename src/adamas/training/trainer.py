@@ -16,9 +16,10 @@ from adamas.data.storage import verify
 from adamas.envs.make import make_env
 from adamas.evaluation.evaluate import Evaluation, evaluate_world
 from adamas.evaluation.games import play_games
-from adamas.evaluation.tables import at_horizons
+from adamas.evaluation.tables import at_horizons, each_horizon
 from adamas.training import checkpoint, media
-from adamas.training.collector import Collector
+from adamas.training.collector import Collector, Ended
+from adamas.training.dyna import Dyna
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
 from adamas.training.load_run import chunks_of, files_of_run, read_state, read_to_resume
@@ -30,14 +31,13 @@ from adamas.training.run_folder import RunFolder
 from adamas.training.run_loop import RunLoop
 from adamas.training.run_records import has_final_evaluation
 from adamas.training.signals import Stopped
+from adamas.training.steps import steps_left, steps_to_collect, steps_to_play
 from adamas.training.updates import Updates
 from adamas.training.work_sizes import DREAMING, GAMES
 from adamas.training.workers import Workers
 from adamas.utils.console import warn
 from adamas.utils.errors import UserError
 from adamas.utils.logger import Logger
-
-RARE_REWARDS = 10  # of the rarer signs (of -, 0 and +) that the first collection waits for
 
 
 class Trainer:
@@ -61,6 +61,7 @@ class Trainer:
             self.replay = Replay(kept, config.replay.age_weights, device=device)
         self.dataset_digest = self.replay.digest() if config.dataset else None
         self.updates = Updates(self.learners, self.replay, self.random, self.logger)
+        self.dyna = Dyna(self.updates, self.progress, self.workers)
         self.player: Any  # a Collector, or RealRollouts for policy=model_free
         if config.policy == "model_free":
             self.player = RealRollouts(envs, self.models.actor_critic, config.seed)
@@ -86,7 +87,7 @@ class Trainer:
                 self.collect(loop)
                 self.fit("denoiser", loop)
                 self.fit("reward_end", loop)
-                self.fit("actor_critic", loop)
+                self.fit_policy(loop)
             self.evaluate_if_due(loop)
             self.progress.next_epoch()
         self.evaluate_at_the_end(loop)
@@ -94,14 +95,15 @@ class Trainer:
 
     def finished(self) -> bool:
         final = 0 if self.config.policy == "model_free" else self.config.final_epochs
-        return self.progress.epoch > 0 and self.steps_left() == 0 and self.progress.final_epochs >= final
-
-    def steps_left(self) -> int:
-        """Agent steps that the run has yet to make in the real game."""
-        return 0 if self.config.dataset else max(0, self.config.collection.steps - self.progress.steps)
+        return (
+            self.progress.epoch > 0
+            and steps_left(self.config, self.progress) == 0
+            and self.progress.final_epochs >= final
+        )
 
     def collect(self, loop: RunLoop) -> None:
-        loop.run(COLLECT, self._steps_this_epoch, self._collect_step)
+        work = self._collect_and_learn if self.dyna.share else self._collect_step
+        loop.run(COLLECT, self._steps_this_epoch, work)
 
     def fit(self, part: str, loop: RunLoop) -> None:
         optimization = getattr(self.config, part).optimization
@@ -115,8 +117,12 @@ class Trainer:
             loop.run(FIRST_DREAM, lambda: min(first, 1), lambda: self._show_first_dream(loop))
         loop.run(UPDATES[part], lambda: updates, lambda: self._update(part))
 
+    def fit_policy(self, loop: RunLoop) -> None:
+        """In imagination."""
+        loop.run(UPDATES["actor_critic"], self.dyna.imagined_updates, lambda: self.dyna.imagine(self.replay))
+
     def learn_in_the_game(self, loop: RunLoop) -> None:
-        loop.run(PLAY, self._steps_to_play, self._learn_from_real_rollouts)
+        loop.run(PLAY, lambda: steps_to_play(self.config, self.progress), self._learn_from_real_rollouts)
 
     def evaluate_if_due(self, loop: RunLoop) -> None:
         if self.progress.epoch % self.config.evaluation.every_epochs == 0:
@@ -132,29 +138,24 @@ class Trainer:
         return bool(self.config.initialize["from"]) and part in self.config.initialize["parts"]
 
     def _steps_this_epoch(self) -> int:
-        """Agent steps of this epoch: in the first one as many as it takes to see some rewards, within bounds."""
-        c, done = self.config.collection, self.progress.done[COLLECT.name]
-        if self.progress.epoch > 0:
-            wanted = c.steps_per_epoch
-        elif done < c.first_steps or sum(sorted(self.replay.reward_counts.values())[:-1]) >= RARE_REWARDS:
-            wanted = c.first_steps
-        else:
-            wanted = c.first_steps_most
-        return min(wanted, done + self.steps_left())
-
-    def _steps_to_play(self) -> int:
-        """Agent steps of this epoch in the game itself. A rollout too long in one epoch is made up for in the next."""
-        c, done = self.config.collection, self.progress.done[PLAY.name]
-        end = min(c.steps, c.first_steps + self.progress.epoch * c.steps_per_epoch)
-        return end - (self.progress.steps - done)
+        return steps_to_collect(self.config, self.progress, self.replay.reward_counts)
 
     def _collect_step(self) -> None:
         with self.models.autocast():
-            ended = self.player.step(self.models.policy, self.random.act)
+            self._log(self.player.step(self.models.policy, self.random.act))
+
+    def _log(self, ended: Ended) -> None:
         if ended.episode is not None:
             self.logger.add("collect/episode_return", ended.episode)
         if ended.game is not None:
             self.logger.add("collect/game_return", ended.game)
+
+    def _collect_and_learn(self) -> int:
+        most = self._steps_this_epoch() - self.progress.done[COLLECT.name]
+        collected = self.dyna.learn_from_steps(self.player, most, self.random.act)
+        for ended in collected.ended:
+            self._log(ended)
+        return collected.steps
 
     def _update(self, part: str) -> None:
         self.workers.update(part, self.replay)
@@ -187,6 +188,7 @@ class Trainer:
             "steps": steps,
             "seconds": round(loop.seconds()),
             "return": score,
+            **({"real_share": round(self.dyna.share_now(), 3)} if self.dyna.share else {}),
         }
         self.folder.append_evaluation({**record, **games._asdict(), **dreams})
         loop.bars.say(f"epoch {epoch}: mean return {score:.2f} over {count} full games")
@@ -211,7 +213,7 @@ class Trainer:
         evaluation = self._dream(loop)
         media.show(evaluation, self.logger, self.folder.dreams, self.progress.epoch)
         detail = {key: at_horizons(detail) for key, detail in evaluation.detail.items()}
-        return {"detail": detail}
+        return {"detail": detail, "spread": each_horizon(evaluation.spread)}
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from adamas.agent.rollout import Rollout
@@ -16,7 +17,7 @@ from adamas.training.learners import Learners
 from adamas.utils.logger import Logger
 from adamas.utils.transfer import to_device
 
-MEASURED_SEGMENTS = 512
+MEASURED_STEPS = 20_000  # so many that luck plays no part
 
 
 class Updates:
@@ -33,8 +34,7 @@ class Updates:
     def measure_changes(self) -> None:
         """How large the change from frame to frame is, which a denoiser of changes has to know before its first update."""
         generator = torch.Generator().manual_seed(self.config.seed)
-        pair = self.replay.sample(MEASURED_SEGMENTS, 2, generator, first_target=1)
-        self.models.denoiser.measure(pair.obs[:, 0], pair.obs[:, 1])
+        self.models.denoiser.measure(self.replay.transitions(MEASURED_STEPS, generator))
 
     def denoiser(self) -> None:
         c, r = self.config.denoiser, self.config.replay
@@ -68,7 +68,8 @@ class Updates:
         obs = self.learners.imagine_segment(segment, self.random.noise)
         return until_diverged(segment, obs) if self.config.reward_end.predict_divergence else segment._replace(obs=obs)
 
-    def actor_critic(self) -> None:
+    def actor_critic(self) -> Tensor:
+        """Learns from imagined rollouts. Returns which of them diverged, bool (B,)."""
         c = self.config
         batch = c.actor_critic.optimization.batch_size // distributed.world_size()
         context = self.replay.sample_contexts(batch, c.denoiser.context, self.random.data)
@@ -78,6 +79,7 @@ class Updates:
         diverged = rollout.truncated.any(1) | ~rollout.mask[:, 0]  # after some steps, or in the first one
         self.logger.add("imagination/diverged", diverged.float().mean())
         self.policy(rollout)
+        return diverged
 
     def policy(self, rollout: Rollout) -> None:
         """The same update from imagined and from real rollouts."""
@@ -92,7 +94,7 @@ class Updates:
         self.logger.add_all(f"{part}/{prefix}", metrics)
 
 
-def until_diverged(segment: Segment, obs: torch.Tensor) -> Segment:
+def until_diverged(segment: Segment, obs: Tensor) -> Segment:
     """The segment as it was imagined, frames `obs`. Its last step is the one that first loses track."""
     lost = F.pad(lost_track(segment.obs, obs) & segment.valid, (0, 1))  # (B, T)
     count = lost.cumsum(1)

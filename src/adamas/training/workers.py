@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from adamas.agent.rollout import Hidden, Rollout
 from adamas.config import PARTS, Config
 from adamas.data.replay import Replay
 from adamas.envs.make import action_meanings
@@ -15,7 +16,7 @@ from adamas.training.signals import StopRequest
 from adamas.training.updates import Updates
 from adamas.utils.logger import NullLogger
 
-MEASURE = "measure"  # in place of a part
+MEASURE, REAL = "measure", "real"  # in place of a part
 
 
 class Workers:
@@ -38,6 +39,23 @@ class Workers:
         """They measure them too: the same number, from the same rows."""
         self.update(MEASURE, replay)
 
+    def learn(self, rollout: Rollout) -> Rollout:
+        """They learn from their rows of this real rollout. Returns those of rank 0."""
+        if distributed.world_size() > 1:
+            distributed.broadcast((REAL, rollout_to(rollout, torch.device("cpu"))))
+        return own_rows(rollout)
+
+
+def rollout_to(rollout: Rollout, device: torch.device) -> Rollout:
+    hidden = Hidden(*(h.to(device) for h in rollout.hidden))
+    return Rollout(hidden, *(column.to(device) for column in rollout[1:]))
+
+
+def own_rows(rollout: Rollout) -> Rollout:
+    """Those that this rank learns from."""
+    size = distributed.world_size()
+    return rollout if size == 1 else rollout.rows(slice(distributed.rank(), None, size))
+
 
 def work(config: Config, device: torch.device) -> bool:
     """The life of a worker. It leaves signals to rank 0, and ends when that one does."""
@@ -58,6 +76,11 @@ def _make_updates(config: Config, device: torch.device) -> None:
         order = distributed.receive()
     while order is not None:
         part, rows = order
+        if part == REAL:
+            random.reseed(config.seed, distributed.rank(), len(PARTS), learners.updates("actor_critic"))
+            updates.policy(own_rows(rollout_to(rows, device)))
+            order = distributed.receive()
+            continue
         if rows:
             replay.extend(rows)
         if part == MEASURE:

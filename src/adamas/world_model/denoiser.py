@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,6 +23,9 @@ Trace = list[tuple[Tensor, Tensor]]
 FRAME_STD = 0.5  # of frames in [-1, 1]: context frames are divided by it
 TARGET_CHANGE_SCALE = 4.0  # a change is multiplied by this before diffusion
 RHO = 7.0  # curvature of the sampler's noise schedule
+MOST_CHANGE = (
+    4.0  # times sigma_data^2: a frame whose mean squared change is larger, a flash or a cut, counts as this much
+)
 
 
 class ConditionedUNet(nn.Module):
@@ -63,11 +68,12 @@ class Denoiser(nn.Module):
         self.net = ConditionedUNet(c, network, num_actions)
         self.register_buffer("sigma_data", torch.tensor(FRAME_STD))
 
-    def measure(self, obs: Tensor, next_obs: Tensor) -> None:
-        """Sets sigma_data to the root mean square of the changes obs -> next_obs, uint8 (N, H, W), if they are diffused."""
+    def measure(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Sets sigma_data to the size of the changes obs -> next_obs, uint8 (N, H, W) each, if they are diffused."""
         if self.config.target == "change":
-            rms = self.encode(to_float(next_obs), to_float(obs)).square().mean().sqrt()
-            self.sigma_data.copy_(rms.clamp_min(1e-3))
+            sizes = [mean_square(self.encode(to_float(after), to_float(before))) for before, after in pairs]
+            scale = robust_scale(torch.cat(sizes)) if sizes else torch.tensor(0.0)
+            self.sigma_data.copy_(scale.clamp_min(1e-3))
 
     def encode(self, frame: Tensor, previous: Tensor) -> Tensor:
         """The frame in [-1, 1] as the target that is diffused; `decode` is its inverse."""
@@ -103,6 +109,8 @@ class Denoiser(nn.Module):
         noise = edm.draw_noise(sigma, y.shape, c.offset_noise, generator)
         net, weight = self._bind(frames, action), self.pixel_weight(context)
         loss, denoised = edm.denoising_loss(net, y, sigma, noise, self.sigma_data, c.offset_noise, weight)
+        if c.target == "change":  # so that a frame of any kind is one frame
+            loss = loss * (MOST_CHANGE * self.sigma_data**2 / mean_square(y)).clamp_max(1)
         return loss, to_uint8(self.decode(denoised.detach(), previous))[:, 0]
 
     def pixel_weight(self, context: Tensor) -> Tensor | float:
@@ -152,6 +160,21 @@ class Denoiser(nn.Module):
 
     def _bind(self, frames: Tensor, action: Tensor) -> edm.Network:
         return lambda x, c_noise: self.net(x, c_noise, frames, action)
+
+
+def mean_square(y: Tensor) -> Tensor:
+    """Float (B, ...) -> (B,)."""
+    return y.square().flatten(1).mean(1)
+
+
+def robust_scale(sizes: Tensor) -> Tensor:
+    """The scale s, float (), of frames whose mean squares are `sizes` (N,), still frames left out: s^2 is the mean, where each
+    counts as at most MOST_CHANGE * s^2 (an M-estimate of Huber's kind). 0 where nothing ever moves."""
+    moving = sizes[sizes > 0]
+    square = moving.sum() / max(1, len(moving))
+    for _ in range(100):  # falls to the one solution that is not 0
+        square = moving.minimum(MOST_CHANGE * square).sum() / max(1, len(moving))
+    return square.sqrt()
 
 
 def _replace(obs: Tensor, t: int, generated: Tensor, valid: Tensor) -> Tensor:

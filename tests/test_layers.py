@@ -17,7 +17,7 @@ FLOORS = (  # of the folders of src/adamas, lowest first; above them the files o
     ("data", "networks", "envs"),
     ("world_model", "agent"),
     ("training", "evaluation"),
-    ("benchmark", "play", "web"),
+    ("benchmark", "conversion", "data_card", "play", "web"),
     ("cli",),
 )
 

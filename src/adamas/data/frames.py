@@ -1,11 +1,22 @@
-"""Between frames as bytes and frames as floats; and how networks are shown changes."""
+"""From a screen to a frame, from frames as bytes to frames as floats, and how networks are shown changes."""
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 
+from adamas.config import SIZE
+
 INPUT_CHANGE_SCALE = 32.0  # of the changes that a network reads: on Breakout their standard deviation is 1/32
+
+
+def to_frame(screen: np.ndarray) -> np.ndarray:
+    """A screen of any size, grey (H, W) or RGB (H, W, 3), uint8 -> uint8 (SIZE, SIZE). The one way from pixels to a frame:
+    the luminance of colours, then the mean over the area of each new pixel. A frame of that size stays as it is."""
+    grey = screen if screen.ndim == 2 else cv2.cvtColor(screen, cv2.COLOR_RGB2GRAY)
+    return grey if grey.shape == (SIZE, SIZE) else cv2.resize(grey, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
 
 
 def to_float(frame: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ import functools
 from typing import Any, ClassVar
 
 import ale_py
-import cv2
 import gymnasium
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from gymnasium.spaces import Box, Discrete
 
 from adamas.config import SIZE, Atari
 from adamas.config.hints import game_name
+from adamas.data.frames import to_frame
 from adamas.utils.errors import UserError
 
 ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # neither banner nor log lines, in the whole process
@@ -123,7 +123,7 @@ class Emulator:
 
     def obs(self) -> np.ndarray:
         """The newest frame, uint8 (84, 84)."""
-        return cv2.resize(self._screen, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+        return to_frame(self._screen)
 
     def screen(self) -> np.ndarray:
         """What a player sees now, uint8 (height, width, 3); sprites that flicker may be away."""

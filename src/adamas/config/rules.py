@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from adamas.config.dataset_parts import parts_of
 from adamas.config.help import shown
 from adamas.config.schema import MODEL_FREE_ENVS, PARTS, SEGMENT_FRAMES, SIZE, Config
 from adamas.utils.errors import UserError
@@ -67,6 +68,7 @@ def check(config: Config) -> Config:
         parts <= rollouts, f"actor_critic.minibatches={parts} is more than there are rollouts, {rollouts}: lower it"
     )
     _check_initialize(config.initialize)
+    parts_of(config.dataset)
     return config
 
 

@@ -52,7 +52,7 @@ class Trainer:
         self.models = training_models(config, envs[0].action_meanings, device)
         self.learners, self.workers = Learners(self.models), Workers()
         if config.dataset:
-            self.replay = read_experience(config.dataset, config, device, files_of_run(Path(config.dataset)))
+            self.replay = read_experience(config.dataset, config, device, files_of_run)
         else:
             kept = config.collection.steps if config.policy == "imagined" else 0
             self.replay = Replay(kept, config.replay.age_weights, device=device)

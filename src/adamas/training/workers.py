@@ -31,7 +31,8 @@ class Workers:
     def update(self, part: str, replay: Replay) -> None:
         """They make this update too, after they got the rows that are new to them."""
         if distributed.world_size() > 1:
-            distributed.broadcast((part, replay.rows(self.rows) if self.rows < replay.num_rows else None))
+            new = (replay.rows(self.rows), replay.mixture) if self.rows < replay.num_rows else None
+            distributed.broadcast((part, new))
             self.rows = replay.num_rows
 
     def measure_changes(self, replay: Replay) -> None:
@@ -57,8 +58,9 @@ def _make_updates(config: Config, device: torch.device) -> None:
         learners.load_state_dict(order[1])
         order = distributed.receive()
     while order is not None:
-        part, rows = order
-        if rows:
+        part, new = order
+        if new:
+            rows, replay.mixture = new
             replay.extend(rows)
         if part == MEASURE:
             updates.measure_changes()

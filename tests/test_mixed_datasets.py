@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, adamas, final_parts, generator
+from helpers import CPU, generator
 
 from adamas.config import Config
 from adamas.config.dataset_parts import Part, parts_of, with_paths
@@ -92,5 +92,8 @@ def test_each_dataset_is_checked_by_itself(pair: list[str], tmp_path: Path) -> N
 
 
 def test_the_digest_tells_other_shares(pair: list[str]) -> None:
-    digests = {read_experience([f"{pair[0]}:{a}", f"{pair[1]}:{b}"], Config(), CPU).digest() for a, b in [(0.5, 0.5), (0.1, 0.9)]}
+    digests = {
+        read_experience([f"{pair[0]}:{a}", f"{pair[1]}:{b}"], Config(), CPU).digest()
+        for a, b in [(0.5, 0.5), (0.1, 0.9)]
+    }
     assert len(digests) == 2

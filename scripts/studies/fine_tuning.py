@@ -3,10 +3,10 @@
 Trains the denoiser of one game on random play twice, each for so many seconds of processor time on one core: from random
 weights, and from those of an agent of another game (`initialize.from`). After every --every updates both dream one step of the
 same held-out random play from real frames, with the same noise. Of the pixels that changed, change recall is the share that is
-right in the dream. Prints a line a measurement, adds it to --out, a JSON Lines file, and writes two tables beside it: recall
-against updates, and the updates to the same recall.
+right in the dream. The trainings take turns. Prints a line a measurement, writes all to --out, a JSON Lines file, and two tables
+beside it: recall against updates, and the updates to the same recall.
 
-    taskset -c 0 nice -n 10 python scripts/studies/fine_tuning.py --seconds 170
+    taskset -c 0 nice -n 10 python scripts/studies/fine_tuning.py --seconds 190
 """
 
 from __future__ import annotations
@@ -14,15 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from denoiser_budget import random_play
 
-from adamas.config import Config
 from adamas.data.batch import Trajectory
 from adamas.envs.atari import action_meanings
 from adamas.evaluation.dreams import dream
@@ -40,69 +38,83 @@ CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[2]
 PAIRS = ("results/breakout-cpu/agent:Pong", "results/krull-cpu/agent:Assault")
 CLIPS, APART = 128, 15  # held-out steps, and how far they lie apart
-LEVELS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of recall
+LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of recall
 STARTS = ("random weights", "another game")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", nargs="+", default=PAIRS, metavar="RUN:GAME", help="weights of RUN, then learn GAME")
-    parser.add_argument("--seconds", type=float, default=170, help="of processor time for each of the trainings")
-    parser.add_argument("--steps", type=int, default=10_000, help="agent steps of random play to learn from")
-    parser.add_argument("--every", type=int, default=50, help="updates from one measurement to the next")
+    parser.add_argument("--seconds", type=float, default=190, help="of processor time for each of the trainings")
+    parser.add_argument("--steps", type=int, default=5_000, help="agent steps of random play to learn from")
+    parser.add_argument("--every", type=int, default=20, help="updates from one measurement to the next")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("results/fine-tuning/recall.jsonl"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    for pair in arguments.pairs:
-        run, _, game = pair.rpartition(":")
-        for row in study(ROOT / run, game, arguments):
-            with arguments.out.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            print(json.dumps(row), flush=True)
-    rows = [json.loads(line) for line in arguments.out.read_text().splitlines()]
-    arguments.out.with_suffix(".md").write_text(tables(rows))
+    trainings = [training for pair in arguments.pairs for training in start(*pair.rsplit(":", 1), arguments)]
+    rows: list[dict[str, Any]] = []
+    while trainings:  # in turn, so that what is there when it is stopped can be compared
+        for training in trainings:
+            rows.append(training.measure())
+            print(json.dumps(rows[-1]), flush=True)
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        arguments.out.write_text(text)
+        arguments.out.with_suffix(".md").write_text(tables(rows))
+        trainings = [training for training in trainings if training.seconds < arguments.seconds]
+        for training in trainings:
+            training.go_on(arguments.every)
 
 
-def study(run: Path, game: str, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Both trainings of a game."""
-    source = SavedRun(run).config
+def start(run: str, game: str, arguments: argparse.Namespace) -> list[Training]:
+    """The two trainings of a game."""
+    path = ROOT / run
+    source = SavedRun(path).config
     evaluation = replace(source.evaluation, dreams=CLIPS, dream_steps=APART)
     config = replace(source, env=game, seed=arguments.seed, evaluation=evaluation)
     replay, clip = random_play(config, arguments.steps), fixed_clip(config)
     context = config.denoiser.context
     held_out = Trajectory(clip.obs[:, : context + 1], clip.action[:, :context])
-    for start in STARTS:
+    trainings = []
+    for weights in STARTS:
         torch.manual_seed(config.seed)
         models = Models(config, action_meanings(game), CPU)
         updates = Updates(Learners(models), replay, Generators.seeded(config.seed, CPU), Logger(Path()))
-        if start == STARTS[1]:
-            models.initialize(read_state(run)["models"], ["denoiser"], str(run))
+        if weights == STARTS[1]:
+            models.initialize(read_state(path)["models"], ["denoiser"], run)
         else:
             updates.measure_changes()
-        about = {"from": source.env, "game": game, "start": start, "seed": config.seed}
-        for row in train(models, updates, held_out, config, arguments):
-            yield about | row
+        about = {"from": source.env, "game": game, "start": weights, "seed": config.seed}
+        trainings.append(Training(about, models, updates, held_out))
+    return trainings
 
 
-def train(
-    models: Models, updates: Updates, held_out: Trajectory, config: Config, arguments: argparse.Namespace
-) -> Iterator[dict[str, Any]]:
-    """A row for each measurement, whose own time does not count."""
-    spent, made = 0.0, 0
-    while True:
-        with models.autocast():
-            detail = measure_dreams(dream(models.world, held_out, config.denoiser.context, FIXED_SEED))
-        recall, precision = float(detail.change_recall[0]), float(detail.change_precision[0])
-        yield {"updates": made, "seconds": round(spent, 1), "recall": recall, "precision": precision}
+@dataclass
+class Training:
+    """A denoiser, and how far it has come. What measurements take does not count."""
+
+    about: dict[str, Any]
+    models: Models
+    updates: Updates
+    held_out: Trajectory
+    made: int = 0
+    seconds: float = 0.0
+
+    def go_on(self, count: int) -> None:
         begun = time.process_time()
-        for _ in range(arguments.every):
-            updates.make("denoiser")
-        made, spent = made + arguments.every, spent + time.process_time() - begun
-        if spent > arguments.seconds:
-            return
+        for _ in range(count):
+            self.updates.make("denoiser")
+        self.made, self.seconds = self.made + count, self.seconds + time.process_time() - begun
+
+    def measure(self) -> dict[str, Any]:
+        with self.models.autocast():
+            imagined = dream(self.models.world, self.held_out, self.models.config.denoiser.context, FIXED_SEED)
+        detail = measure_dreams(imagined)
+        recall, precision = float(detail.change_recall[0]), float(detail.change_precision[0])
+        figures = {"recall": round(recall, 4), "precision": round(precision, 4)}
+        return self.about | {"updates": self.made, "seconds": round(self.seconds, 1)} | figures
 
 
 def tables(rows: list[dict[str, Any]]) -> str:
@@ -110,7 +122,7 @@ def tables(rows: list[dict[str, Any]]) -> str:
     curves = {(*pair, start): curve(rows, pair, start) for pair in pairs for start in STARTS}
     grid = sorted({updates for curve in curves.values() for updates, _ in curve})
     grid = [u for u in grid if all(u <= curve[-1][0] for curve in curves.values())]
-    shown = [u for u in grid if u in (0, 50, 100, 200, 300, 400, 600, 800, 1000, 1500, 2000) or u == grid[-1]]
+    shown = [u for u in grid if u in (0, 20, 40, 60, 80, 100, 120, 160, 200, 300, 400, 600, 800, 1000) or u == grid[-1]]
     recall = [
         [f"{source} -> {game}", start, *(f"{dict(curves[source, game, start])[u]:.2f}" for u in shown)]
         for source, game in pairs
@@ -129,7 +141,9 @@ def tables(rows: list[dict[str, Any]]) -> str:
 
 
 def curve(rows: list[dict[str, Any]], pair: tuple[str, str], start: str) -> list[tuple[int, float]]:
-    return [(row["updates"], row["recall"]) for row in rows if (row["from"], row["game"], row["start"]) == (*pair, start)]
+    return [
+        (row["updates"], row["recall"]) for row in rows if (row["from"], row["game"], row["start"]) == (*pair, start)
+    ]
 
 
 def first_reached(curve: list[tuple[int, float]], level: float) -> int | None:

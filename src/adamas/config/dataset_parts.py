@@ -32,7 +32,9 @@ def parts_of(dataset: Any) -> list[Part]:
         raise UserError(f"dataset={_shown(dataset)} names a folder twice: give it a larger share")
     shares = [part.share for part in parts if part.share is not None]
     if shares and (len(shares) < len(parts) or abs(sum(shares) - 1) > 1e-6 or min(shares) <= 0):
-        raise UserError(f"dataset={_shown(dataset)}: give each folder a share above 0, as [A:0.8,B:0.2], that add up to 1")
+        raise UserError(
+            f"dataset={_shown(dataset)}: give each folder a share above 0, as [A:0.8,B:0.2], that add up to 1"
+        )
     return parts
 
 

@@ -83,7 +83,9 @@ def episodes(table: DatasetTable, bar: tqdm) -> Iterator[Episode]:
             continue
         steps = slice(first, stop - int(table.final[stop - 1]))
         obs = np.stack([table.frame(row) for row in range(first, stop)])
-        yield Episode(obs, *(column[steps] for column in (table.action, table.reward, table.terminated, table.truncated)))
+        yield Episode(
+            obs, *(column[steps] for column in (table.action, table.reward, table.terminated, table.truncated))
+        )
 
 
 def _write_films(folder: Path, played: Iterator[Episode]) -> int:

@@ -20,7 +20,17 @@ from adamas.conversion.steps import Arrays, Unsettled, understand
 from adamas.utils.errors import UserError
 
 METADATA = "metadata.json"
-DAMAGED = (OSError, KeyError, ValueError, TypeError, AssertionError, IndexError, RuntimeError, AttributeError, ImportError)
+DAMAGED = (
+    OSError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AssertionError,
+    IndexError,
+    RuntimeError,
+    AttributeError,
+    ImportError,
+)
 
 
 def minari_folder(source: Path) -> Path | None:
@@ -35,7 +45,10 @@ def minari_folder(source: Path) -> Path | None:
 def minari_episodes(folder: Path, options: ImportOptions) -> list[tuple[str, Callable[[], Source]]]:
     """(name, how to open it) of each episode. UserError when the dataset cannot be read, or has other actions or frames."""
     storage = _open(folder)
-    return [(f"{folder} episode {i}", lambda i=i: _episode(storage, folder, i, options)) for i in range(storage.total_episodes)]
+    return [
+        (f"{folder} episode {i}", lambda i=i: _episode(storage, folder, i, options))
+        for i in range(storage.total_episodes)
+    ]
 
 
 def import_minari() -> Any:
@@ -72,7 +85,10 @@ def _episode(storage: Any, folder: Path, number: int, options: ImportOptions) ->
     try:
         (episode,) = storage.get_episodes([number])
         obs, kind = _frames(episode["observations"], storage.observation_space, options, name)
-        given = {"reward": np.asarray(episode["rewards"]), "action": _flat_actions(episode["actions"], storage.action_space)}
+        given = {
+            "reward": np.asarray(episode["rewards"]),
+            "action": _flat_actions(episode["actions"], storage.action_space),
+        }
         given |= {"terminated": np.asarray(episode["terminations"]), "truncated": np.asarray(episode["truncations"])}
         pixels = Pixels(layout_of(obs.shape, options, name), kind or values_of(obs.dtype, [obs], options, name))
     except DAMAGED as error:

@@ -19,6 +19,8 @@ from adamas.data import storage
 from adamas.utils.errors import UserError
 
 BLOCK_BYTES = 16 << 20
+
+
 def open_npz(path: Path, options: ImportOptions) -> Source:
     """UserError when the file cannot be read, lacks frames, or could mean two things."""
     try:
@@ -26,7 +28,9 @@ def open_npz(path: Path, options: ImportOptions) -> Source:
             names = find_columns([name.removesuffix(".npy") for name in archive.namelist()], options, str(path))
             if "obs" not in names:
                 there = ", ".join(name.removesuffix(".npy") for name in archive.namelist()[:8])
-                raise UserError(f"{path}: no array obs, observations, frames or images, but {there}: set columns=[obs:NAME]")
+                raise UserError(
+                    f"{path}: no array obs, observations, frames or images, but {there}: set columns=[obs:NAME]"
+                )
             shape, dtype = _check_member(archive, names["obs"], path)
             if len(shape) < 3:
                 raise UserError(f"{path}: {names['obs']} has shape {shape}, but frames (N, H, W, ...) are expected")
@@ -50,7 +54,9 @@ def open_npz(path: Path, options: ImportOptions) -> Source:
 
 def _ours(path: Path) -> Source:
     """A file in our own format: taken as it is."""
-    return Source(path, storage.count_rows(path), ["a dataset of adamas"], lambda: iter([storage.read(path, (SIZE, SIZE))]))
+    return Source(
+        path, storage.count_rows(path), ["a dataset of adamas"], lambda: iter([storage.read(path, (SIZE, SIZE))])
+    )
 
 
 def _check_member(archive: zipfile.ZipFile, name: str, path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -113,5 +119,8 @@ def _rows_with_final(path: Path, names: dict[str, str], pixels: Pixels, columns:
         small, followed = insert_final(part)
         places = np.flatnonzero(followed)
         obs = pixels.convert(block)
-        yield {"obs": np.insert(obs, places + 1, pixels.convert(after[places]), axis=0) if len(places) else obs, **small}
+        yield {
+            "obs": np.insert(obs, places + 1, pixels.convert(after[places]), axis=0) if len(places) else obs,
+            **small,
+        }
         first += len(block)

@@ -63,7 +63,9 @@ def layout_of(shape: tuple[int, ...], options: ImportOptions, name: str) -> str:
         return options.layout
     fits = [layout for layout in ("HW", "HWC", "CHW", "HWS", "SHW") if _fits(shape[1:], layout, stacked=(4,))]
     if not fits:
-        raise UserError(f"{name}: obs has shape {shape}, but frames (N, H, W), (N, H, W, C) or (N, C, H, W) are expected")
+        raise UserError(
+            f"{name}: obs has shape {shape}, but frames (N, H, W), (N, H, W, C) or (N, C, H, W) are expected"
+        )
     if len(fits) > 1:
         ways = " or ".join(f"layout={layout}" for layout in fits)
         raise Unsettled(f"{name}: obs of shape {shape} can be read in {len(fits)} ways: set {ways}")
@@ -101,7 +103,7 @@ def values_of(dtype: np.dtype, blocks: Iterable[np.ndarray], options: ImportOpti
 def _range_of(low: float, high: float, dtype: np.dtype, options: ImportOptions, name: str) -> str:
     chosen = options.values
     if chosen == "auto":
-        if dtype.kind != "f" and 0 <= low and high <= 1 and high > low:
+        if dtype.kind != "f" and low >= 0 and high <= 1 and high > low:
             raise Unsettled(f"{name}: obs is {dtype} from 0 to 1: set values=0..1, or values=0..255 if it is that dark")
         kinds = RANGES if dtype.kind == "f" else ("0..255",)
         chosen = next((k for k in ("0..1", "-1..1", "0..255") if k in kinds and _within(low, high, k)), "0..255")

@@ -30,9 +30,13 @@ class ImportOptions:
         "done[t] is of the step from frame t to the next, or marks frame t as the last one of its episode",
         choices=("auto", "transition", "last_frame"),
     )
-    actions: str = knob("after", "action[t] was done after frame t, or before it and led to it", choices=("after", "before"))
+    actions: str = knob(
+        "after", "action[t] was done after frame t, or before it and led to it", choices=("after", "before")
+    )
     rewards: str = knob(
-        "auto", "reward[t] was brought by what was done after frame t, or came with it", choices=("auto", "after", "before")
+        "auto",
+        "reward[t] was brought by what was done after frame t, or came with it",
+        choices=("auto", "after", "before"),
     )
 
 
@@ -42,4 +46,6 @@ class ExportOptions:
 
     run: str = knob(MISSING, "a run folder, or a dataset")
     out: str = knob(MISSING, "a folder that is not there yet")
-    format: str = knob("minari", "minari, or one mp4 an episode with actions and rewards beside it", choices=("minari", "mp4"))
+    format: str = knob(
+        "minari", "minari, or one mp4 an episode with actions and rewards beside it", choices=("minari", "mp4")
+    )

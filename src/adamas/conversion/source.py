@@ -15,4 +15,6 @@ class Source(NamedTuple):
     path: Path
     frames: int  # about; for the progress bar
     meaning: list[str]  # how it was understood, in words
-    rows: Callable[[], Iterator[Arrays]]  # columns of `adamas.data.storage`, in order; UserError for damage found on the way
+    rows: Callable[
+        [], Iterator[Arrays]
+    ]  # columns of `adamas.data.storage`, in order; UserError for damage found on the way

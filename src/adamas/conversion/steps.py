@@ -75,7 +75,9 @@ def _one_episode(frames: int, flags: Arrays, name: str, meaning: list[str]) -> A
     steps["final"][-1] = True
     terminated, truncated = _ends(flags, frames - 1)
     early = np.flatnonzero((terminated | truncated)[:-1])
-    whole = next((key for key in flags if len(flags[key]) == frames), None)  # a flag of each frame is that of its last step
+    whole = next(
+        (key for key in flags if len(flags[key]) == frames), None
+    )  # a flag of each frame is that of its last step
     if len(early) and not (whole and early[0] == frames - 2):
         raise UserError(
             f"{name}: there is one frame more than steps, but step {early[0]} ends an episode: "
@@ -87,9 +89,7 @@ def _one_episode(frames: int, flags: Arrays, name: str, meaning: list[str]) -> A
     return steps
 
 
-def _several_episodes(
-    frames: int, flags: Arrays, options: ImportOptions, name: str, meaning: list[str]
-) -> Arrays:
+def _several_episodes(frames: int, flags: Arrays, options: ImportOptions, name: str, meaning: list[str]) -> Arrays:
     steps = _empty(frames)
     terminated, truncated = _ends(flags, frames)
     if _marks_last_frame(flags, options, name, meaning):

@@ -127,7 +127,9 @@ class Replay:
         if direction_change_share:
             self._direction_changes.search(self._columns["obs"][: self.num_rows], self._starts)
         events = sampling.uniform(self._events, int(batch_size * event_share), generator, self.mixture)
-        changes = sampling.uniform(self._direction_changes.rows, int(batch_size * direction_change_share), generator, self.mixture)
+        changes = sampling.uniform(
+            self._direction_changes.rows, int(batch_size * direction_change_share), generator, self.mixture
+        )
         others = self._by_age(bounds, batch_size - len(events) - len(changes), generator)
         led_to = torch.randint(min(max(first_target, 1), length - 1), length, (len(events),), generator=generator)
         position = torch.randint(first_target, length, (len(changes) + len(others),), generator=generator)

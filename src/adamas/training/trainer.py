@@ -33,6 +33,7 @@ from adamas.training.signals import Stopped
 from adamas.training.updates import Updates
 from adamas.training.work_sizes import DREAMING, GAMES
 from adamas.training.workers import Workers
+from adamas.utils.console import say
 from adamas.utils.errors import UserError
 from adamas.utils.logger import Logger
 
@@ -252,4 +253,8 @@ class Trainer:
 
     def initialize(self, source: str, parts: list[str]) -> None:
         """Starts from the weights of another run: its folder, or one of its checkpoints."""
-        self.models.initialize(read_state(Path(source))["models"], parts, source)
+        state = read_state(Path(source))["models"]
+        self.models.initialize(state, parts, source)
+        theirs, ours = state["action_meanings"], self.models.action_meanings
+        if new := [meaning for meaning in ours if meaning not in theirs]:
+            say(f"initialize.from={source}: {len(ours) - len(new)} of {len(ours)} actions are known there; new: {', '.join(new)}")

@@ -84,9 +84,9 @@ def _fits(shape: tuple[int, ...], layout: str, stacked: Collection[int] = range(
 
 def values_of(dtype: np.dtype, blocks: Iterable[np.ndarray], options: ImportOptions, name: str) -> str:
     """Which numbers are black and white. UserError for values that are none of these, or not finite."""
-    if dtype.kind not in "uif" and dtype != bool:
+    if dtype.kind not in "uifb":
         raise UserError(f"{name}: obs is {dtype}, but pixels are bytes or numbers")
-    if dtype == bool:
+    if dtype.kind == "b":
         return "0..1"
     if dtype == np.uint8 and options.values == "0..255":
         return options.values

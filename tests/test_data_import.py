@@ -78,7 +78,7 @@ REWARD = np.arange(T) * 1.0
         ({"dones": DONE}, ["actions=before", "done=last_frame"], ([4, 10], [5, 11], [5, 0, 7])),
         ({"is_last": DONE, "rewards": DONE * 9.0}, [], ([4, 10], [5, 11], [9, 0, 0])),
         ({"terminals": DONE, "timeouts": ~np.ones(T, bool)}, [], ([5, 11], [], [4, 5, 6])),
-        ({"terminated": DONE[1:], "action": ACTIONS[1:] if False else ACTIONS}, ["done=transition"], None),
+        ({"terminated": DONE[1:], "action": ACTIONS}, ["done=transition"], None),
     ],
 )
 def test_done_flags_of_both_conventions(arrays: Any, options: Any, expected: Any, tmp_path: Path) -> None:

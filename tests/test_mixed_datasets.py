@@ -97,3 +97,20 @@ def test_the_digest_tells_other_shares(pair: list[str]) -> None:
         for a, b in [(0.5, 0.5), (0.1, 0.9)]
     }
     assert len(digests) == 2
+
+
+def test_a_run_on_several_datasets_resumes_exactly_and_takes_no_other_shares(pair: list[str], tmp_path: Path) -> None:
+    argv = ["env=Breakout", *TINY, f"dataset=[{pair[0]}:0.5,{pair[1]}:0.5]"]
+    folders = [tmp_path / "whole", tmp_path / "in parts"]
+    for folder in folders:
+        folder.mkdir()
+    whole = train(*argv, "final_epochs=2", cwd=folders[0])
+    part = train(*argv, cwd=folders[1])
+    other = adamas("train", f"resume={part}", f"dataset=[{pair[0]}:0.1,{pair[1]}:0.9]", cwd=folders[1])
+    assert other.returncode == 2
+    assert "does not hold what that of the run held" in other.stderr
+    done = adamas("train", f"resume={part}", "final_epochs=2", cwd=folders[1])
+    assert done.returncode == 0, done.stderr
+    a, b = (final_parts(folder)["models"] for folder in (whole, part))
+    for name in ("denoiser", "reward_end", "actor_critic"):
+        assert all(torch.equal(a[name][key], b[name][key]) for key in a[name])

@@ -127,7 +127,7 @@ def _flat_actions(actions: Any, space: Any) -> np.ndarray:
     actions = np.asarray(actions)
     if isinstance(space, Discrete):
         return actions - space.start
-    sizes = space.nvec - 0 if isinstance(space, MultiDiscrete) else np.full(space.n, 2)
+    sizes = space.nvec if isinstance(space, MultiDiscrete) else np.full(space.n, 2)
     start = space.start if isinstance(space, MultiDiscrete) else 0
     return np.ravel_multi_index((actions - start).reshape(len(actions), -1).T.astype(int), sizes.reshape(-1))
 

@@ -92,9 +92,10 @@ def values_of(dtype: np.dtype, blocks: Iterable[np.ndarray], options: ImportOpti
         return options.values
     low, high = np.inf, -np.inf
     for block in blocks:
-        low, high = min(low, float(block.min())), max(high, float(block.max()))
-        if not np.isfinite([low, high]).all():
+        ends = float(block.min()), float(block.max())  # NaN if any is
+        if not np.isfinite(ends).all():
             raise UserError(f"{name}: obs holds a pixel that is not finite")
+        low, high = min(low, ends[0]), max(high, ends[1])
         if dtype == np.uint8 and high > 1 and options.values == "auto":
             return "0..255"
     return _range_of(low, high, dtype, options, name)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from adamas.config import Config
+from adamas.config.help import shown
 from adamas.config.schema import MODEL_FREE_ENVS
 from adamas.data.datasets import read_experience
 from adamas.data.replay import Replay
@@ -33,7 +34,6 @@ from adamas.training.signals import Stopped
 from adamas.training.updates import Updates
 from adamas.training.work_sizes import DREAMING, GAMES
 from adamas.training.workers import Workers
-from adamas.utils.console import say
 from adamas.utils.errors import UserError
 from adamas.utils.logger import Logger
 
@@ -243,7 +243,7 @@ class Trainer:
         if self.progress.done[FINAL_EVALUATION.name] and not has_final_evaluation(self.folder, self.progress.epoch):
             del self.progress.done[FINAL_EVALUATION.name]  # its line is damaged: without it no run counts as finished
         if self.config.dataset and state.get("dataset", self.dataset_digest) != self.dataset_digest:
-            raise UserError(f"dataset={self.config.dataset} does not hold what that of the run held: give the same one")
+            raise UserError(f"dataset={shown(self.config.dataset)} does not hold what that of the run held: give the same one")
         if state["replay"]:
             self.replay.load(self.folder.replay, state["replay"])
 
@@ -253,8 +253,4 @@ class Trainer:
 
     def initialize(self, source: str, parts: list[str]) -> None:
         """Starts from the weights of another run: its folder, or one of its checkpoints."""
-        state = read_state(Path(source))["models"]
-        self.models.initialize(state, parts, source)
-        theirs, ours = state["action_meanings"], self.models.action_meanings
-        if new := [meaning for meaning in ours if meaning not in theirs]:
-            say(f"initialize.from={source}: {len(ours) - len(new)} of {len(ours)} actions are known there; new: {', '.join(new)}")
+        self.models.initialize(read_state(Path(source))["models"], parts, source)

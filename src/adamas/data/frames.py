@@ -13,10 +13,13 @@ INPUT_CHANGE_SCALE = 32.0  # of the changes that a network reads: on Breakout th
 
 
 def to_frame(screen: np.ndarray) -> np.ndarray:
-    """A screen of any size, grey (H, W) or RGB (H, W, 3), uint8 -> uint8 (SIZE, SIZE). The one way from pixels to a frame:
-    the luminance of colours, then the mean over the area of each new pixel. A frame of that size stays as it is."""
+    """A picture, uint8 (height, width) or RGB (height, width, 3), as a frame, uint8 (84, 84): its luminance, resized. A larger one is
+    averaged, and of one that is smaller on both sides the pixels become squares."""
     grey = screen if screen.ndim == 2 else cv2.cvtColor(screen, cv2.COLOR_RGB2GRAY)
-    return grey if grey.shape == (SIZE, SIZE) else cv2.resize(grey, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+    if grey.shape == (SIZE, SIZE):
+        return grey.copy()
+    enlarged = max(grey.shape) < SIZE
+    return cv2.resize(grey, (SIZE, SIZE), interpolation=cv2.INTER_NEAREST if enlarged else cv2.INTER_AREA)
 
 
 def to_float(frame: Tensor) -> Tensor:

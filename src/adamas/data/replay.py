@@ -80,7 +80,7 @@ class Replay:
         return stop - first - int(((self._starts >= first) & (self._starts < stop)).sum())
 
     def digest(self) -> str:
-        """Of all that is stored but the frames, which would take seconds, and of the shares in which it is drawn."""
+        """The digest of all that is stored but the frames, which would take seconds, and of the shares in which it is drawn."""
         digest = hashlib.sha256()
         for name, column in self._columns.items():
             if name != "obs":

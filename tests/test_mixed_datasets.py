@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, generator
+from helpers import CPU, TINY, adamas, final_parts, generator, train
 
 from adamas.config import Config
 from adamas.config.dataset_parts import Part, parts_of, with_paths

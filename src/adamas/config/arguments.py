@@ -33,7 +33,8 @@ def with_names(argv: list[str], names: tuple[str, ...]) -> list[str]:
     """`SOURCE OUT name=value` -> `source=SOURCE out=OUT name=value`: words without a name get these, in order."""
     rest = iter(names)
     return [
-        word if "=" in word or word.startswith("-") or not (name := next(rest, "")) else f"{name}={word}" for word in argv
+        word if "=" in word or word.startswith("-") or not (name := next(rest, "")) else f"{name}={word}"
+        for word in argv
     ]
 
 

@@ -223,7 +223,8 @@ class Config:
     runs: str = knob("runs", "folder that holds the run folders")
     resume: Optional[str] = knob(None, "a run folder to go on with")
     dataset: Any = knob(
-        None, "stored episodes to train on, without collecting: a folder, or [A:0.8,B:0.2] of a share of the samples each"
+        None,
+        "stored episodes to train on, without collecting: a folder, or [A:0.8,B:0.2] of a share of the samples each",
     )
     initialize: dict[str, Any] = field(
         default_factory=lambda: {"from": None, "parts": list(PARTS)},

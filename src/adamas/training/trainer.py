@@ -243,7 +243,9 @@ class Trainer:
         if self.progress.done[FINAL_EVALUATION.name] and not has_final_evaluation(self.folder, self.progress.epoch):
             del self.progress.done[FINAL_EVALUATION.name]  # its line is damaged: without it no run counts as finished
         if self.config.dataset and state.get("dataset", self.dataset_digest) != self.dataset_digest:
-            raise UserError(f"dataset={shown(self.config.dataset)} does not hold what that of the run held: give the same one")
+            raise UserError(
+                f"dataset={shown(self.config.dataset)} does not hold what that of the run held: give the same one"
+            )
         if state["replay"]:
             self.replay.load(self.folder.replay, state["replay"])
 

@@ -72,6 +72,13 @@ def test_samples_are_drawn_in_their_shares(pair: list[str], shared: dict[str, fl
     assert (contexts.obs[:, 0, 0, 0] == BRIGHT).float().mean() == pytest.approx(0.75, abs=0.03)
 
 
+def test_a_small_batch_may_leave_a_dataset_out(pair: list[str]) -> None:
+    replay, random = read_experience(pair, Config(), CPU), generator()
+    for batch in (1, 1, 1, 2, 2):
+        assert len(replay.sample(batch, 3, random, event_share=0.5).obs) == batch
+        assert len(replay.sample_contexts(batch, 3, random).obs) == batch
+
+
 def test_without_shares_every_frame_counts_the_same(pair: list[str]) -> None:
     segment = read_experience(pair, Config(), CPU).sample(4000, 3, generator())
     assert (segment.obs[:, 0, 0, 0] == BRIGHT).float().mean() == pytest.approx(1 / 11, abs=0.02)

@@ -67,7 +67,7 @@ def _of_parts(
     parts = torch.multinomial(mixture.shares, count, replacement=True, generator=generator)
     counts = torch.bincount(parts, minlength=len(mixture.shares)).tolist()
     edges = mixture.edges.tolist()
-    return torch.cat([draw(first, stop, n) for first, stop, n in zip(edges[:-1], edges[1:], counts, strict=True)])
+    return torch.cat([draw(first, stop, n) for first, stop, n in zip(edges[:-1], edges[1:], counts, strict=True) if n])
 
 
 def _below(limit: Tensor, generator: torch.Generator) -> Tensor:

@@ -55,7 +55,7 @@ def import_minari() -> Any:
     try:
         import minari
     except ImportError as error:
-        raise UserError("Minari needs one more package: pip install 'adamas[data]'") from error
+        raise UserError("Minari needs Python 3.11 or later and one more package: pip install 'adamas[data]'") from error
     return minari
 
 

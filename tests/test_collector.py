@@ -70,7 +70,9 @@ def story() -> Story:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(collector, "EPSILON", 0.0)
         told = Story(played, [], hidden)
-        while len({told.kind(step) for step, end in enumerate(told.ends) if end.episode is not None}) < 3:
+        while len({told.kind(step) for step, end in enumerate(told.ends) if end.episode is not None}) < 3 or not any(
+            end.game not in (None, end.episode) for end in told.ends
+        ):  # every kind of end, and a game that was paid in an earlier life too
             told.ends.extend(played.step(policy, random) for _ in range(50))
             assert len(told.ends) < 1500
     return told
@@ -116,7 +118,6 @@ def test_returns_are_sums_over_lives_and_over_games(story: Story) -> None:
         assert end.episode in (None, life)
         assert end.game in (None, game)
         life, game = (total if ended is None else 0.0 for ended, total in zip(end, (life, game), strict=True))
-    assert rows["reward"].any()
     assert sum(end.episode is not None for end in story.ends) > sum(end.game is not None for end in story.ends)
 
 

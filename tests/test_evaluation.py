@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import frames, generator, spy, wake
@@ -18,7 +19,7 @@ from adamas.agent.actor_critic import ActorCritic
 from adamas.config import Config
 from adamas.data.batch import Trajectory
 from adamas.envs.atari import AtariEnv
-from adamas.evaluation import clips, distances, dreams, evaluate, figures, tables
+from adamas.evaluation import clips, distances, dreams, evaluate, figures, games, tables
 from adamas.evaluation.clips import record
 from adamas.evaluation.detail import Detail
 from adamas.evaluation.dreams import Dreams
@@ -83,6 +84,27 @@ def test_random_play_takes_every_action_about_as_often() -> None:
     assert play.obs.shape == (20, 21, 84, 84)
     assert play.action.shape == (20, 20)
     assert play.action.flatten().bincount(minlength=4).min() > 60  # of 400, 100 each
+
+
+class Countdown:
+    """Games that pay 1 a step, are over after 2 and 5 of them, and begin anew as a vector env's do."""
+
+    num_envs = 2
+    ends = np.array([2, 5])
+
+    def reset(self, seed: int) -> tuple[np.ndarray, dict]:
+        self.steps = np.zeros(2, dtype=int)
+        return np.zeros((2, 1, 84, 84), np.uint8), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
+        self.steps += 1
+        over = self.steps % self.ends == 0
+        return np.zeros((2, 1, 84, 84), np.uint8), np.ones(2), over, np.zeros(2, dtype=bool), {}
+
+
+def test_a_game_counts_up_to_its_end_whatever_its_env_does_then() -> None:
+    played = games._play(games.UniformPlay(4), Countdown(), generator(), 0, lambda: None)
+    assert (played.returns, played.lengths) == ([2.0, 5.0], [2, 5])
 
 
 def test_a_clip_holds_what_each_action_brought() -> None:

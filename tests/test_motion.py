@@ -49,6 +49,17 @@ def test_a_ball_that_moves_is_near_and_a_paddle_is_not(frame, ball):
     assert torch.equal(near, expected)
 
 
+@pytest.mark.parametrize(("frame", "ball"), [(0, 255), (255, 0), (0, 31), (250, 200)])
+def test_a_change_of_any_size_and_sign_is_measured_without_wrapping_around(frame, ball):
+    """Bytes: 0 - 255 is 1 of them, and 110 - 112 is 254."""
+    moved, flickers = empty(grey=frame), empty(grey=frame)
+    for t in range(2):
+        box(moved[0, t], 10 + 6 * t, 20, 2, 2, ball)
+        box(flickers[0, t], 10, 20, 2, 2, abs(ball - 2 * t))
+    assert near_small_movers(moved)[0, 17, 20] == (abs(frame - ball) > 40)
+    assert not near_small_movers(flickers).any()
+
+
 def test_the_whole_trail_is_near():
     frames = empty(4)
     for t, top in enumerate((5, 15, 25)):  # gone in the newest frame

@@ -532,3 +532,9 @@ def test_a_gap_between_chunks_of_a_dataset_is_named(tmp_path: Path) -> None:
     write(tmp_path / "rows-00000004-00000005.npz", [Row(4)])
     with pytest.raises(UserError, match=r"rows-00000004-00000005.npz does not go on where rows-00000000-00000002.npz"):
         read_dataset(tmp_path, (1.0,))
+
+
+def test_a_transition_is_valid_between_two_frames_that_exist() -> None:
+    mask = torch.tensor([[False, True, True, True, False]])
+    segment = Segment(*(torch.zeros(1, 5) for _ in range(6)), mask)
+    assert segment.valid.tolist() == [[False, True, True, False]]

@@ -247,3 +247,8 @@ def test_a_closed_terminal_asks_to_stop_but_not_under_nohup() -> None:
         os.kill(os.getpid(), signal.SIGHUP)
         assert not stop.requested
     signal.signal(signal.SIGHUP, before)
+
+
+def test_words_without_a_name_get_the_names_of_a_command_in_order() -> None:
+    assert arguments.with_names(["a", "--x", "b", "c"], ("source", "out")) == ["source=a", "--x", "out=b", "c"]
+    assert arguments.with_names(["out=b", "a", "c"], ("source", "out")) == ["out=b", "source=a", "c"]

@@ -125,6 +125,15 @@ def test_a_run_that_starts_from_another_one_takes_its_average(replay: Replay, lo
     assert not differ(weights(other.reward_end), others)
 
 
+def test_a_line_names_the_actions_that_are_new(capsys: pytest.CaptureFixture[str]) -> None:
+    models = small_learners().models
+    other = Models(models.config, ("NOOP", "LEFT", "UP", "FIRE"), CPU)
+    other.initialize(models.state_dict(), ["denoiser"], "runs/other")
+    assert capsys.readouterr().out == "initialize.from=runs/other: 3 of 4 actions are known there; new here: UP\n"
+    models.initialize(models.state_dict(), ["denoiser"], "runs/same")
+    assert not capsys.readouterr().out
+
+
 def test_what_belongs_to_an_action_goes_to_the_action_of_the_same_meaning() -> None:
     models = small_learners().models
     torch.manual_seed(1)

@@ -19,10 +19,10 @@ from helpers import TINY, adamas, change_config, final_parts, launch, only_run, 
 from pixel_games import SIDE, Square
 
 from adamas.config import Atari, Config
+from adamas.data.frames import to_frame
 from adamas.envs.atari import game_names
 from adamas.envs.keys import keys_of_actions
 from adamas.envs.make import action_meanings, canonical, check_env, is_atari, make_env, make_vector_env
-from adamas.envs.screens import to_frame
 from adamas.evaluation.games import UniformPlay, play_games
 from adamas.play.keys import action_of, used
 from adamas.play.load import open_agent

@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "train an agent in a world model of a game, or go on with a run",
     "play": "play a trained world model in the browser",
     "evaluate": "measure how much of the detail of reality a run's world model keeps",
+    "data": "import and export data, and say what they are worth",
     "export": "make a small copy of a run, to share or to ship",
     "benchmark": "make the runs of Atari 100k, here or on SLURM",
     "report": "compare runs with the published systems of Atari 100k",

@@ -38,6 +38,7 @@ def canonical(env: str) -> str:
 
 def check_here(config: Config) -> None:
     """Raises UserError if something that the config names is not to be had on this machine."""
+    from adamas.config.dataset_parts import parts_of
     from adamas.data.storage import dataset_files
     from adamas.envs.make import check_env, is_atari
     from adamas.evaluation.evaluate import record_clip
@@ -49,10 +50,10 @@ def check_here(config: Config) -> None:
     if config.policy == "imagined" and not config.resume and not is_atari(config.env):
         one = replace(config, evaluation=replace(config.evaluation, dreams=1))
         record_clip(None, one, seed=0)  # games too short for a dream are told now, and not at the first evaluation
-    if config.dataset:
-        if config.resume and not Path(config.dataset).exists():
-            raise UserError(f"dataset {config.dataset} of this run is gone: say where it is now with dataset=")
-        dataset_files(Path(config.dataset))
+    for part in parts_of(config.dataset):
+        if config.resume and not Path(part.path).exists():
+            raise UserError(f"dataset {part.path} of this run is gone: say where it is now with dataset=")
+        dataset_files(Path(part.path))
     source = config.initialize["from"]
     if source and not config.resume and not Path(source).is_file():
         SavedRun(Path(source)).checkpoints()
@@ -116,9 +117,12 @@ def lead(config: Config, chip: torch.device) -> bool:
 
 def with_absolute_paths(config: Config) -> Config:
     """What a resume from another folder finds too."""
+    from adamas.config.dataset_parts import parts_of, with_paths
+
+    dataset = with_paths(config.dataset, [str(Path(part.path).resolve()) for part in parts_of(config.dataset)])
     source = config.initialize["from"]
     initialize = {**config.initialize, "from": source and str(Path(source).resolve())}
-    return replace(config, dataset=config.dataset and str(Path(config.dataset).resolve()), initialize=initialize)
+    return replace(config, dataset=dataset, initialize=initialize)
 
 
 def train(config: Config, folder: RunFolder, chip: torch.device, costs: dict[str, float], threads: Threads) -> bool:

@@ -29,6 +29,16 @@ def run_command(schema: type[T], argv: list[str], usage: str, run: Callable[[T],
     return exit_code(lambda: run(read(schema, argv)))
 
 
+def with_names(argv: list[str], names: tuple[str, ...]) -> list[str]:
+    """`SOURCE OUT name=value` -> `source=SOURCE out=OUT name=value`: words without a name get these, in order."""
+    given = {word.partition("=")[0] for word in argv if "=" in word}
+    rest = iter([name for name in names if name not in given])
+    return [
+        word if "=" in word or word.startswith("-") or not (name := next(rest, "")) else f"{name}={word}"
+        for word in argv
+    ]
+
+
 def read(schema: type[T], argv: list[str]) -> T:
     """An instance of the dataclass `schema`.
 

@@ -29,7 +29,7 @@ def literal(text: str, sweeping: bool) -> str:
 
 def is_text(key: str) -> bool:
     """A setting whose value is text, but for the preset, which is the name of a file."""
-    return key == "initialize.from" or (key != "preset" and kinds().get(key) in (str, Optional[str]))
+    return key in ("initialize.from", "dataset") or (key != "preset" and kinds().get(key) in (str, Optional[str]))
 
 
 def _literal_value(key: str, value: str) -> str:

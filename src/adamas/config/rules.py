@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from adamas.config.dataset_parts import parts_of
 from adamas.config.help import shown
 from adamas.config.schema import MODEL_FREE_ENVS, PARTS, REAL_ROLLOUTS, SEGMENT_FRAMES, SIZE, Config
 from adamas.utils.errors import UserError
@@ -76,6 +77,7 @@ def check(config: Config) -> Config:
         or (isinstance(config.env_kwargs, dict) and all(isinstance(key, str) for key in config.env_kwargs)),
         f"env_kwargs={shown(config.env_kwargs)} must be arguments and their values: {{continuous:false}}",
     )
+    parts_of(config.dataset)
     return config
 
 

@@ -237,7 +237,10 @@ class Config:
     )
     runs: str = knob("runs", "folder that holds the run folders")
     resume: Optional[str] = knob(None, "a run folder to go on with")
-    dataset: Optional[str] = knob(None, "a folder of stored episodes to train on, without collecting")
+    dataset: Any = knob(
+        None,
+        "stored episodes to train on, without collecting: a folder, or [A:0.8,B:0.2] of a share of the samples each",
+    )
     initialize: dict[str, Any] = field(
         default_factory=lambda: {"from": None, "parts": list(PARTS)},
         metadata={"help": {"from": "a run folder, or a checkpoint, to take weights from", "parts": "which to take"}},

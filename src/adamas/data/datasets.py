@@ -2,31 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from adamas.config import Config
-from adamas.data.replay import Replay, read_dataset, read_files
+from adamas.config.dataset_parts import parts_of
+from adamas.data.replay import Replay
+from adamas.data.sampling import Mixture
+from adamas.data.storage import count_rows, dataset_files
 from adamas.envs.make import action_meanings
 from adamas.utils.errors import UserError
 
 
 def read_experience(
-    path: str | Path, config: Config, device: torch.device, files: Sequence[Path] | None = None
+    dataset: Any,
+    config: Config,
+    device: torch.device,
+    files_of: Callable[[Path], Sequence[Path] | None] = lambda path: None,
 ) -> Replay:
-    """A dataset, as `adamas.data.replay.read_dataset` has it. UserError if it holds actions that the game does not have.
+    """A dataset as `adamas.data.replay.read_dataset` has it, or several, mixed. UserError if one holds actions that the game does
+    not have.
 
     Args:
-        files: of the dataset, if they are not all that it holds.
+        dataset: a path, or the setting `dataset`.
+        files_of: those of a dataset, if they are not all that it holds.
     """
-    weights, count = config.replay.age_weights, len(action_meanings(config))
-    replay = read_dataset(Path(path), weights, device) if files is None else read_files(files, weights, device)
-    if replay.most_action >= count:
-        raise UserError(
-            f"{path} holds action {replay.most_action} but {config.env} has {count} actions: is it of another game?"
-        )
-    if replay.num_transitions == 0:
-        raise UserError(f"{path} holds no step that leads to another frame: are `terminated` and `truncated` inverted?")
+    parts = parts_of(str(dataset) if isinstance(dataset, Path) else dataset)
+    paths = [Path(part.path) for part in parts]
+    files = [files_of(path) or dataset_files(path) for path in paths]
+    replay = read_parts(files, [part.share for part in parts], config.replay.age_weights, device)
+    count, edges = len(action_meanings(config)), replay.edges
+    for path, first, stop in zip(paths, edges[:-1], edges[1:], strict=True):
+        most = replay.most_action(first, stop)
+        if most >= count:
+            raise UserError(f"{path} holds action {most} but {config.env} has {count} actions: is it of another game?")
+        if replay.count_transitions(first, stop) == 0:
+            raise UserError(
+                f"{path} holds no step that leads to another frame: are `terminated` and `truncated` inverted?"
+            )
+    return replay
+
+
+def read_parts(
+    parts: Sequence[Sequence[Path]], shares: Sequence[float | None], age_weights: Sequence[float], device: torch.device
+) -> Replay:
+    """Several datasets, each as its files in order. Samples are drawn from each in its share, or where shares are None as often
+    as its number of rows makes it."""
+    replay = Replay(sum(count_rows(file) for part in parts for file in part), age_weights, device=device)
+    edges = [0]
+    for files in parts:
+        replay.append_files(files)
+        edges.append(replay.num_rows)
+    if len(parts) > 1:
+        rows = torch.tensor(edges)
+        weights = rows.diff() if None in shares else torch.tensor(shares)
+        replay.mixture = Mixture(rows, weights.double())
     return replay

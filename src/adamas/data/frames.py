@@ -1,11 +1,25 @@
-"""Between frames as bytes and frames as floats; and how networks are shown changes."""
+"""From a screen to a frame, from frames as bytes to frames as floats, and how networks are shown changes."""
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 
+from adamas.config import SIZE
+
 INPUT_CHANGE_SCALE = 32.0  # of the changes that a network reads: on Breakout their standard deviation is 1/32
+
+
+def to_frame(screen: np.ndarray) -> np.ndarray:
+    """A picture, uint8 (height, width) or RGB (height, width, 3), as a frame, uint8 (84, 84): its luminance, resized. A larger one is
+    averaged, and of one that is smaller on both sides the pixels become squares."""
+    grey = screen if screen.ndim == 2 else cv2.cvtColor(screen, cv2.COLOR_RGB2GRAY)
+    if grey.shape == (SIZE, SIZE):
+        return grey.copy()
+    enlarged = max(grey.shape) < SIZE
+    return cv2.resize(grey, (SIZE, SIZE), interpolation=cv2.INTER_NEAREST if enlarged else cv2.INTER_AREA)
 
 
 def to_float(frame: Tensor) -> Tensor:

@@ -43,6 +43,7 @@ class Replay:
         self.num_rows = 0
         self.frame_shape = frame_shape
         self.device = torch.device(device)
+        self.mixture: sampling.Mixture | None = None  # of datasets with shares
         self._age_weights = torch.tensor(age_weights, dtype=torch.float64)
         self._starts = torch.empty(0, dtype=torch.int64)  # first row of each episode
         self._events = torch.empty(0, dtype=torch.int64)  # rows of the steps that brought a reward or an end
@@ -61,26 +62,31 @@ class Replay:
         return len(self._starts)
 
     @property
-    def num_transitions(self) -> int:
-        """Steps whose next frame is known."""
-        return self.num_rows - self.num_episodes
-
-    @property
     def reward_counts(self) -> dict[int, int]:
         """Number of steps with a negative (-1), no (0) and a positive (+1) reward."""
         return dict(zip((-1, 0, 1), self._reward_counts.tolist(), strict=True))
 
     @property
-    def most_action(self) -> int:
-        """The greatest action that was ever taken."""
-        return int(self._columns["action"][: self.num_rows].max())
+    def edges(self) -> list[int]:
+        """The rows at which its parts start, and the number of rows."""
+        return self.mixture.edges.tolist() if self.mixture else [0, self.num_rows]
+
+    def most_action(self, first: int, stop: int) -> int:
+        """The greatest action that was ever taken in these rows."""
+        return int(self._columns["action"][first:stop].max())
+
+    def count_transitions(self, first: int, stop: int) -> int:
+        """Steps of these rows, a whole part, whose next frame is known."""
+        return stop - first - int(((self._starts >= first) & (self._starts < stop)).sum())
 
     def digest(self) -> str:
-        """The digest of all that is stored but the frames, which would take seconds."""
+        """The digest of all that is stored but the frames, which would take seconds, and of the shares in which it is drawn."""
         digest = hashlib.sha256()
         for name, column in self._columns.items():
             if name != "obs":
                 digest.update(column[: self.num_rows].numpy().tobytes())
+        for column in self.mixture or ():
+            digest.update(column.numpy().tobytes())
         return digest.hexdigest()
 
     def add(self, obs: Any, action: int, reward: float, terminated: bool, truncated: bool, next_obs: Any) -> None:
@@ -120,9 +126,11 @@ class Replay:
         bounds = self._bounds()
         if direction_change_share:
             self._direction_changes.search(self._columns["obs"][: self.num_rows], self._starts)
-        events = sampling.uniform(self._events, int(batch_size * event_share), generator)
-        changes = sampling.uniform(self._direction_changes.rows, int(batch_size * direction_change_share), generator)
-        others = sampling.by_age(bounds, self._age_weights, batch_size - len(events) - len(changes), generator)
+        events = sampling.uniform(self._events, int(batch_size * event_share), generator, self.mixture)
+        changes = sampling.uniform(
+            self._direction_changes.rows, int(batch_size * direction_change_share), generator, self.mixture
+        )
+        others = self._by_age(bounds, batch_size - len(events) - len(changes), generator)
         led_to = torch.randint(min(max(first_target, 1), length - 1), length, (len(events),), generator=generator)
         position = torch.randint(first_target, length, (len(changes) + len(others),), generator=generator)
         row, position = torch.cat([events, changes, others]), torch.cat([led_to - 1, position])
@@ -131,7 +139,7 @@ class Replay:
     def sample_contexts(self, batch_size: int, length: int, generator: torch.Generator) -> Trajectory:
         """`length` frames each, of which the last is one from which one can act. Before an episode its first frame repeats."""
         bounds = self._bounds()
-        row = sampling.by_age(bounds, self._age_weights, batch_size, generator)
+        row = self._by_age(bounds, batch_size, generator)
         row = row - self._columns["final"][row].long()
         segment = cut_segments(self._columns, bounds, row, torch.full_like(row, length - 1), length)
         return Trajectory(segment.obs, segment.action[:, :-1])
@@ -172,6 +180,16 @@ class Replay:
         for chunk in manifest["chunks"]:
             self._append_file(folder / chunk["name"])
         self._chunks = [dict(chunk) for chunk in manifest["chunks"]]
+
+    def _by_age(self, bounds: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        return sampling.by_age(bounds, self._age_weights, count, generator, self.mixture)
+
+    def append_files(self, files: Sequence[Path]) -> None:
+        """Adds the rows of files that do not go on where this replay stops. UserError when one is missing or damaged."""
+        for previous, file in zip([None, *files], files, strict=False):
+            if not storage.continues(file, previous):
+                self._cut()
+            self._append_file(file)
 
     def _append_file(self, path: Path) -> None:
         columns = storage.read(path, self.frame_shape)
@@ -233,11 +251,8 @@ def read_dataset(path: Path, age_weights: Sequence[float], device: torch.device 
 
 def read_files(files: Sequence[Path], age_weights: Sequence[float], device: torch.device | str = "cpu") -> Replay:
     """The same of these files, in this order."""
-    replay = Replay(sum(storage.count_rows(file) for file in files), age_weights, device=device)
-    for previous, file in zip([None, *files], files, strict=False):
-        if not storage.continues(file, previous):
-            replay._cut()
-        replay._append_file(file)
+    replay = Replay(sum(map(storage.count_rows, files)), age_weights, device=device)
+    replay.append_files(files)
     return replay
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,12 +11,27 @@ from torch import Tensor
 CHUNK = 512  # steps whose frames are looked at together
 
 
-def uniform(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """int64 (count,) of `rows` with repetition; none where there are none."""
+class Mixture(NamedTuple):
+    """Datasets one after the other in a replay, and the share of the samples that each of them gets."""
+
+    edges: Tensor  # int64 (parts + 1,): the rows at which they start, and the number of rows
+    shares: Tensor  # float64 (parts,)
+
+
+def uniform(rows: Tensor, count: int, generator: torch.Generator, mixture: Mixture | None = None) -> Tensor:
+    """int64 (count,) of `rows`, which are in order, with repetition; none where there are none, also in a part of a mixture."""
+
+    def draw(first: int, stop: int, count: int) -> Tensor:
+        return uniform(rows[(rows >= first) & (rows < stop)], count, generator)
+
+    if mixture:
+        return _of_parts(mixture, count, generator, draw)
     return rows[torch.randint(len(rows), (count,), generator=generator)] if count and len(rows) else rows[:0]
 
 
-def by_age(bounds: Tensor, age_weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def by_age(
+    bounds: Tensor, age_weights: Tensor, count: int, generator: torch.Generator, mixture: Mixture | None = None
+) -> Tensor:
     """int64 (count,): rows, as DIAMOND draws them. First an age group of episodes by its weight, then an episode of the
     group uniformly, then a row of the episode uniformly: a short episode counts as much as a long one.
 
@@ -23,12 +39,19 @@ def by_age(bounds: Tensor, age_weights: Tensor, count: int, generator: torch.Gen
     groups, all rows count the same.
 
     Args:
-        bounds: int64 (episodes + 1,): the rows at which episodes start, and the number of rows.
+        bounds: int64 (episodes + 1,): the rows at which episodes start, and the row after the last.
         age_weights: float64 (groups,), oldest first.
+        mixture: of parts that have age groups of their own.
     """
+
+    def draw(first: int, stop: int, count: int) -> Tensor:
+        return by_age(bounds[(bounds >= first) & (bounds <= stop)], age_weights, count, generator)
+
+    if mixture:
+        return _of_parts(mixture, count, generator, draw)
     groups, episodes = len(age_weights), len(bounds) - 1
     if episodes < groups:
-        return torch.randint(int(bounds[-1]), (count,), generator=generator)
+        return torch.randint(int(bounds[0]), int(bounds[-1]), (count,), generator=generator)
     group = torch.multinomial(age_weights, count, replacement=True, generator=generator)
     first = group * (episodes // groups)
     size = torch.where(group == groups - 1, episodes - first, episodes // groups)
@@ -54,6 +77,19 @@ def transitions(obs: Tensor, bounds: Tensor, most: int, generator: torch.Generat
     for first in range(0, len(rows), CHUNK):
         index = rows[first : first + CHUNK].to(obs.device)
         yield obs[index], obs[index + 1]
+
+
+def _of_parts(
+    mixture: Mixture, count: int, generator: torch.Generator, draw: Callable[[int, int, int], Tensor]
+) -> Tensor:
+    """int64 (count,): how many rows come from which part is drawn by its share, then `draw(first, stop, count)` draws so many of
+    the rows of a part."""
+    if not count:
+        return torch.empty(0, dtype=torch.int64)
+    parts = torch.multinomial(mixture.shares, count, replacement=True, generator=generator)
+    counts = torch.bincount(parts, minlength=len(mixture.shares)).tolist()
+    edges = mixture.edges.tolist()
+    return torch.cat([draw(first, stop, n) for first, stop, n in zip(edges[:-1], edges[1:], counts, strict=True) if n])
 
 
 def _below(limit: Tensor, generator: torch.Generator) -> Tensor:

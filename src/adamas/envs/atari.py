@@ -23,7 +23,7 @@ from gymnasium.spaces import Box, Discrete
 
 from adamas.config import SIZE, Atari
 from adamas.config.hints import game_name
-from adamas.envs.screens import to_frame
+from adamas.data.frames import to_frame
 from adamas.utils.errors import UserError
 
 ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # neither banner nor log lines, in the whole process

@@ -16,9 +16,10 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import VectorEnv
 
 from adamas.config import SIZE
+from adamas.data.frames import to_frame
 from adamas.envs.actions import read_actions
 from adamas.envs.registered import make_registered
-from adamas.envs.screens import holds_pictures, is_picture, to_frame, to_rgb, to_screen
+from adamas.envs.screens import holds_pictures, is_picture, to_rgb, to_screen
 from adamas.utils.errors import UserError
 
 TRIED = 100  # random steps of which two envs must make the same, to count as deterministic

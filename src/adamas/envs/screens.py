@@ -1,26 +1,13 @@
-"""From what a game shows to a frame of 84x84 grey bytes: one way for all envs."""
+"""What a game shows: which observations are pictures, and how they become screens. `adamas.data.frames` makes a screen a frame."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 from gymnasium.spaces import Box
 
-from adamas.config import SIZE
-
 LEAST_SIDE = 16  # pixels: an observation with shorter sides is a table of numbers, not a picture
-
-
-def to_frame(screen: np.ndarray) -> np.ndarray:
-    """A picture, uint8 (height, width) or (height, width, 3), as a frame, uint8 (84, 84). A larger one is averaged, and of one that is
-    smaller on both sides the pixels become squares."""
-    grey = screen if screen.ndim == 2 else cv2.cvtColor(screen, cv2.COLOR_RGB2GRAY)
-    if grey.shape == (SIZE, SIZE):
-        return grey.copy()
-    enlarged = max(grey.shape) < SIZE
-    return cv2.resize(grey, (SIZE, SIZE), interpolation=cv2.INTER_NEAREST if enlarged else cv2.INTER_AREA)
 
 
 def to_rgb(screen: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from adamas.config.dataset_parts import parts_of
 from adamas.data import storage
 from adamas.play.dataset_table import DatasetTable, open_table
 from adamas.play.load import Agent
@@ -30,7 +31,7 @@ class DatasetViewer:
         self.action_meanings = agent.action_meanings
         self.recordings = agent.folder.path / "recordings"
         self._replay_files = agent.replay_files
-        self._dataset = Path(agent.config.dataset) if agent.config.dataset else None
+        self._datasets = [Path(part.path) for part in parts_of(agent.config.dataset)]
 
     def sources(self) -> list[str]:
         """The names of what can be shown now."""
@@ -60,8 +61,9 @@ class DatasetViewer:
     def _folders(self) -> dict[str, list[Path]]:
         """The files of the replay and of the dataset, where there are any."""
         files = {"replay": self._replay_files}
-        if self._dataset:
-            files["dataset"] = [self._dataset] if self._dataset.is_file() else storage.visible_files(self._dataset)
+        for number, path in enumerate(self._datasets, 1):
+            name = "dataset" if len(self._datasets) == 1 else f"dataset {number}"
+            files[name] = [path] if path.is_file() else storage.visible_files(path)
         return {name: paths for name, paths in files.items() if paths}
 
     def _action_name(self, action: int) -> str:

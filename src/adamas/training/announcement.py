@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from adamas.config import Config
+from adamas.config.help import shown
 from adamas.training.phases import plan
 from adamas.training.progress import Progress
 from adamas.utils.quoting import assignment
@@ -34,7 +35,9 @@ def announce(config: Config, folder: Path, device: str, progress: Progress, cost
     units = {phase.name: count for phase, count in plan(config).items()}
     phases = {name: total_seconds({name: count}, costs) for name, count in units.items()}
     left = sum(phases.values()) - total_seconds(progress.total, costs)
-    steps = f"{config.collection.steps:,} agent steps" if not config.dataset else f"no steps, but {config.dataset}"
+    steps = (
+        f"{config.collection.steps:,} agent steps" if not config.dataset else f"no steps, but {shown(config.dataset)}"
+    )
     return "\n".join(
         [
             f"adamas learns {config.env} ({config.policy}, preset {config.preset}, seed {config.seed}) from {steps}",

@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from adamas.agent.actor_critic import ActorCritic
 from adamas.config import MEANING, PARTS, Config
+from adamas.utils.console import say
 from adamas.utils.device import compiles, set_tf32, use_bfloat16
 from adamas.utils.errors import UserError
 from adamas.world_model.denoiser import TARGET_CHANGE_SCALE, Denoiser
@@ -76,7 +77,8 @@ class Models:
     def initialize(self, state: dict[str, Any], parts: list[str], source: str) -> None:
         """Takes the weights of `parts` from another run's models, also one of a game with other actions.
 
-        What belongs to an action goes to the action of the same meaning; actions that are new here start afresh.
+        What belongs to an action goes to the action of the same meaning; actions that are new here start afresh, and a line
+        names them.
         """
         ours = _meaning(self.config)
         known = _former_meaning(self.config) | ours
@@ -99,6 +101,10 @@ class Models:
                 ) from error
         for name, average in self.averages.items():
             average.module.load_state_dict(getattr(self, name).state_dict())
+        ours, theirs = self.action_meanings, state["action_meanings"]
+        if new := [meaning for meaning in ours if meaning not in theirs]:
+            known = len(ours) - len(new)
+            say(f"initialize.from={source}: {known} of {len(ours)} actions are known there; new here: {', '.join(new)}")
 
     def _fit_actions(self, key: str, theirs: Tensor, module: nn.Module, their_meanings: list[str]) -> Tensor:
         if not key.endswith(ACTION_WISE):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from adamas.config import Config
+from adamas.config.help import shown
 from adamas.config.schema import MODEL_FREE_ENVS
 from adamas.data.datasets import read_experience
 from adamas.data.replay import Replay
@@ -55,7 +56,7 @@ class Trainer:
         self.models = training_models(config, envs[0].action_meanings, device)
         self.learners, self.workers = Learners(self.models), Workers()
         if config.dataset:
-            self.replay = read_experience(config.dataset, config, device, files_of_run(Path(config.dataset)))
+            self.replay = read_experience(config.dataset, config, device, files_of_run)
         else:
             kept = config.collection.steps if config.policy == "imagined" else 0
             self.replay = Replay(kept, config.replay.age_weights, device=device)
@@ -247,7 +248,9 @@ class Trainer:
         if self.progress.done[FINAL_EVALUATION.name] and not has_final_evaluation(self.folder, self.progress.epoch):
             del self.progress.done[FINAL_EVALUATION.name]  # its line is damaged: without it no run counts as finished
         if self.config.dataset and state.get("dataset", self.dataset_digest) != self.dataset_digest:
-            raise UserError(f"dataset={self.config.dataset} does not hold what that of the run held: give the same one")
+            raise UserError(
+                f"dataset={shown(self.config.dataset)} does not hold what that of the run held: give the same one"
+            )
         if state["replay"]:
             self.replay.load(self.folder.replay, state["replay"])
         self._start_over()

@@ -32,7 +32,8 @@ class Workers:
     def update(self, part: str, replay: Replay) -> None:
         """They make this update too, after they got the rows that are new to them."""
         if distributed.world_size() > 1:
-            distributed.broadcast((part, replay.rows(self.rows) if self.rows < replay.num_rows else None))
+            new = (replay.rows(self.rows), replay.mixture) if self.rows < replay.num_rows else None
+            distributed.broadcast((part, new))
             self.rows = replay.num_rows
 
     def measure_changes(self, replay: Replay) -> None:
@@ -75,13 +76,14 @@ def _make_updates(config: Config, device: torch.device) -> None:
         learners.load_state_dict(order[1])
         order = distributed.receive()
     while order is not None:
-        part, rows = order
+        part, new = order
         if part == REAL:
             random.reseed(config.seed, distributed.rank(), len(PARTS), learners.updates("actor_critic"))
-            updates.policy(own_rows(rollout_to(rows, device)))
+            updates.policy(own_rows(rollout_to(new, device)))
             order = distributed.receive()
             continue
-        if rows:
+        if new:
+            rows, replay.mixture = new
             replay.extend(rows)
         if part == MEASURE:
             updates.measure_changes()

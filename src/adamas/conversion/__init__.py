@@ -1,0 +1,1 @@
+"""Data of others in, and a run's data out: npz, Minari, videos, pictures."""

@@ -1,0 +1,119 @@
+"""`adamas data export`: the experience of a run, or a dataset, episode by episode for other tools."""
+
+from __future__ import annotations
+
+import csv
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from adamas.conversion.importing import check_new
+from adamas.conversion.minari_files import write_minari
+from adamas.conversion.progress import progress_bar
+from adamas.conversion.settings import ExportOptions
+from adamas.data import storage
+from adamas.envs.atari import action_meanings
+from adamas.play.dataset_table import DatasetTable, open_table
+from adamas.training.load_run import SavedRun, read_state, replay_files
+from adamas.training.run_folder import RunFolder
+from adamas.utils.console import say
+from adamas.utils.errors import UserError
+
+FPS = 15  # steps of a game in a second
+
+
+class Episode(NamedTuple):
+    """T frames and the steps between them: T-1, or T where the frame that the last one led to was not stored."""
+
+    obs: np.ndarray  # uint8 (T, 84, 84)
+    action: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+
+
+def export_data(options: ExportOptions) -> None:
+    """Writes the folder options.out, whole or not at all. UserError when there is nothing to write."""
+    run, out = Path(options.run), Path(options.out)
+    check_new(out)
+    files, actions = experience_of(run)
+    table = open_table(files)
+    part = out.with_name(f".{out.name}-{secrets.token_hex(4)}.part")
+    part.mkdir(parents=True)
+    try:
+        with progress_bar(table.rows, "export") as bar:
+            played = episodes(table, bar)
+            if options.format == "mp4":
+                count = _write_films(part, played)
+            else:
+                names = action_meanings(SavedRun(run).config.env) if actions else ()
+                count = write_minari(part, out.name, played, actions or int(table.action.max()) + 1, names)
+        if out.is_dir():
+            out.rmdir()
+        part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    left_out = len(table.starts) - count
+    say(f"{out}: {count} episodes" + (f"; {left_out} of a single frame left out" if left_out else ""))
+
+
+def experience_of(path: Path) -> tuple[list[Path], int | None]:
+    """The files of a run, as its newest checkpoint names them, and how many actions its game has; or those of a dataset.
+    UserError where there are none."""
+    folder = RunFolder(path)
+    if not folder.config.is_file():
+        return storage.dataset_files(path), None
+    files = replay_files(folder, read_state(path))
+    if not files:
+        raise UserError(f"{path} has no stored experience: it was exported without, or trained on a dataset")
+    return files, len(action_meanings(SavedRun(path).config.env))
+
+
+def episodes(table: DatasetTable, bar: tqdm) -> Iterator[Episode]:
+    """Those of two frames or more, in order."""
+    for number in range(len(table.starts)):
+        first, stop = table.bounds(number)
+        bar.update(stop - first)
+        if stop - first < 2:
+            continue
+        steps = slice(first, stop - int(table.final[stop - 1]))
+        obs = np.stack([table.frame(row) for row in range(first, stop)])
+        yield Episode(
+            obs, *(column[steps] for column in (table.action, table.reward, table.terminated, table.truncated))
+        )
+
+
+def _write_films(folder: Path, played: Iterator[Episode]) -> int:
+    """episode-00000.mp4 and episode-00000.csv, which `adamas data import` reads back."""
+    count = 0
+    for count, episode in enumerate(played, 1):
+        name = f"episode-{count - 1:05d}"
+        _write_film(folder / f"{name}.mp4", episode.obs)
+        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(("action", "reward", "terminated", "truncated"))
+            for action, reward, *ends in zip(*episode[1:], strict=True):
+                table.writerow((int(action), f"{reward:g}", *map(int, ends)))
+    return count
+
+
+def _write_film(path: Path, frames: np.ndarray) -> None:
+    """H.264 that any player shows and that keeps each grey within one or two levels."""
+    try:
+        import imageio_ffmpeg
+    except ImportError as error:
+        raise UserError("mp4 needs one more package: pip install 'adamas[video]'") from error
+    height, width = frames.shape[1:]
+    options = ["-crf", "2", "-color_range", "pc", "-vf", "scale=out_range=pc"]
+    writer = imageio_ffmpeg.write_frames(
+        str(path), (width, height), pix_fmt_in="gray", fps=FPS, macro_block_size=2, quality=None, output_params=options
+    )
+    writer.send(None)
+    for frame in frames:
+        writer.send(np.ascontiguousarray(frame))
+    writer.close()

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from adamas.config import PARTS, Config
+from adamas.config import Config
 from adamas.config.schema import MODEL_FREE_ENVS
 from adamas.data.datasets import read_experience
 from adamas.data.replay import Replay
@@ -102,7 +102,7 @@ class Trainer:
         loop.run(COLLECT, self._steps_this_epoch, self._collect_step)
 
     def fit(self, part: str, loop: RunLoop) -> None:
-        if part == "denoiser" and not any(self.progress.total[name] for name in PARTS):
+        if part == "denoiser" and self.progress.epoch == 0 and self.progress.total[part] == 0:
             self._show_data_card(loop)
         optimization = getattr(self.config, part).optimization
         updates = optimization.first_updates if self.progress.epoch == 0 else optimization.updates

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -51,7 +51,7 @@ def _read(member: IO[bytes], rows: int) -> np.ndarray:
     return np.frombuffer(member.read(rows * AREA), np.uint8).reshape(rows, SIZE, SIZE)
 
 
-def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and dtype of a `.npy` file, which is left at its first byte of data. ValueError for another kind of file."""
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     version = np.lib.format.read_magic(member)

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from omegaconf import MISSING
-
-from adamas.config.arguments import run_command
+from adamas.config.arguments import MISSING, run_command
 from adamas.config.schema import knob
 
 CARD_USAGE = """

@@ -26,7 +26,7 @@ def measure(source: Source, seen: Scan, groups: Clusters, names: Sequence[str] |
         "clusters": by_cluster(source, groups),
         "actions": actions,
         "actions_known": names is not None,
-        "never_taken": [action["name"] for action in actions if not action["steps"]],
+        "never_taken": [a["name"] for a in actions[: len(names or actions)] if not a["steps"]],
     }
 
 

@@ -29,7 +29,8 @@ def measure(
     the small things that moved. A step belongs to the cluster of its real frame."""
     first = initial_rows(source, groups, context)
     rows = first[:, None] + np.arange(context + LENGTH)  # (N, T)
-    obs = source.frames(rows.ravel()).reshape(*rows.shape, *source.frames([0]).shape[1:])
+    obs = source.frames(rows.ravel())
+    obs = obs.reshape(*rows.shape, *obs.shape[1:])
     clip = Trajectory(torch.from_numpy(obs), torch.from_numpy(source.columns["action"][rows[:, :-1]].astype(np.int64)))
     dreams = dream(world, clip, context, SEED, each_step)
     real, imagined = (torch.cat([dreams.previous[:, None], film], 1) for film in (dreams.real, dreams.imagined))

@@ -90,7 +90,7 @@ def repeated(source: Source, same: np.ndarray) -> tuple[np.ndarray, float]:
     moves = np.append(~same[1:], True) & np.append(
         True, ~same[:-1]
     )  # of the rows beside: a stretch of two equal frames
-    single = same & moves & ~final
+    single = same & moves & ~final & ~source.columns["terminated"] & ~source.columns["truncated"]
     again = np.append(False, (action[1:] == action[:-1]) & (reward[1:] == reward[:-1]))
     inside = np.append(False, source.leads_on[:-1]) & ~same & ~final
     p = min(again[inside].mean(), 0.95) if inside.any() else 0.95

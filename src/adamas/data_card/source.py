@@ -69,10 +69,14 @@ class FileSource(Source):
             try:
                 part = storage.read(file, (SIZE, SIZE), SMALL_COLUMNS, finite=False)
                 _check_frames(file, len(part["final"]))
-                joined = storage.continues(file, previous)
             except UserError as error:
                 broken.append(str(error))
                 continue
+            try:
+                joined = storage.continues(file, previous)
+            except UserError as error:  # a chunk is missing: what is there is looked at
+                broken.append(str(error))
+                joined = False
             breaks += [] if joined else [rows]
             parts.append(part)
             self._files.append(file)

@@ -81,7 +81,7 @@ def judge(scores: np.ndarray, z: np.ndarray, steps: int) -> Alignment:
             "aligned", 0, shown, sure, steps, "the action of a step explains its change, no later one does"
         )
     rows, way = "1 row" if abs(lag) == 1 else f"{abs(lag)} rows", "late" if lag > 0 else "early"
-    reason = f"actions are stored {rows} too {way}"
+    reason = f"actions are stored {rows} too {way}: that of lag {lag:+d} is the one of the step"
     return Alignment("shifted", lag, shown, sure, steps, reason)
 
 

@@ -28,7 +28,7 @@ def of(figures: dict[str, Any]) -> list[str]:
     if quality["one_step_episodes"] > max(1, ONE_STEP * figures["episodes"]):
         lines.append(f"episodes of one step: {quality['one_step_episodes']:,} of {figures['episodes']:,}")
     if figures["alignment"]["verdict"] == "shifted":
-        lines.append(f"shifted actions: {figures['alignment']['reason']} (lag {figures['alignment']['lag']:+d})")
+        lines.append(f"shifted actions: {figures['alignment']['reason']}")
     return lines + _coverage(figures["coverage"])
 
 

@@ -145,7 +145,8 @@ def _lags(page: Page, card: Card, x: int, y: int) -> None:
     page.line([(x, base), (x + PANEL - 20, base)], LIGHT, 1)
     for i, (lag, score) in enumerate(a["scores"].items()):
         tall = height * max(score, 0) / most
-        page.bar(x + i * pitch + 8, base - tall, pitch - 16, tall, GREEN if lag == "+0" else BLUE)
+        told = a["lag"] is not None and lag == f"{a['lag']:+d}"
+        page.bar(x + i * pitch + 8, base - tall, pitch - 16, tall, (RED if a["lag"] else GREEN) if told else BLUE)
         page.text(x + (i + 0.5) * pitch, base - tall - 2, f"{score:.3f}", GREY, 11, "mb")
         page.text(x + (i + 0.5) * pitch, base + 3, f"t{lag if lag != '+0' else ''}", INK, 11, "ma")
     page.text(x, base + 18, "held-out score of each action", GREY, 11)

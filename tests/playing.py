@@ -102,6 +102,12 @@ def play(session: Session, steps: int) -> list[bytes]:
     return shown
 
 
+def unpack(frame: bytes) -> dict:
+    """The header of what the page is shown."""
+    (length,) = struct.unpack_from("<I", frame)
+    return json.loads(frame[4 : 4 + length])
+
+
 class Served:
     """A server in a thread of its own."""
 
@@ -162,11 +168,10 @@ class Player:
         data = self.socket.recv(timeout=30)
         if isinstance(data, str):
             return json.loads(data), b""
-        (length,) = struct.unpack_from("<I", data)
-        header = json.loads(data[4 : 4 + length])
+        header = unpack(data)
         if header["type"] == "frame":
             self.send({"type": "acknowledge"})
-        return header, data[4 + length :]
+        return header, data[4 + struct.unpack_from("<I", data)[0] :]
 
     def wait(self, kind: str, until=lambda header: True) -> tuple[dict, bytes]:
         while True:

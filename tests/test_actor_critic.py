@@ -284,6 +284,14 @@ def test_normalized_advantages_have_mean_0_and_deviation_1_over_the_steps_taken(
     torch.testing.assert_close(normalized(torch.ones(4, 4), mask), torch.zeros(4, 4))  # no deviation to divide by
 
 
+def test_advantages_that_hardly_differ_are_not_blown_up() -> None:
+    """Without rewards they are the errors of the value, of deviation .01 here: a tenth of a policy's ordinary step."""
+    mask, noise = make_rollout(ENDS, CUTS).mask, torch.randn(4, 4, generator=generator(1))
+    noise = (noise - noise[mask].mean()) / noise[mask].std(correction=0)
+    torch.testing.assert_close(normalized(0.01 * noise, mask)[mask], 0.1 * noise[mask])
+    torch.testing.assert_close(normalized(0.2 * noise, mask)[mask], noise[mask])  # as a reward or two make it
+
+
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_advantages_are_scaled_where_a_rollout_is_used_more_than_once(epochs: int) -> None:
     policy, acted = make_policy(epochs=epochs), make_rollout(ENDS, CUTS)

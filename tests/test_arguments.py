@@ -14,7 +14,7 @@ from typing import Optional
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import MISSING, OmegaConf
 
@@ -42,6 +42,7 @@ def hydras(word: str) -> str:
 
 @settings(deadline=None, max_examples=300)
 @given(NASTY)
+@example("\\\n")
 def test_what_is_printed_can_be_pasted_and_is_read_as_it_was_meant(name: str) -> None:
     word = assignment("runs", Path(name))
     assert shlex.split(shlex.join([word])) == [word]

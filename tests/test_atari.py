@@ -405,6 +405,16 @@ def test_it_renders_the_screen_in_colour_when_asked_to():
     assert AtariEnv("Breakout", Atari(), episodic_life=True).render() is None
 
 
+def test_before_its_first_reset_it_can_be_saved_and_rendered():
+    fresh = AtariEnv("Breakout", Atari(), episodic_life=True, render_mode="rgb_array")
+    assert fresh.render().shape == (210, 160, 3)
+    loaded = AtariEnv("Breakout", Atari(), episodic_life=True)
+    loaded.load_state_dict(AtariEnv("Breakout", Atari(), episodic_life=True).state_dict())
+    with pytest.raises(ResetNeeded):
+        loaded.step(0)
+    assert np.array_equal(loaded.reset(seed=3)[0], fresh.reset(seed=3)[0])
+
+
 def test_the_seed_decides_the_run():
     runs = []
     for seed in (0, 0, 1):
@@ -504,7 +514,8 @@ def test_all_games_are_known():
 
 @pytest.mark.parametrize("game", sorted(set(game_names()) - set(ROMS)))
 def test_every_other_game_runs(game):
-    emulator = Emulator(game, repeat_action_probability=0.0)  # an AtariEnv without a second start
+    emulator = Emulator(game, repeat_action_probability=0.0)
+    emulator.start(seed=0, noops=0)
     frames = [emulator.obs()]
     for action in range(len(emulator.action_meanings)):
         emulator.play(action)

@@ -81,6 +81,7 @@ def test_showcase_wants_finished_runs_of_one_game(tiny_run: Path, second_seed: P
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_precision_trains_in_both_and_tells_the_difference(tiny_run: Path) -> None:
     play = tiny_run / "replay"
     done = run_script(

@@ -366,6 +366,7 @@ def test_a_person_can_play_it(run: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert [action for action, _ in seen] == [0, MEANINGS.index("RIGHT"), 0, 0]
 
 
+@pytest.mark.slow
 def test_stable_baselines_trains_in_it(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("stable_baselines3", reason="needs the extra sb3")
     arguments = ["--minutes", "0.02", "--envs", "2", "--horizon", "8", "--rollout", "8", "--games", "1"]

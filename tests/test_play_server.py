@@ -228,6 +228,25 @@ def test_keys_come_back_with_the_frame_that_they_led_to(served: Served) -> None:
         assert (frame["keys_number"], frame["action"]) == (41, 3)
 
 
+def test_a_key_brings_the_next_step_forward_and_keeps_the_speed(served: Served) -> None:
+    arrived = []
+    with served.open() as player:
+        player.send({"type": "set", "name": "fps", "value": 1})
+        player.send({"type": "pause", "paused": False})
+        step = player.wait("frame", lambda frame: frame["step"] > 0)[0]["step"]
+        time.sleep(0.2)  # 0.8 s before the next step is due
+        for number in (1, 2):
+            pressed = time.monotonic()
+            player.send({"type": "keys", "held": [], "number": 2 * number})
+            player.send({"type": "keys", "held": ["LEFT"], "number": 2 * number + 1})
+            frame, _ = player.wait("frame", lambda frame, number=number: frame["step"] == step + number)
+            assert frame["keys_number"] == 2 * number + 1
+            arrived.append(time.monotonic() - pressed)
+    early, next_one = arrived
+    assert early < 0.5  # at once
+    assert 0.8 < 0.2 + early + next_one < 2.5  # the step after it comes no earlier than the due time of the first one
+
+
 # Hostile input
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from playing import BREAKOUT, do, play, set_on_2
+from helpers import CPU
+from playing import BREAKOUT, CONFIG, do, new_session, play, save_models, set_on_2, unpack
 
+from adamas.config.files import save_config
 from adamas.data.replay import read_dataset
 from adamas.envs.atari import AtariEnv
 from adamas.play import protocol
@@ -20,7 +22,9 @@ from adamas.play.keys import action_of, used
 from adamas.play.load import Agent, open_agent
 from adamas.play.session import Session, first_settings
 from adamas.play.settings import Options, Settings
+from adamas.training.models import Models
 from adamas.utils.errors import UserError
+from adamas.world_model.reward_end import CONTINUE, DIVERGED
 
 
 def test_rewind_returns_the_same_bytes_and_then_the_same_future(session: Session) -> None:
@@ -36,6 +40,23 @@ def test_rewind_returns_the_same_bytes_and_then_the_same_future(session: Session
     assert not session.tick()  # a rewound game waits
     assert play(session, 6) == future
     assert torch.equal(session.state.world.hidden[0], hidden)
+
+
+def test_the_page_is_told_when_the_model_last_predicted_that_the_dream_diverged(tmp_path: Path) -> None:
+    config = copy.deepcopy(CONFIG)
+    config.reward_end.predict_divergence = True
+    models, run = Models(config, BREAKOUT, CPU), tmp_path / "run"
+    run.mkdir()
+    save_config(config, run / "config.yaml")
+    save_models(models, run)
+    session = new_session(open_agent(Options(run=str(run), device="cpu")), tmp_path)
+    hidden, _, logits = session.agent.world.reward_end.head
+    hidden.bias.data.fill_(10)
+    told = []
+    for certain in (CONTINUE, DIVERGED, CONTINUE):
+        logits.weight.data.zero_()[3 + certain] = 10  # behind the rewards
+        told += [unpack(shown)["diverged_at"] for shown in play(session, 2)]
+    assert told == [None, None, 3, 4, 4, 4]
 
 
 def test_what_was_rewound_can_be_gone_to_again_until_it_is_replaced(session: Session) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from adamas.data.batch import masked_mean
 
 CLIP = 0.2  # no gain beyond this change of an action's probability, as a ratio
-LEAST_STD = 1e-3  # advantages are divided by at least this
+LEAST_STD = 0.1  # advantages are divided by at least this: measured, .04 to .08 without rewards, .11 or more with one
 
 
 def clipped_surrogate(log_p: Tensor, old_log_p: Tensor, advantage: Tensor, clip: float = CLIP) -> Tensor:
@@ -21,6 +21,7 @@ def clipped_surrogate(log_p: Tensor, old_log_p: Tensor, advantage: Tensor, clip:
 
 
 def normalized(advantage: Tensor, mask: Tensor) -> Tensor:
-    """float (B, T) with mean 0 and deviation 1 over the steps of mask."""
+    """float (B, T) with mean 0 and deviation 1 over the steps of mask; less where next to nothing tells them apart, so that
+    the errors of the value alone do not drive the policy."""
     centred = advantage - masked_mean(advantage, mask)
     return centred / masked_mean(centred.square(), mask).sqrt().clamp_min(LEAST_STD)

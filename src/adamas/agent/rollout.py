@@ -18,7 +18,7 @@ class Hidden(NamedTuple):
     past: Tensor  # int16 (1, B, frame_stack - 1, H, W): the last frames, oldest first; NO_FRAME before the first one
 
     def where(self, keep: Tensor, other: Hidden) -> Hidden:
-        """Of each episode with keep, bool (B,), this state; of the rest the other one."""
+        """This state for each episode with keep, bool (B,), and the other one for the rest."""
         shaped = (keep.to(h.device).reshape(1, -1, *[1] * (h.ndim - 2)) for h in self)
         return Hidden(*(torch.where(k, mine, new) for k, mine, new in zip(shaped, self, other, strict=True)))
 

@@ -159,7 +159,7 @@ def _runs(report: Report) -> str:
 
 
 def in_gib(count: float) -> str:
-    """Of bytes: "2.0 GiB"."""
+    """Bytes as text: "2.0 GiB"."""
     return f"{count / 2**30:.1f} GiB"
 
 

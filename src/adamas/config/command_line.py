@@ -92,7 +92,7 @@ def _launch(
 
 
 def _speaks() -> bool:
-    """Of the processes that torchrun starts only the first one does: all find the same."""
+    """Whether this process prints: of several that torchrun starts, the first one."""
     return launched()[0] == 0
 
 

@@ -71,7 +71,7 @@ def check(config: Config) -> Config:
 
 
 def _rollouts(config: Config) -> int:
-    """Of which an update of the policy learns."""
+    """Rollouts of which an update of the policy learns."""
     return MODEL_FREE_ENVS if config.policy == "model_free" else config.actor_critic.optimization.batch_size
 
 

@@ -76,7 +76,7 @@ class Replay:
         return int(self._columns["action"][: self.num_rows].max())
 
     def digest(self) -> str:
-        """Of all that is stored but the frames, which would take seconds."""
+        """The digest of all that is stored but the frames, which would take seconds."""
         digest = hashlib.sha256()
         for name, column in self._columns.items():
             if name != "obs":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+from pathlib import Path
 from typing import Any, ClassVar
 
 import ale_py
@@ -70,6 +71,14 @@ def _plain(name: str) -> str:
     return "".join(filter(str.isalnum, name.lower()))
 
 
+@functools.cache
+def _action_set(rom: Path) -> tuple[ale_py.Action, ...]:
+    """The actions that mean something in a game; it takes a load of its ROM to know them."""
+    ale = ale_py.ALEInterface()
+    ale.loadROM(rom)
+    return tuple(ale.getMinimalActionSet())
+
+
 class Emulator:
     """One emulator and the game in it, which is a pure function of (seed, no-ops, actions so far).
 
@@ -82,15 +91,16 @@ class Emulator:
         self._rom = roms.get_rom_path(_rom_ids()[game])
         self._ale = ale_py.ALEInterface()
         self._ale.setFloat("repeat_action_probability", repeat_action_probability)
-        self.start(seed=0, noops=0)
-        self._action_set = self._ale.getMinimalActionSet()
+        self._action_set = _action_set(self._rom)
         self.action_meanings = tuple(action.name for action in self._action_set)
+        self._loaded = False
 
     def start(self, seed: int, noops: int) -> None:
         """Starts a new game and waits for `noops` emulator frames."""
         self.seed, self.noops, self.actions = seed, noops, bytearray()
         self._ale.setInt("random_seed", seed)
         self._ale.loadROM(self._rom)
+        self._loaded = True
         self._ale.reset_game()
         for _ in range(noops):
             self._ale.act(ale_py.Action.NOOP)
@@ -113,6 +123,11 @@ class Emulator:
         self._screen = screen
         return reward
 
+    def _load(self) -> None:
+        """Before any game was started there is one all the same, as without a ROM ale-py crashes."""
+        if not self._loaded:
+            self.start(seed=0, noops=0)
+
     @property
     def over(self) -> bool:
         return self._ale.game_over()
@@ -127,9 +142,11 @@ class Emulator:
 
     def screen(self) -> np.ndarray:
         """What a player sees now, uint8 (height, width, 3); sprites that flicker may be away."""
+        self._load()
         return self._ale.getScreenRGB()
 
     def state_dict(self) -> dict[str, Any]:
+        self._load()
         actions, ram = torch.tensor(list(self.actions), dtype=torch.uint8), torch.from_numpy(self._ale.getRAM())
         return {"seed": self.seed, "noops": self.noops, "actions": actions, "ram": ram}
 

@@ -189,7 +189,10 @@ def _count_objects(moving: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _count_objects_at(moving: Tensor, right: Tensor) -> tuple[int, int]:
-    """Of one step, bool (N, H, W) twice. The N frames are one tall picture, with a still row between neighbours."""
+    """Small objects of one step that are right, and all of them; both masks are bool (N, H, W).
+
+    The N frames are one tall picture, with a still row between neighbours.
+    """
     moving, right = (torch.nn.functional.pad(x, (0, 0, 0, 1)).flatten(0, 1).numpy() for x in (moving, right))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(moving.astype(np.uint8), connectivity=8)
     pixels, right_pixels = stats[:, cv2.CC_STAT_AREA], np.bincount(labels[right], minlength=count)

@@ -19,6 +19,7 @@ from adamas.world_model.world_model import WorldModel
 FIXED_SEED = 1_000_000_007  # of random play; the seeds of training are far from it
 SHOWN = 4  # dreams of each set in the moving picture
 SHOWN_STILL = 2  # dreams of each set in the still picture
+_FIXED_CLIPS: dict[str, Trajectory] = {}  # that of the newest config
 
 
 class Evaluation(NamedTuple):
@@ -49,8 +50,12 @@ def evaluate_world(
 
 
 def fixed_clip(config: Config) -> Trajectory:
-    """Uniformly random play, so that it is the same whatever the agent has learned."""
-    return record_clip(None, config, FIXED_SEED)
+    """Uniformly random play, so that it is the same whatever the agent has learned. Played once, for all evaluations of a run."""
+    key = repr(config)
+    if key not in _FIXED_CLIPS:
+        _FIXED_CLIPS.clear()
+        _FIXED_CLIPS[key] = record_clip(None, config, FIXED_SEED)
+    return _FIXED_CLIPS[key]
 
 
 def record_clip(policy: ActorCritic | None, config: Config, seed: int) -> Trajectory:

@@ -22,7 +22,7 @@ from adamas.utils.files import publish
 
 
 class Statistics(NamedTuple):
-    """Of the features of `count` frames, on the CPU."""
+    """Mean and covariance of the features of `count` frames, on the CPU."""
 
     mean: Tensor  # float64 (D,)
     covariance: Tensor  # float64 (D, D), over count - 1

@@ -39,7 +39,7 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
 
 
 class GroupNorm(nn.GroupNorm):
-    """Of x as it comes: in bfloat16 too it reckons in float32. Autocast would let a GPU, but not a CPU, write float32."""
+    """Returns the type of x and computes in float32. Autocast would let a GPU, but not a CPU, return float32."""
 
     def forward(self, x: Tensor) -> Tensor:
         weight: Tensor | None = self.weight

@@ -80,6 +80,7 @@ def frame(session: Session, step_ms: float | None = None) -> bytes:
         "action": state.action,
         "reward": state.reward,
         "terminated": state.terminated,
+        "diverged_at": state.diverged_at,
         "return": state.episode_return,
         "ended": session.ended,
         "real": {"reward": real.reward, "return": real.episode_return, "ended": real.ended} if real else None,

@@ -35,6 +35,7 @@ class Server:
         self._worker, self._viewer = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         self._connections: dict[LimitedConnection, None] = {}
         self._player: Client | None = None
+        self._pressed = asyncio.Event()  # a key, since the last step
 
     async def run(self, host: str, port: int, ready: Callable[[int], None], stop: asyncio.Event) -> None:
         """Serves until `stop` is set, then saves what is being recorded.
@@ -128,7 +129,10 @@ class Server:
         """A command of the session. Keys show in the frame of the next step, all others at once."""
         saved = self.session.saved
         await self._in_worker(lambda: self.session.do(command))
-        if command["type"] != "keys":
+        if command["type"] == "keys":
+            if self.session.key_waits:
+                self._pressed.set()
+        else:
             await client.send_frame(await self._in_worker(lambda: protocol.frame(self.session)))
         await self._send_saved(client, saved)
 
@@ -139,7 +143,10 @@ class Server:
             await client.send({"type": "saved", "name": self.session.saved.name, **stored})
 
     async def _play(self) -> None:
-        """Steps at the speed of the settings, or as fast as the model can, while a page shows them."""
+        """Steps at the speed of the settings, or as fast as the model can, while a page shows them.
+
+        A key that is pressed brings the next step forward, unless that came early already: the speed stays the same.
+        """
         due = time.perf_counter()
         while True:
             client, saved = self._player, self.session.saved
@@ -150,9 +157,13 @@ class Server:
                     self.session.paused = True
                     await client.send({"type": "error", "text": str(error)})
                 await self._send_saved(client, saved)
-            now = time.perf_counter()
-            due = max(due + 1 / self.session.settings.fps, now)
-            await asyncio.sleep(due - now)
+            period, now = 1 / self.session.settings.fps, time.perf_counter()
+            due = max(due + period, now)
+            await asyncio.sleep(due - now - period)
+            if not self.session.key_waits:
+                self._pressed.clear()
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._pressed.wait(), due - time.perf_counter())
 
     def _tick(self) -> bytes | None:
         began = time.perf_counter()

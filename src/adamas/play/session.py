@@ -97,6 +97,11 @@ class Session:
         if self.recorder:
             self._do_record(on=False)
 
+    @property
+    def key_waits(self) -> bool:
+        """Whether a key was pressed that no step has used yet."""
+        return bool(self._tapped)
+
     def _do_keys(self, held: list[str], number: int) -> None:
         if not all(key in KEYS for key in held):
             raise UserError(f"keys: held must be a list of some of {', '.join(KEYS)}")

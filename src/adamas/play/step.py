@@ -41,6 +41,7 @@ class PlayState(NamedTuple):
     terminated: bool
     trace: Trace
     episode_return: float
+    diverged_at: int | None  # the last step for which the model predicted that the dream has lost track
 
     @property
     def obs(self) -> np.ndarray:
@@ -64,7 +65,7 @@ def first_state(agent: Agent, initial: InitialState) -> PlayState:
         world = agent.world.start(context)
     hidden = run_policy(agent, context.obs[:, :-1], agent.policy.initial_hidden(1)).hidden
     policy = run_policy(agent, context.obs[:, -1:], hidden)
-    return PlayState(world, policy, initial.real, 0, None, 0.0, False, [], 0.0)
+    return PlayState(world, policy, initial.real, 0, None, 0.0, False, [], 0.0, None)
 
 
 @torch.inference_mode()
@@ -78,8 +79,9 @@ def next_state(agent: Agent, settings: Settings, state: PlayState, action: int, 
         world, prediction = model.step(state.world, torch.tensor([action], device=device), random, trace)
     policy = run_policy(agent, world.obs[:, None], state.policy.hidden)
     reward, terminated = float(prediction.reward), bool(prediction.terminated)
-    episode_return = state.episode_return + reward
-    return PlayState(world, policy, real, state.step + 1, action, reward, terminated, trace or [], episode_return)
+    episode_return, step = state.episode_return + reward, state.step + 1
+    diverged_at = step if bool(prediction.diverged) else state.diverged_at
+    return PlayState(world, policy, real, step, action, reward, terminated, trace or [], episode_return, diverged_at)
 
 
 @torch.inference_mode()

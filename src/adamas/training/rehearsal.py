@@ -137,7 +137,7 @@ def with_batch(config: Config, part: str, batch: int) -> Config:
 
 
 def _seconds(work: Callable[[], None], device: torch.device, set_up: int = 1) -> float:
-    """Of the last one or two of several runs: those before set things up."""
+    """Mean seconds of the last one or two of several runs: those before set things up."""
     for _ in range(set_up):
         first = _stopwatch(work, 1, device)
     if device.type == "cpu" and first > LONG:

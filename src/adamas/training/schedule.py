@@ -8,7 +8,7 @@ from adamas.config import Config
 
 
 def epochs(config: Config) -> int:
-    """Of the whole run: a first one, those that collect more, and those after the last collection."""
+    """Epochs of the whole run: a first one, those that collect more, and those after the last collection."""
     c = config.collection
     later = 0 if config.dataset else math.ceil(max(0, c.steps - c.first_steps) / c.steps_per_epoch)
     return 1 + later + (0 if config.policy == "model_free" else config.final_epochs)

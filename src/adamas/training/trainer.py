@@ -198,7 +198,7 @@ class Trainer:
         loop.bars.say(f"epoch {epoch}: mean return {score:.2f} over {count} full games")
 
     def _seed(self) -> int:
-        """Of an evaluation in this epoch."""
+        """The seed of an evaluation in this epoch."""
         return (self.config.seed * 1_000_003 + self.progress.epoch + 1) % 2**31
 
     def _dream(self, loop: RunLoop) -> Evaluation:

@@ -25,7 +25,7 @@ def threads_for(config: Config, most: int) -> Threads:
         return min(batch, config.micro_batch or batch)
 
     def size(rows: int, channels: int) -> int:
-        """Of a convolution at the finest level of a network."""
+        """Multiplications, about, of a convolution at the finest level of a network."""
         return rows * pixels * channels**2
 
     sizes = {

@@ -125,8 +125,8 @@ def keep_to_granted_cores() -> None:
 
 
 def leave_a_core() -> None:
-    """Of those that torch would use to work at one thing, for a program that works beside this one. Two threads that wait
-    for each other and for a browser on two cores are slower than one thread."""
+    """Lets torch use one core less than there are, for the browser beside it. On two cores two threads that wait for each
+    other and for a browser are slower than one thread."""
     torch.set_num_threads(min(torch.get_num_threads(), max(1, (os.cpu_count() or 1) - 1)))
 
 

@@ -57,7 +57,7 @@ class Logger:
 
     @property
     def _sums(self) -> dict[str, tuple[float, float]]:
-        """Of the values of each name and of their weights."""
+        """The weighted sum of the values of each name, and the sum of their weights."""
         flat = iter(_numbers([x for pairs in self._added.values() for pair in pairs for x in pair]))
         pairs = {name: [(next(flat), next(flat)) for _ in added] for name, added in self._added.items()}
         finite = {name: [pair for pair in some if math.isfinite(pair[0])] for name, some in pairs.items()}

@@ -30,7 +30,7 @@ def as_short(word: str) -> str:
 
 def quoted(text: str) -> str:
     """In double quotes of Hydra's grammar, which stand for the text itself: nothing in it is interpolated."""
-    text = re.sub(r'(\\*)("|$)', lambda m: 2 * m[1] + ('\\"' if m[2] else ""), escaped(text))
+    text = re.sub(r'(\\*)("|\Z)', lambda m: 2 * m[1] + ('\\"' if m[2] else ""), escaped(text))
     return f'"{text}"'
 
 
@@ -39,7 +39,7 @@ def unquoted(text: str) -> str:
     if len(text) < 2 or text[0] not in QUOTES or text[-1] != text[0]:
         return text
     quote, inner = text[0], text[1:-1]
-    inner = re.sub(rf"(\\+)({quote}|$)", lambda m: "\\" * (len(m[1]) // 2) + m[2], inner)
+    inner = re.sub(rf"(\\+)({quote}|\Z)", lambda m: "\\" * (len(m[1]) // 2) + m[2], inner)
     return re.sub(r"(\\+)\$\{", lambda m: "\\" * (len(m[1]) // 2) + "${", inner)
 
 

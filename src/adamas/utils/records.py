@@ -12,7 +12,9 @@ from typing import Any
 
 from adamas.utils.files import publish_text
 
-DIGESTED = re.compile(r'(\{.*), "digest": "([0-9a-f]{16})"\}')
+DIGESTED = re.compile(
+    r'(\{.*), "(.{6})": "(.{16})"\}', re.DOTALL
+)  # also if a bit of the digest, or of its name, is damaged
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
@@ -75,7 +77,7 @@ def _with_digest(line: str) -> str:
 def _checked(line: str) -> dict[str, Any]:
     if match := DIGESTED.fullmatch(line):
         line = match[1] + "}"
-        if _digest(line) != match[2]:
+        if match[2] != "digest" or _digest(line) != match[3]:
             raise ValueError("another digest")
     record = json.loads(line)
     if not isinstance(record, dict):

@@ -13,7 +13,7 @@ from adamas.utils.waiting import Waiting
 
 
 class Threads:
-    """Of each kind of work. A kind that is not named has `most`, as many as torch had at the start."""
+    """How many threads each kind of work has. A kind that is not named has `most`, as many as torch had at the start."""
 
     def __init__(self, counts: Mapping[str, int] | None = None, most: int | None = None) -> None:
         self.counts, self.most = dict(counts or {}), most or torch.get_num_threads()

@@ -26,7 +26,7 @@ from adamas.web.graphs import save_graphs
 from adamas.web.runtime import copy_runtime
 
 PAGE = Path(__file__).parent / "page"
-SHARED = ("dom.js", "input.js", "policy.js", "icon.svg")  # with the play page, as they are there
+SHARED = ("dom.js", "events.js", "input.js", "policy.js", "icon.svg")  # with the play page, as they are there
 STARTS = 32
 FILM = 50  # steps of the real game behind each start
 FPS = 15  # steps a second at first: the speed of the game itself

@@ -76,7 +76,7 @@ class WorldModelEnv(gymnasium.Env):
 
 
 def frame_space() -> Box:
-    """Of one frame. A new one each time, as a space has a random state of its own."""
+    """The space of one frame. A new one each time, as a space has a random state of its own."""
     return Box(0, 255, (SIZE, SIZE), np.uint8)
 
 

@@ -86,7 +86,7 @@ class RewardEnd(nn.Module):
 
 
 def _recall_and_precision(name: str, guess: Tensor, label: Tensor, common: int, mask: Tensor) -> Metrics:
-    """Of all classes but the common one, over the steps of mask."""
+    """Recall and precision of all classes but the common one, over the steps of mask."""
     actual, predicted = (label != common) & mask, (guess != common) & mask
     both = (predicted & actual & (guess == label)).sum()
     return {f"{name}_recall": Ratio(both, actual.sum()), f"{name}_precision": Ratio(both, predicted.sum())}

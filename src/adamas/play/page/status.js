@@ -1,6 +1,7 @@
 // The figures of a frame: return, rewards, speed, what the policy would do, and why the episode has ended.
 
 import { byId, make, markPressed, notify } from "./dom.js";
+import { showEvents } from "./events.js";
 import { showPolicy } from "./policy.js";
 
 const arrivals = []; // of frames, within the last second
@@ -12,15 +13,12 @@ export function showStatus(frame) {
   byId("real-return").textContent = real ? `(real ${real.return}${real.ended ? ", ended" : ""})` : "";
   byId("step").textContent = frame.step;
   byId("horizon").textContent = settings.horizon;
-  byId("reward").textContent = frame.reward ? `reward ${frame.reward > 0 ? "+" : ""}${frame.reward}` : "reward";
-  byId("reward").classList.toggle("lit", frame.reward !== 0);
-  byId("reward").classList.toggle("loss", frame.reward < 0);
-  byId("end").classList.toggle("lit", frame.terminated);
   byId("pause").firstElementChild.textContent = frame.paused ? "▶" : "❚❚";
   byId("recorded").textContent = frame.recorded_steps === null ? "Record" : `${frame.recorded_steps} steps`;
   byId("record").classList.toggle("on", frame.recorded_steps !== null);
   Object.assign(byId("timeline"), { max: frame.past + frame.future, value: frame.past });
   markPressed(byId("player"), "player", frame.player);
+  showEvents(frame);
   showPolicy(frame);
   showEnd(frame);
   measureSpeed(frame);

@@ -20,7 +20,7 @@ export async function firstState(models, config, start) {
   }
   return {
     frames, actions, memory, policy, stack: stack.slice(-config.frame_stack),
-    step: 0, action: null, reward: 0, end: 0, lostAt: null, episodeReturn: 0, followsFilm: true,
+    step: 0, action: null, reward: 0, end: 0, divergedAt: null, episodeReturn: 0, followsFilm: true,
   };
 }
 
@@ -36,7 +36,7 @@ export async function nextState(models, config, start, state, action, seed) {
   return {
     frames: [...state.frames.slice(1), frame], actions: actions.slice(1), memory: events.memory,
     policy: await models.policy(stack, state.policy.memory), stack,
-    step, action, reward, end, lostAt: end === DIVERGED ? step : state.lostAt,
+    step, action, reward, end, divergedAt: end === DIVERGED ? step : state.divergedAt,
     episodeReturn: state.episodeReturn + reward,
     followsFilm: state.followsFilm && action === start.film.actions[state.step],
   };

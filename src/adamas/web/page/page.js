@@ -2,6 +2,7 @@
 
 import { connect, send } from "./connection.js";
 import { SIZE, byId, drawPicture, make, markPressed, notify } from "./dom.js";
+import { showEvents } from "./events.js";
 import { listen, measureLatency, releaseAll, showKeys } from "./input.js";
 import { makeBars, showPolicy } from "./policy.js";
 
@@ -57,12 +58,6 @@ function showStatus(frame) {
   const { settings } = frame;
   byId("return").textContent = frame.return;
   byId("step").textContent = frame.step;
-  byId("reward").textContent = frame.reward ? `reward ${frame.reward > 0 ? "+" : ""}${frame.reward}` : "reward";
-  byId("reward").classList.toggle("lit", frame.reward !== 0);
-  byId("reward").classList.toggle("loss", frame.reward < 0);
-  byId("end").classList.toggle("lit", frame.terminated);
-  byId("lost").classList.toggle("lit", frame.lost !== null);
-  document.body.classList.toggle("lost", frame.lost !== null);
   byId("pause").firstElementChild.textContent = frame.paused ? "▶" : "❚❚";
   Object.assign(byId("timeline"), { max: frame.past + frame.future, value: frame.past });
   markPressed(byId("player"), "player", frame.player);
@@ -71,6 +66,7 @@ function showStatus(frame) {
   }
   byId("fps-now").textContent = settings.fps;
   byId("temperature-now").textContent = settings.temperature.toFixed(1);
+  showEvents(frame);
   showPolicy(frame);
   showEnd(frame);
   measureSpeed(frame);

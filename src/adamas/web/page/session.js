@@ -4,7 +4,6 @@ import { TERMINATED, agentAction, firstState, nextState, probabilities } from ".
 
 const MOST_STATES = 400; // that one can go back
 const STRIP = 8; // frames of the film strip
-const RIM = 15; // steps for which it is shown that the model has lost track
 
 export class Session {
   constructor(models, config, starts, { start, seed, player }) {
@@ -99,7 +98,7 @@ export class Session {
     return [{
       type: "frame", step: state.step, action: state.action, reward: state.reward, return: state.episodeReturn,
       terminated: state.end === TERMINATED, ended: this.ended,
-      lost: state.lostAt !== null && state.step - state.lostAt < RIM ? state.lostAt : null,
+      diverged_at: state.divergedAt,
       probabilities: probabilities(state, settings.temperature), value: state.policy.value,
       keys_number: this.keysNumber, player: this.player, paused: this.paused,
       past: this.position, future: this.states.length - 1 - this.position,

@@ -6,13 +6,14 @@ import { Session } from "./session.js";
 
 let session, visible = true, sent = 0, acknowledged = 0;
 let work = Promise.resolve(); // commands and steps, one after another
+let wake = () => {}; // ends a rest that a key may end
 const channel = new MessageChannel(); // a timer of 0 ms would wait for 4
 
 onmessage = ({ data }) => {
   if (data.type === "open") open(data).catch(tell);
   else if (data.type === "acknowledge") acknowledged += 1;
   else if (data.type === "visible") visible = data.visible;
-  else work = work.then(() => session.do(data)).then(() => data.type !== "keys" && show()).catch(tell);
+  else work = work.then(() => session.do(data)).then(() => (data.type === "keys" ? session.tapped.length && wake() : show())).catch(tell);
 };
 
 async function open(chosen) {
@@ -42,14 +43,16 @@ function show(stepMs = null) {
   postMessage(session.frame(stepMs));
 }
 
-// Steps at the speed of the settings, or as fast as the machine can, while a page shows them.
+// Steps at the speed of the settings, or as fast as the machine can, while a page shows them. A key that is pressed brings the
+// next step forward, unless that came early already: the speed stays the same.
 async function play() {
   let due = performance.now();
   for (;;) {
     if (visible && acknowledged >= sent - 1) await (work = work.then(tick).catch(tell));
-    const now = performance.now();
-    due = Math.max(due + 1000 / session.settings.fps, now);
-    await rest(due - now);
+    const period = 1000 / session.settings.fps, now = performance.now();
+    due = Math.max(due + period, now);
+    await rest(Math.max(0, due - now - period));
+    if (!session.tapped.length) await rest(due - performance.now(), true);
   }
 }
 
@@ -58,8 +61,9 @@ async function tick() {
   if (await session.tick()) show(performance.now() - began);
 }
 
-function rest(ms) {
+function rest(ms, untilKey = false) {
   return new Promise((resolve) => {
+    if (untilKey) wake = resolve;
     if (ms >= 4) return setTimeout(resolve, ms);
     channel.port1.onmessage = resolve;
     channel.port2.postMessage(null);

@@ -49,6 +49,11 @@ def lost_track(frames: Tensor, imagined: Tensor) -> Tensor:
     return 2 * (movers & ~found).sum((-2, -1)) > movers.sum((-2, -1))
 
 
+def small_movers_seen(frames: Tensor) -> Tensor:
+    """Frames in order, uint8 (B, T, H, W) -> bool (B, T-1): whether any small thing moved into frame t+1."""
+    return _small_movers(frames).flatten(-2).any(-1)
+
+
 def _near(pixels: Tensor) -> Tensor:
     """bool (..., H, W) -> those that have one of `pixels` at most REACH away, down and across."""
     padded = F.pad(pixels.byte(), (REACH, REACH, REACH, REACH))

@@ -103,6 +103,10 @@ class Replay:
         """The rows from `first` on, on the CPU, as `extend` takes them."""
         return {name: column[first : self.num_rows].cpu() for name, column in self._columns.items()}
 
+    def span(self, first: int, stop: int, names: Sequence[str]) -> dict[str, Tensor]:
+        """Some columns of the rows first..stop-1, on the CPU."""
+        return {name: self._columns[name][first:stop].cpu() for name in names}
+
     def extend(self, rows: dict[str, Tensor]) -> None:
         """Adds rows of another replay that go on where this one stops."""
         self._append(rows)

@@ -112,11 +112,14 @@ def count_rows(path: Path) -> int:
     return len(_arrays(path, ["final"])["final"])
 
 
-def read(path: Path, frame_shape: tuple[int, int], names: Sequence[str] = tuple(DTYPES)) -> dict[str, np.ndarray]:
+def read(
+    path: Path, frame_shape: tuple[int, int], names: Sequence[str] = tuple(DTYPES), finite: bool = True
+) -> dict[str, np.ndarray]:
     """The columns of a file, checked: obs uint8 (N, H, W), the others (N,) with the dtypes of `DTYPES`.
 
     Args:
         names: which columns to read: all, or all but obs, which is nearly all of the file.
+        finite: whether a reward that is not finite is refused.
     """
     columns = _arrays(path, list(names))
     rows = columns["final"].shape[:1]
@@ -128,7 +131,7 @@ def read(path: Path, frame_shape: tuple[int, int], names: Sequence[str] = tuple(
             raise UserError(f"{path}: column '{name}' is {found.dtype} {found.shape}, but must be {dtype} {shape}")
     if rows == (0,):
         raise UserError(f"{path} holds no rows")
-    if not np.isfinite(columns["reward"]).all():
+    if finite and not np.isfinite(columns["reward"]).all():
         raise UserError(f"{path}: column 'reward' holds a number that is not finite")
     _check_final(path, columns)
     return columns

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from adamas.config import SIZE
 from adamas.data import storage
+from adamas.data.frame_files import read_frames
 from adamas.utils.errors import UserError
 
 BLOCK = 128  # frames that are read together, 0.9 MB
@@ -67,33 +67,6 @@ class DatasetTable:
         number = int(np.searchsorted(self._firsts, row, side="right")) - 1
         block, index = divmod(row - int(self._firsts[number]), BLOCK)
         return _block(self._files[number], block)[index]
-
-
-def read_frames(path: Path, first: int, stop: int) -> np.ndarray:
-    """Frames first..stop-1 of a file, uint8 (N, 84, 84), fewer where it ends before. What lies after them is not read."""
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open("obs.npy") as member:
-            shape, dtype = _header(member)
-            if dtype != np.uint8 or shape[1:] != (SIZE, SIZE):
-                raise UserError(f"{path}: column 'obs' is {dtype} {shape}, but must be uint8 (N, {SIZE}, {SIZE})")
-            stop, area = min(stop, shape[0]), SIZE * SIZE
-            member.seek(member.tell() + first * area)
-            data = member.read((stop - first) * area)
-            return np.frombuffer(data, np.uint8).reshape(stop - first, SIZE, SIZE)
-    except storage.UNREADABLE as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-
-
-def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and dtype of a `.npy` file, which is left at its first byte of data. ValueError for another kind of file."""
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    version = np.lib.format.read_magic(member)
-    if version not in read:
-        raise ValueError(f"obs.npy has version {version}")
-    shape, column_major, dtype = read[version](member)
-    if column_major and len(shape) > 1:
-        raise ValueError("obs.npy is stored column by column")
-    return shape, dtype
 
 
 def _version(path: Path) -> FileVersion:

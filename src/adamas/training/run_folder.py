@@ -36,6 +36,7 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
         self.dreams = path / "dreams"
         self.frechet = path / "frechet"
+        self.data_card = path / "data_card"
         self.evaluations = path / "evaluations.jsonl"
         self.progress = path / "progress.json"
         self.threads = path / "threads.json"

@@ -14,6 +14,7 @@ from adamas.config.schema import MODEL_FREE_ENVS
 from adamas.data.datasets import read_experience
 from adamas.data.replay import Replay
 from adamas.data.storage import verify
+from adamas.data_card.first_update import show_card
 from adamas.envs.make import make_env
 from adamas.evaluation.evaluate import Evaluation, evaluate_world
 from adamas.evaluation.games import play_games
@@ -107,6 +108,8 @@ class Trainer:
         loop.run(COLLECT, self._steps_this_epoch, work)
 
     def fit(self, part: str, loop: RunLoop) -> None:
+        if part == "denoiser" and self.progress.epoch == 0 and self.progress.total[part] == 0:
+            self._show_data_card(loop)
         optimization = getattr(self.config, part).optimization
         updates = optimization.first_updates if self.progress.epoch == 0 else optimization.updates
         if part == "denoiser" and updates and self.progress.total[part] == 0 and not self._initialized(part):
@@ -133,6 +136,12 @@ class Trainer:
     def evaluate_at_the_end(self, loop: RunLoop) -> None:
         games = self.config.evaluation.final_games
         loop.run(FINAL_EVALUATION, lambda: 1, lambda: self._evaluate(games, "final_evaluation", loop))
+
+    def _show_data_card(self, loop: RunLoop) -> None:
+        """What the experience is worth, before the first update."""
+        findings = show_card(self.replay, self.config, self.models.action_meanings, self.folder.data_card, self.logger)
+        said = f": {'; '.join(findings)}" if findings else ""
+        loop.bars.say(f"the data card is in {self.folder.data_card} and in TensorBoard, {len(findings)} findings{said}")
 
     def _initialized(self, part: str) -> bool:
         """Whether its weights come from another run, and with them the scale of what it diffuses."""

@@ -1,0 +1,33 @@
+"""Where a data card goes: a table, JSON and a picture in a folder; and a bar while it is made."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from adamas.data_card.card import Card
+from adamas.data_card.picture import sheet
+from adamas.data_card.tables import markdown
+from adamas.utils.console import Lasting
+from adamas.utils.files import publish_text
+
+
+def progress(total: int) -> tqdm:
+    return tqdm(total=total, unit="row", file=Lasting(sys.stderr), delay=0.5)
+
+
+def write(card: Card, title: str, folder: Path, command: str = "") -> str:
+    """Writes card.md, card.json and card.png. Returns the table.
+
+    Args:
+        command: that made it, for whoever finds the files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    text = markdown(card.plain())
+    publish_text(folder / "card.json", json.dumps({"title": title, "command": command, **card.plain()}) + "\n")
+    publish_text(folder / "card.md", "\n\n".join([f"# {title}", *([f"`{command}`"] if command else []), text]) + "\n")
+    (folder / "card.png").write_bytes(sheet(card, title))
+    return text

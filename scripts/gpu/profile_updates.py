@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from adamas.config import PARTS, SIZE, Config, command_line
 from adamas.data.replay import Replay
-from adamas.envs.atari import action_meanings
+from adamas.envs.make import action_meanings
 from adamas.training.cuda_graphs import WARM_UP
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
@@ -39,7 +39,7 @@ def run(config: Config) -> None:
 
 def make_updates(config: Config, device: torch.device) -> Updates:
     config.denoiser.autoregressive_after = 0  # the longer updates, of which most of a run consists
-    models = training_models(config, action_meanings(config.env), device)
+    models = training_models(config, action_meanings(config), device)
     replay, random = Replay(ROWS, device=device), np.random.default_rng(0)
     for step in range(ROWS):
         frame = random.integers(0, 256, (SIZE, SIZE), dtype=np.uint8)

@@ -25,7 +25,7 @@ from omegaconf import OmegaConf
 from playwright.sync_api import Page, sync_playwright
 
 from adamas.config.files import save_config, schema
-from adamas.envs.atari import action_meanings
+from adamas.envs.make import action_meanings
 from adamas.training import checkpoint
 from adamas.training.models import Models
 from adamas.training.progress import Progress
@@ -51,7 +51,7 @@ def make_run(preset: str, path: Path) -> Path:
     """A run folder with an untrained model."""
     preset_file = OmegaConf.load(ROOT / "config" / "preset" / f"{preset}.yaml")
     config = OmegaConf.to_object(OmegaConf.merge(schema(), preset_file))
-    models = Models(config, action_meanings(config.env), torch.device("cpu"))
+    models = Models(config, action_meanings(config), torch.device("cpu"))
     save_config(config, path / "config.yaml")
     parts = {"models": models.state_dict(), "progress": Progress().state_dict()}
     checkpoint.save(path / "checkpoints", 0, parts, keep=1)

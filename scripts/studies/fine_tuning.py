@@ -22,7 +22,7 @@ import torch
 from denoiser_budget import random_play
 
 from adamas.data.batch import Trajectory
-from adamas.envs.atari import action_meanings
+from adamas.envs.make import action_meanings
 from adamas.evaluation.dreams import dream
 from adamas.evaluation.evaluate import FIXED_SEED, fixed_clip, measure_dreams
 from adamas.training.generators import Generators

@@ -18,7 +18,7 @@ from tqdm import trange
 from adamas.config import Config, command_line
 from adamas.data.datasets import read_experience
 from adamas.data.replay import Replay
-from adamas.envs.atari import action_meanings
+from adamas.envs.make import action_meanings
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
 from adamas.training.models import Models
@@ -61,7 +61,7 @@ def compare(config: Config, arguments: argparse.Namespace) -> None:
 
 def trained(config: Config, replay: Replay, count: int, device: torch.device) -> Models:
     torch.manual_seed(config.seed)
-    models = Models(config, action_meanings(config.env), device)
+    models = Models(config, action_meanings(config), device)
     updates = Updates(Learners(models), replay, Generators.seeded(config.seed, device), Logger(Path()))  # never written
     updates.measure_changes()
     for _ in trange(count, unit="update", desc=f"{config.precision}, seed {config.seed}"):

@@ -17,7 +17,7 @@ from adamas.conversion.minari_files import write_minari
 from adamas.conversion.progress import progress_bar
 from adamas.conversion.settings import ExportOptions
 from adamas.data import storage
-from adamas.envs.atari import action_meanings
+from adamas.envs.make import action_meanings
 from adamas.play.dataset_table import DatasetTable, open_table
 from adamas.training.load_run import SavedRun, read_state, replay_files
 from adamas.training.run_folder import RunFolder
@@ -51,7 +51,7 @@ def export_data(options: ExportOptions) -> None:
             if options.format == "mp4":
                 count = _write_films(part, played)
             else:
-                names = action_meanings(SavedRun(run).config.env) if actions else ()
+                names = action_meanings(SavedRun(run).config) if actions else ()
                 count = write_minari(part, out.name, played, actions or int(table.action.max()) + 1, names)
         if out.is_dir():
             out.rmdir()
@@ -71,7 +71,7 @@ def experience_of(path: Path) -> tuple[list[Path], int | None]:
     files = replay_files(folder, read_state(path))
     if not files:
         raise UserError(f"{path} has no stored experience: it was exported without, or trained on a dataset")
-    return files, len(action_meanings(SavedRun(path).config.env))
+    return files, len(action_meanings(SavedRun(path).config))
 
 
 def episodes(table: DatasetTable, bar: tqdm) -> Iterator[Episode]:

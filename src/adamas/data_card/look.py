@@ -13,7 +13,7 @@ from adamas.data.storage import dataset_files
 from adamas.data_card import dreams
 from adamas.data_card.card import Card, make_card
 from adamas.data_card.source import FileSource
-from adamas.envs.atari import action_meanings
+from adamas.envs.make import action_meanings
 from adamas.evaluation.dreams import ticks
 from adamas.training.load_run import SavedRun, files_of_run
 from adamas.utils.device import pick_device
@@ -31,7 +31,8 @@ class Dataset(NamedTuple):
 def open_dataset(path: Path, env: str | None) -> Dataset:
     """A folder of `.npz` files or one such file. UserError if there is none, or none can be read."""
     config = _config_of(path)
-    names = action_meanings(env or config.env) if env or config else None
+    named = Config(env=env) if env else config
+    names = action_meanings(named) if named else None
     of_run = path.name == "replay" and config is not None and not config.dataset
     random_steps = config.collection.first_steps if of_run and config else 0
     return Dataset(FileSource(files_of_run(path) or dataset_files(path)), names, random_steps)
@@ -55,7 +56,7 @@ def _world(run: Path, dataset: Dataset, device: str):  # type: ignore[no-untyped
     if saved.config.policy == "model_free":
         raise UserError(f"{run} has policy=model_free, and so no world model that dreams")
     models, _ = saved.load_newest(pick_device(device))
-    most, count = int(dataset.source.columns["action"].max()), len(action_meanings(saved.config.env))
+    most, count = int(dataset.source.columns["action"].max()), len(action_meanings(saved.config))
     if most >= count:
         raise UserError(f"the dataset holds action {most} but {saved.config.env} of {run} has {count} actions")
     return models.world, saved.config.denoiser.context

@@ -87,6 +87,8 @@ class Trainer:
                 self.learn_in_the_game(loop)
             else:
                 self.collect(loop)
+                self.look_at_the_data(loop)
+                self.show_first_dream(loop)
                 self.fit("denoiser", loop)
                 self.fit("reward_end", loop)
                 self.fit_policy(loop)
@@ -107,19 +109,23 @@ class Trainer:
         work = self._collect_and_learn if self.dyna.share else self._collect_step
         loop.run(COLLECT, self._steps_this_epoch, work)
 
-    def fit(self, part: str, loop: RunLoop) -> None:
-        if part == "denoiser" and self.progress.epoch == 0 and self.progress.total[part] == 0:
+    def look_at_the_data(self, loop: RunLoop) -> None:
+        """Before the first update of the denoiser: what the data is worth, and the scale of what is diffused."""
+        if self.progress.total["denoiser"] == 0 and self.progress.epoch == 0:
             self._show_data_card(loop)
-        optimization = getattr(self.config, part).optimization
-        updates = optimization.first_updates if self.progress.epoch == 0 else optimization.updates
-        if part == "denoiser" and updates and self.progress.total[part] == 0 and not self._initialized(part):
+        if self.progress.total["denoiser"] == 0 and self._planned("denoiser") and not self._initialized("denoiser"):
             self.workers.measure_changes(self.replay)
             self.updates.measure_changes()
-        if part == "denoiser" and self.progress.epoch == 0:
+
+    def show_first_dream(self, loop: RunLoop) -> None:
+        """After some of the first epoch's updates of the denoiser."""
+        if self.progress.epoch == 0:
             first = first_dream_after(self.config)
-            loop.run(UPDATES[part], lambda: first, lambda: self._update(part))
+            loop.run(UPDATES["denoiser"], lambda: first, lambda: self._update("denoiser"))
             loop.run(FIRST_DREAM, lambda: min(first, 1), lambda: self._show_first_dream(loop))
-        loop.run(UPDATES[part], lambda: updates, lambda: self._update(part))
+
+    def fit(self, part: str, loop: RunLoop) -> None:
+        loop.run(UPDATES[part], lambda: self._planned(part), lambda: self._update(part))
 
     def fit_policy(self, loop: RunLoop) -> None:
         """In imagination."""
@@ -142,6 +148,11 @@ class Trainer:
         findings = show_card(self.replay, self.config, self.models.action_meanings, self.folder.data_card, self.logger)
         said = f": {'; '.join(findings)}" if findings else ""
         loop.bars.say(f"the data card is in {self.folder.data_card} and in TensorBoard, {len(findings)} findings{said}")
+
+    def _planned(self, part: str) -> int:
+        """Updates of this epoch."""
+        optimization = getattr(self.config, part).optimization
+        return optimization.first_updates if self.progress.epoch == 0 else optimization.updates
 
     def _initialized(self, part: str) -> bool:
         """Whether its weights come from another run, and with them the scale of what it diffuses."""

@@ -89,7 +89,9 @@ def make_replay() -> Replay:
     return replay
 
 
-def all_rows_alike(bounds: Tensor, age_weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def all_rows_alike(
+    bounds: Tensor, age_weights: Tensor, count: int, generator: torch.Generator, mixture: None
+) -> Tensor:
     return torch.randint(int(bounds[-1]), (count,), generator=generator)
 
 

@@ -80,7 +80,9 @@ def load_config(path: Path) -> Config:
         saved = OmegaConf.create(text)
         if not saved:
             raise UserError(f"{path} is empty")
-        known = translated(cast(dict[str, Any], OmegaConf.to_container(saved)), str(path))
+        known = OmegaConf.to_container(saved)
+        if isinstance(known, dict):
+            known = translated(cast(dict[str, Any], known), str(path))
         return cast(Config, OmegaConf.to_object(OmegaConf.merge(schema(), known)))
     except OmegaConfBaseException as error:
         raise UserError(f"{path}: {in_words(error)}") from error

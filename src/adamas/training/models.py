@@ -101,10 +101,12 @@ class Models:
                 ) from error
         for name, average in self.averages.items():
             average.module.load_state_dict(getattr(self, name).state_dict())
-        ours, theirs = self.action_meanings, state["action_meanings"]
-        if new := [meaning for meaning in ours if meaning not in theirs]:
-            known = len(ours) - len(new)
-            say(f"initialize.from={source}: {known} of {len(ours)} actions are known there; new here: {', '.join(new)}")
+        meanings = self.action_meanings
+        if new := [meaning for meaning in meanings if meaning not in state["action_meanings"]]:
+            count = len(meanings) - len(new)
+            say(
+                f"initialize.from={source}: {count} of {len(meanings)} actions are known there; new here: {', '.join(new)}"
+            )
 
     def _fit_actions(self, key: str, theirs: Tensor, module: nn.Module, their_meanings: list[str]) -> Tensor:
         if not key.endswith(ACTION_WISE):

@@ -311,6 +311,7 @@ def test_flashes_count_as_frames_of_four_times_the_scale() -> None:
         assert robust_scale(torch.tensor([1.0] * 19 + [flash])).item() == pytest.approx((19 / 16) ** 0.5)
     assert robust_scale(torch.tensor([1.0, 2.0, 3.0])).item() == pytest.approx(2**0.5)
     assert robust_scale(torch.tensor([0.0] * 9 + [1.0])).item() == pytest.approx(1), "still most of the time"
+    assert robust_scale(torch.tensor([0.0, 0.0, 1.0, 1.0, 1.0])).item() == pytest.approx(0.6**0.5), "still at times"
     assert robust_scale(torch.zeros(5)) == 0
 
 

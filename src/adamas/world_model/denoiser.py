@@ -168,12 +168,14 @@ def mean_square(y: Tensor) -> Tensor:
 
 
 def robust_scale(sizes: Tensor) -> Tensor:
-    """The scale s, float (), of frames whose mean squares are `sizes` (N,), still frames left out: s^2 is the mean, where each
-    counts as at most MOST_CHANGE * s^2 (an M-estimate of Huber's kind). 0 where nothing ever moves."""
+    """The scale s, float (), of frames whose mean squares are `sizes` (N,): s^2 is the mean, where each counts as at most
+    MOST_CHANGE * s^2 (an M-estimate of Huber's kind). Still frames are left out where they are most, as the only solution
+    could be 0; it is 0 where nothing ever moves."""
     moving = sizes[sizes > 0]
-    square = moving.sum() / max(1, len(moving))
+    counted = sizes if 2 * len(moving) > len(sizes) else moving
+    square = counted.sum() / max(1, len(counted))
     for _ in range(100):  # falls to the one solution that is not 0
-        square = moving.minimum(MOST_CHANGE * square).sum() / max(1, len(moving))
+        square = counted.minimum(MOST_CHANGE * square).sum() / max(1, len(counted))
     return square.sqrt()
 
 

@@ -74,10 +74,10 @@ def test_preset_smoke_runs_the_whole_loop(tmp_path: Path) -> None:
     wanted = {"reward_end/loss", "reward_end/grad_norm", "actor_critic/entropy", "denoiser/grad_norm"}
     wanted |= {"denoiser/learning_rate", "evaluation/return", "final_evaluation/return", "speed/collect_a_second"}
     assert wanted <= set(curves.Tags()["scalars"])
-    assert set(curves.Tags()["images"]) == {"dream/moving", "dream/still", "dream/trajectory"}
+    assert set(curves.Tags()["images"]) == {"data/card", "dream/moving", "dream/still", "dream/trajectory"}
     wanted = {f"detail_moving_recall/{name}_at_15" for name in ("random_play", "agent_play", "copy")}
     assert wanted <= set(curves.Tags()["scalars"])
-    assert curves.Tags()["tensors"] == ["detail/text_summary"]
+    assert set(curves.Tags()["tensors"]) == {"data/card/text_summary", "detail/text_summary"}
     for name in ("first.gif", "epoch-0002.gif"):
         with Image.open(folder / "dreams" / name) as picture:
             shown = sum(frame.info["duration"] for frame in ImageSequence.Iterator(picture))

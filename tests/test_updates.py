@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -306,6 +307,7 @@ class CountingLoop:
 
     def __init__(self) -> None:
         self.units: list[int] = []
+        self.bars = SimpleNamespace(say=lambda line: None)
 
     def run(self, phase: object, target: object, work: object) -> None:
         self.units.append(target())
@@ -323,7 +325,8 @@ def test_a_run_measures_the_size_of_a_change_before_its_first_update(
 ) -> None:
     """The root mean square of the real changes."""
     trainer = trainer_of(replay, tmp_path, target=target)
-    trainer.fit("denoiser", loop := CountingLoop())
+    trainer.look_at_the_data(loop := CountingLoop())
+    trainer.fit("denoiser", loop)
     assert loop.units[-1] == trainer.config.denoiser.optimization.first_updates
     episodes = replay._columns["obs"][: replay.num_rows].double().split([16, 16, 10])
     changes = torch.cat([4 * frames.diff(dim=0) / 127.5 for frames in episodes])
@@ -342,7 +345,7 @@ def test_a_denoiser_of_another_run_keeps_the_size_of_a_change_that_it_was_traine
     trainer = trainer_of(replay, tmp_path / "run", target="change", ema_decay=0.9)
     trainer.config.initialize = {"from": str(tmp_path / "source"), "parts": parts}
     trainer.initialize(*trainer.config.initialize.values())
-    trainer.fit("denoiser", CountingLoop())
+    trainer.look_at_the_data(CountingLoop())
     if "denoiser" in parts:
         assert trainer.models.denoiser.sigma_data == trainer.models.world.denoiser.sigma_data == torch.tensor(0.123)
     else:

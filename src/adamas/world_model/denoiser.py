@@ -171,11 +171,11 @@ def robust_scale(sizes: Tensor) -> Tensor:
     """The scale s, float (), of frames whose mean squares are `sizes` (N,): s^2 is the mean, where each counts as at most
     MOST_CHANGE * s^2 (an M-estimate of Huber's kind). Still frames are left out where they are most, as the only solution
     could be 0; it is 0 where nothing ever moves."""
-    moving = sizes[sizes > 0]
-    counted = sizes if 2 * len(moving) > len(sizes) else moving
-    square = counted.sum() / max(1, len(counted))
+    moving = (sizes > 0).sum()
+    count = torch.where(2 * moving > len(sizes), len(sizes), moving).clamp_min(1)
+    square = sizes.sum() / count
     for _ in range(100):  # falls to the one solution that is not 0
-        square = counted.minimum(MOST_CHANGE * square).sum() / max(1, len(counted))
+        square = sizes.minimum(MOST_CHANGE * square).sum() / count
     return square.sqrt()
 
 

@@ -80,7 +80,7 @@ def start(run: str, game: str, arguments: argparse.Namespace) -> list[Training]:
     trainings = []
     for weights in STARTS:
         torch.manual_seed(config.seed)
-        models = Models(config, action_meanings(game), CPU)
+        models = Models(config, action_meanings(config), CPU)
         updates = Updates(Learners(models), replay, Generators.seeded(config.seed, CPU), Logger(Path()))
         if weights == STARTS[1]:
             models.initialize(read_state(path)["models"], ["denoiser"], run)

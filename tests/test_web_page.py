@@ -34,6 +34,17 @@ if CHROMIUM:
 SHIPPED = ROOT / "results" / "breakout-cpu" / "agent"
 HOST = "127.0.0.1"
 NO_WEBASSEMBLY = "delete globalThis.WebAssembly"
+SIZES_OF_BUFFERS = """
+globalThis.buffers = [];
+globalThis.Worker = class extends Worker {
+  constructor(...from) {
+    super(...from);
+    this.addEventListener("message", ({ data: [, pictures] }) => {
+      if (pictures) buffers.push(...[pictures.dream, pictures.real, ...pictures.strip].filter(Boolean).map((one) => one.buffer.byteLength));
+    });
+  }
+};
+"""
 NO_SIMD = "WebAssembly.validate = () => false"
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
@@ -152,6 +163,12 @@ def share_close(run: Path, page: Page, steps: int) -> float:
     shares = [(np.abs(step(page).astype(int) - next(film).obs.astype(int)) <= 1).mean() for _ in range(steps)]
     assert np.array_equal(picture(page, "real"), clips.obs[0, 3 + steps].numpy())
     return float(np.mean(shares))
+
+
+def test_a_message_holds_no_more_bytes_than_its_pictures(browser: Browser, site: str) -> None:
+    with visit(browser, f"{site}#player=film", script=SIZES_OF_BUFFERS) as page:
+        wait(page, lambda: page.evaluate("buffers.length") > 30)
+        assert set(page.evaluate("buffers")) == {84 * 84}
 
 
 def wait(page: Page, true: Callable[[], bool]) -> None:

@@ -31,7 +31,8 @@ async function open(chosen) {
 async function loadStarts(config) {
   const bytes = await read("starts.bin.gz"), area = SIZE * SIZE;
   let place = 0;
-  const frames = (count) => Array.from({ length: count }, () => bytes.subarray(place, (place += area)));
+  // Each in a buffer of its own: a message that holds a view takes the whole buffer along.
+  const frames = (count) => Array.from({ length: count }, () => bytes.slice(place, (place += area)));
   return config.starts.map(({ actions, film }) => {
     const first = frames(actions.length + 1);
     return { frames: first, actions, film: { actions: film, frames: frames(film.length) } };

@@ -1,9 +1,10 @@
-"""The package has floors, and arrows go down: a file imports from its own floor or from below, never from above."""
+"""The package has layers: a file imports from its own layer or from below, never from above. And the map of docs/ names it."""
 
 from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from helpers import ENVIRONMENT
 
 SRC = Path(__file__).parents[1] / "src"
-FLOORS = (  # of the folders of src/adamas, lowest first; above them the files of src
+MAP = (SRC.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+LAYERS = (  # of the folders of src/adamas, lowest first; above them the files of src
     ("utils", "config"),
     ("data", "networks", "envs"),
     ("world_model", "agent"),
@@ -59,27 +61,40 @@ def folder(module: str) -> str:
     return module.split(".")[1] if "." in module else ""
 
 
-def floor(module: str) -> int:
+def layer(module: str) -> int:
     """The package itself is on the lowest one."""
     if "." not in module:
-        return 0 if module == "adamas" else len(FLOORS)
-    (number,) = [i for i, folders in enumerate(FLOORS) if folder(module) in folders]
+        return 0 if module == "adamas" else len(LAYERS)
+    (number,) = [i for i, folders in enumerate(LAYERS) if folder(module) in folders]
     return number
 
 
 def allowed(importer: str, imported: str) -> bool:
-    return floor(imported) <= floor(importer)
+    return layer(imported) <= layer(importer)
 
 
 @pytest.mark.parametrize("module", sorted(FILES))
-def test_a_file_imports_from_its_own_floor_or_below(module: str) -> None:
+def test_a_file_imports_from_its_own_layer_or_below(module: str) -> None:
     assert not [name for name in imports(FILES[module].read_text()) if not allowed(module, name)]
 
 
-def test_every_file_is_in_a_folder_that_stands_on_a_floor() -> None:
-    folders = {name for floor in FLOORS for name in floor}
+def test_every_file_is_in_a_folder_of_a_layer() -> None:
+    folders = {name for layer in LAYERS for name in layer}
     assert not [name for name in FILES if name.startswith("adamas.") and folder(name) not in folders]
     assert {name for name in FILES if not name.startswith("adamas")} <= {"main", "play"}
+
+
+@pytest.mark.parametrize("name", [name for names in LAYERS for name in names if name != "cli"])  # one file a command
+def test_the_map_names_every_module(name: str) -> None:
+    """In docs/architecture.md: the row of each package, in the layer that is checked here."""
+    (number,) = [i for i, folders in enumerate(LAYERS, 1) if name in folders]
+    (row,) = re.findall(rf"^\| {number} \| `{name}`.*$", MAP, re.MULTILINE)
+    words = set(re.findall(r"`(\w+)`", row))
+    assert not [
+        module
+        for module in FILES
+        if folder(module) == name and module.count(".") == 2 and module.split(".")[2] not in words
+    ]
 
 
 def test_no_file_imports_itself_through_others() -> None:

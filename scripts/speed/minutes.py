@@ -1,0 +1,61 @@
+"""Where the time of a run goes: `python scripts/speed/minutes.py results/speed/CHIP-cpu.json preset=cpu`.
+
+Prints a table of the phases of a run: their units, what a unit costs on this machine (measured as before each run), and the minutes
+of all. For what the file of `speed.py` has counted, also the minutes that it would take at the peak of convolutions that the file
+names. Settings are those of `adamas train`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from adamas.config import Config, command_line
+from adamas.envs.make import action_meanings
+from adamas.training.phases import measure_costs, plan
+from adamas.training.rehearsal import Rehearsal
+from adamas.training.work_sizes import threads_for
+from adamas.utils.device import pick_device
+from adamas.utils.markdown import markdown_table
+
+HEADER = ("phase", "units", "ms a unit", "minutes", "share", "minutes at the peak")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("record", type=Path)
+    parser.add_argument("settings", nargs="*", metavar="name=value", help="as `adamas train` takes them")
+    arguments = parser.parse_args()
+    record = json.loads(arguments.record.read_text())
+    sys.argv[1:] = arguments.settings
+    command_line.launch(lambda config: print(table(config, record)))
+
+
+def table(config: Config, record: dict) -> str:
+    units = plan(config)
+    threads = threads_for(config, torch.get_num_threads())
+    costs = measure_costs(Rehearsal(config, action_meanings(config), pick_device(config.device), threads))
+    total = sum(count * costs[phase.name] for phase, count in units.items())
+    rows = []
+    for phase, count in units.items():
+        seconds, row = count * costs[phase.name], record["rows"].get(phase.name)
+        least = f"{count * row['gflop'] / record['peak']['gflops'] / 60:.1f}" if row else "-"
+        rows.append(
+            [
+                phase.name,
+                count,
+                f"{1e3 * costs[phase.name]:.1f}",
+                f"{seconds / 60:.1f}",
+                f"{seconds / total:.0%}",
+                least,
+            ]
+        )
+    return markdown_table(HEADER, [*rows, ["all", "", "", f"{total / 60:.1f}", "", ""]], "lrrrrr")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,9 @@
 """Tries what the program promises, and writes a table of what was found.
 
-usage: python scripts/trust/campaign.py [PART ...] [--kills 50] [--flips 8] [--inputs 100] [--minutes 10] [--folder DIR]
+usage: python scripts/trust/campaign.py [PART ...] [--kills 50] [--flips 8] [--inputs 100] [--minutes 60] [--folder DIR]
 
-PARTS are kills, damage, disasters, numbers, inputs, server and endurance; all by default. A part that is run again
-replaces its rows of results/trust/table.md.
+PARTS are kills, damage, disasters, numbers, inputs, server, training and play (so many minutes of each); all by default. A part
+that is run again replaces its rows of results/trust/table.md.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def read() -> argparse.Namespace:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []])
     for name, default in (("kills", 50), ("flips", 8), ("inputs", 100)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--folder", default="")
     return parser.parse_args()
 
@@ -91,14 +91,20 @@ def server(folder: Path, a: argparse.Namespace) -> Iterable[Row]:
     return server(folder)
 
 
-def endurance(folder: Path, a: argparse.Namespace) -> Iterable[Row]:
-    from endurance import play, training
+def training(folder: Path, a: argparse.Namespace) -> Iterable[Row]:
+    import endurance
 
-    return [training(folder, a.minutes), play(folder, a.minutes)]
+    return [endurance.training(folder, a.minutes)]
+
+
+def play(folder: Path, a: argparse.Namespace) -> Iterable[Row]:
+    import endurance
+
+    return [endurance.play(folder, a.minutes)]
 
 
 PARTS: dict[str, Callable[[Path, argparse.Namespace], Iterable[Row]]] = {
-    part.__name__: part for part in (kills, damage, disasters, numbers, inputs, server, endurance)
+    part.__name__: part for part in (kills, damage, disasters, numbers, inputs, server, training, play)
 }
 
 

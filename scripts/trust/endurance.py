@@ -31,9 +31,7 @@ def watched(pid: int, seconds: float) -> tuple[tuple[float, int], tuple[float, i
 def row(what: str, minutes: float, first: tuple[float, int], last: tuple[float, int], work: str) -> Row:
     found = f"{first[0]:.0f} MB and {first[1]} open files at minute {WARM * minutes:.1f}, {last[0]:.0f} MB and {last[1]} at minute {minutes:.1f}{work}"
     flat = last[0] < GROWTH * first[0] and last[1] <= first[1] + 1
-    return Row(
-        "memory and open files stay flat (not the hour that is wanted)", f"{minutes:g} minutes of {what}", found, flat
-    )
+    return Row("memory and open files stay flat", f"{minutes:g} minutes of {what}", found, flat)
 
 
 def training(folder: Path, minutes: float) -> Row:

@@ -12,7 +12,7 @@ from adamas.utils.threads import Threads
 
 ACTING, PLAYING, GAMES, DREAMING = "collect", "play", "games", "first dream"  # kinds of work beside PARTS
 WORTH_THREADS = (
-    5_000_000  # multiplications by one tap of a convolution: with fewer, threads wait longer than they work
+    8_000_000  # multiplications by one tap of a convolution: with fewer, threads wait longer than they work
 )
 
 

@@ -16,7 +16,7 @@ from helpers import TINY, adamas, change_config, final_parts, open_picture, run_
 from adamas.training import checkpoint
 from adamas.training.announcement import in_words
 from adamas.training.load_run import SavedRun
-from adamas.training.run_records import read_scalars
+from adamas.training.scalars import read_scalars
 
 
 @pytest.fixture(scope="module")

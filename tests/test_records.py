@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +19,10 @@ from adamas.benchmark.launch import compose
 from adamas.benchmark.queue import Queue, Task
 from adamas.cli.main import main
 from adamas.config import Collection, Config
-from adamas.config.files import DIGEST, load_config, save_config, to_yaml
+from adamas.config.files import OLDER_DIGEST, load_config, save_config, to_yaml
 from adamas.training import run_records
 from adamas.training.run_folder import RunFolder
+from adamas.training.scalars import read_scalars
 from adamas.utils.errors import UserError
 from adamas.utils.locks import is_locked, take_lock
 from adamas.utils.records import append_record, read_record, read_records, write_record
@@ -94,10 +98,46 @@ def test_a_changed_config_is_noticed_and_may_be_meant(tmp_path: Path, damage: st
     path.write_text(changed)
     with pytest.raises(UserError, match=r"config\.yaml is damaged: .*delete that line"):
         load_config(path)
-    path.write_text(text.rpartition(DIGEST)[0].replace("seed: 0", "seed: 8"))
+    path.write_text(text.partition("\n")[2].replace("seed: 0", "seed: 8"))
     assert load_config(path) == Config(seed=8)
     path.write_text(to_yaml(Config()))
     assert load_config(path) == Config()
+
+
+def test_a_config_that_is_cut_off_is_noticed_wherever_that_is(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    save_config(Config(), path)
+    data = path.read_bytes()
+    for length in [*range(0, 200), *range(200, len(data), 97), len(data) - 1]:
+        path.write_bytes(data[:length])
+        with pytest.raises(UserError, match=r"config\.yaml(: | is empty| is damaged)"):
+            load_config(path)
+
+
+def test_a_config_with_its_digest_at_the_end_is_read_and_checked(tmp_path: Path) -> None:
+    """As versions of November 2026 wrote it."""
+    path, text = tmp_path / "config.yaml", to_yaml(Config())
+    whole = f"{text}{OLDER_DIGEST}{hashlib.sha256(text.encode()).hexdigest()}\n"
+    path.write_text(whole)
+    assert load_config(path) == Config()
+    path.write_text(whole.replace("seed: 0", "seed: 8"))
+    with pytest.raises(UserError, match="digest in its last line"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut"])
+def test_damaged_curves_cost_a_line(tiny_run: Path, tmp_path: Path, damage: str) -> None:
+    folder, said = shutil.copytree(tiny_run / "tensorboard", tmp_path / "tensorboard"), []
+    whole = read_scalars(folder, pytest.fail)
+    (path,) = folder.glob("*tfevents*")
+    data, draw = path.read_bytes(), random.Random(0)
+    for place in [len(data) - 1, *(draw.randrange(len(data)) for _ in range(20))]:
+        flipped = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+        path.write_bytes(flipped if damage == "flip" else data[:place])
+        said.clear()
+        if read_scalars(folder, said.append) != whole:
+            assert len(said) == 1
+            assert "is damaged at byte" in said[0]
 
 
 def test_a_setting_that_is_a_constant_now_must_have_been_that(tmp_path: Path) -> None:

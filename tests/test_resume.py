@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -39,6 +40,32 @@ def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(tiny_run: Pat
     assert len(stopped_in) >= 2
     assert stopped_in[0] == "collect"
     assert same(final_parts(only_run(tmp_path)), final_parts(tiny_run))
+
+
+@pytest.mark.parametrize("policy", ["imagined", "model_free"])
+def test_a_run_killed_in_its_last_epoch_ends_that_epoch_first(policy: str, tmp_path: Path) -> None:
+    """Also when no step is left to collect and no epoch comes after the last collection."""
+    folders = [tmp_path / "killed", tmp_path / "whole"]
+    for folder in folders:
+        folder.mkdir()
+    arguments = ["env=Breakout", *TINY, "final_epochs=0", "evaluation.every_epochs=1", f"policy={policy}"]
+    process = launch("train", *arguments, OFTEN, cwd=folders[0])
+    while process.is_alive() and not in_the_last_epoch(folders[0]):
+        time.sleep(0.001)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    code, _, err = adamas("train", f"resume={only_run(folders[0])}", cwd=folders[0])
+    assert code == 0, err
+    assert same(final_parts(only_run(folders[0])), final_parts(train(*arguments, cwd=folders[1])))
+
+
+def in_the_last_epoch(folder: Path) -> bool:
+    """Whether all steps are collected, and saved, and something of that epoch is still to do."""
+    for path in folder.glob("runs/*/*/progress.json"):
+        progress = json.loads(path.read_text())
+        return progress["epoch"] > 0 and progress["steps"] >= 90
+    return False
 
 
 def test_ctrl_c_saves_and_ends_with_0(tiny_run: Path, tmp_path: Path) -> None:

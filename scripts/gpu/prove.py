@@ -159,7 +159,7 @@ class Proof:
 CURVES = """
 import json, sys
 from pathlib import Path
-from adamas.training.run_records import read_scalars
+from adamas.training.scalars import read_scalars
 curves = read_scalars(Path(sys.argv[1]))
 print(json.dumps({name: [[e.step, e.value] for e in events] for name, events in curves.items()}))
 """

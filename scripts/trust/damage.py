@@ -128,7 +128,7 @@ def report(run: Path) -> tuple[Any, int]:
 
 
 def showcase(run: Path) -> tuple[Any, int]:
-    from adamas.training.run_records import read_scalars
+    from adamas.training.scalars import read_scalars
 
     return {
         name: [(e.wall_time, e.step, e.value) for e in events]

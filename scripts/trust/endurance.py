@@ -60,8 +60,7 @@ def training(folder: Path, minutes: float) -> Row:
 
 def play(folder: Path, minutes: float) -> Row:
     """The server, with a page that looks on."""
-    from test_play_server import Served
-    from test_play_session import make_run
+    from playing import Served, make_run
 
     from adamas.play.load import open_agent
     from adamas.play.session import Session

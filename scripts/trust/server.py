@@ -21,8 +21,7 @@ PROMISE = "the play server serves nobody but its player"
 
 def server(folder: Path) -> Iterator[Row]:
     """The server, its player and the visitors are three processes, as on three machines."""
-    from test_play_server import Served
-    from test_play_session import make_run
+    from playing import Served, make_run
 
     from adamas.play.load import open_agent
     from adamas.play.session import Session
@@ -217,7 +216,7 @@ def messages(folder: Path, count: int) -> Row:
 
     from hypothesis import HealthCheck, given, settings
     from hypothesis import strategies as st
-    from test_play_session import make_run
+    from playing import make_run
 
     from adamas.play import protocol
     from adamas.play.load import open_agent

@@ -24,7 +24,8 @@ from adamas.evaluation.games import UniformPlay, play_games
 from adamas.training.announcement import in_words
 from adamas.training.load_run import SavedRun
 from adamas.training.run_folder import RunFolder
-from adamas.training.run_records import Outcome, find_outcomes, read_outcome, read_scalars
+from adamas.training.run_records import Outcome, find_outcomes, read_outcome
+from adamas.training.scalars import read_scalars
 from adamas.utils.console import Lasting, say, warn
 from adamas.utils.errors import UserError
 from adamas.utils.images import gif

@@ -18,13 +18,14 @@ from adamas.utils.errors import UserError, is_passing
 from adamas.utils.files import publish
 from adamas.utils.quoting import escaped
 
-DIGEST = "# sha256 of the lines above: "
+DIGEST = "# sha256 of the lines below: "  # the first line, so that a file that was cut off does not lose it
+OLDER_DIGEST = "# sha256 of the lines above: "  # the last line
 
 
 def save_config(config: Config, path: Path) -> None:
     """Writes every knob of `config` as YAML, whole or not at all: without it a run cannot be resumed."""
     text, temporary = to_yaml(config), path.with_suffix(".tmp")
-    temporary.write_text(f"{text}{DIGEST}{_digest(text)}\n", encoding="utf-8")
+    temporary.write_text(f"{DIGEST}{_digest(text)}\n{text}", encoding="utf-8")
     publish(temporary, path)
 
 
@@ -52,11 +53,18 @@ def _digest(text: str) -> str:
 
 
 def _check_digest(text: str, path: Path) -> None:
-    """Files of older versions have no digest."""
-    body, found, digest = text.rpartition(DIGEST)
-    if found and _digest(body) != digest.strip():
+    """Files of the oldest versions have no digest."""
+    first, _, below = text.partition("\n")
+    above, older, last = text.rpartition(OLDER_DIGEST)
+    if first.startswith(DIGEST):
+        body, digest, line = below, first.removeprefix(DIGEST), "first"
+    elif older:
+        body, digest, line = above, last, "last"
+    else:
+        return
+    if _digest(body) != digest.strip():
         raise UserError(
-            f"{path} is damaged: it does not match the digest in its last line; if you changed it on purpose, delete that line"
+            f"{path} is damaged: it does not match the digest in its {line} line; if you changed it on purpose, delete that line"
         )
 
 

@@ -14,7 +14,7 @@ from adamas.config.files import config_of_run
 from adamas.training import checkpoint
 from adamas.training.models import best_weights
 from adamas.training.run_folder import RunFolder
-from adamas.training.run_records import read_scalars
+from adamas.training.scalars import read_scalars
 from adamas.utils.console import warn
 from adamas.utils.errors import UserError
 from adamas.utils.logger import Logger

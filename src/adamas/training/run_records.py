@@ -9,8 +9,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator, ScalarEvent
-
 from adamas.config import Config
 from adamas.config.files import config_of_run, load_config
 from adamas.training.run_folder import RunFolder
@@ -125,14 +123,6 @@ def _is_evaluation(record: Mapping[str, Any]) -> bool:
         isinstance(record.get("epoch"), int) and isinstance(record.get("steps"), int) and record.get("kind") in KINDS
     )
     return whole and bool(returns) and math.isclose(fmean(returns), score, abs_tol=1e-6)
-
-
-def read_scalars(folder: Path) -> dict[str, list[ScalarEvent]]:
-    """{name: (wall_time, step, value) in the order in which they were written}; nothing where there is no such folder."""
-    if not folder.is_dir():
-        return {}
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-    return {name: events.Scalars(name) for name in events.Tags()["scalars"]}
 
 
 def final_of(curve: Sequence[dict[str, Any]], config: Config) -> dict[str, Any] | None:

@@ -98,9 +98,11 @@ class Trainer:
         loop.save()
 
     def finished(self) -> bool:
+        """Between two epochs, whether there is none ahead. An epoch that was cut short has units done."""
         final = 0 if self.config.policy == "model_free" else self.config.final_epochs
         return (
             self.progress.epoch > 0
+            and not any(units for phase, units in self.progress.done.items() if phase != FINAL_EVALUATION.name)
             and steps_left(self.config, self.progress) == 0
             and self.progress.final_epochs >= final
         )

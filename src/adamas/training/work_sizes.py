@@ -11,9 +11,7 @@ from adamas.evaluation.dreams import GROUP
 from adamas.utils.threads import Threads
 
 ACTING, PLAYING, GAMES, DREAMING = "collect", "play", "games", "first dream"  # kinds of work beside PARTS
-WORTH_THREADS = (
-    8_000_000  # multiplications by one tap of a convolution: with fewer, threads wait longer than they work
-)
+WORTH_THREADS = 8_000_000  # multiplications by one tap of a convolution: with fewer, threads wait longer than they work
 
 
 def threads_for(config: Config, most: int) -> Threads:

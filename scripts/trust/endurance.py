@@ -59,7 +59,7 @@ def training(folder: Path, minutes: float) -> Row:
 
 
 def play(folder: Path, minutes: float) -> Row:
-    """The server, with a page that looks on."""
+    """The server, with a page that looks on and begins again where a dream ends."""
     from playing import Served, make_run
 
     from adamas.play.load import open_agent
@@ -72,7 +72,10 @@ def play(folder: Path, minutes: float) -> Row:
     served, frames, began, first = Served(session), 0, time.monotonic(), None
     with served.open() as player:
         while time.monotonic() - began < 60 * minutes:
-            frames += player.receive()[0]["type"] == "frame"
+            message, _ = player.receive()
+            frames += message["type"] == "frame"
+            if message.get("ended"):
+                player.send({"type": "new_episode"})
             if first is None and time.monotonic() - began > WARM * 60 * minutes:
                 first = usage(os.getpid())
         last = usage(os.getpid())

@@ -131,7 +131,7 @@ def test_damaged_curves_cost_a_line(tiny_run: Path, tmp_path: Path, damage: str)
     whole = read_scalars(folder, pytest.fail)
     (path,) = folder.glob("*tfevents*")
     data, draw = path.read_bytes(), random.Random(0)
-    for place in [len(data) - 1, *(draw.randrange(len(data)) for _ in range(20))]:
+    for place in [0, len(data) - 1, *(draw.randrange(len(data)) for _ in range(20))]:
         flipped = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
         path.write_bytes(flipped if damage == "flip" else data[:place])
         said.clear()

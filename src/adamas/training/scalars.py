@@ -25,7 +25,7 @@ def read_scalars(folder: Path, warn: Callable[[str], None] = warn_on_stderr) -> 
         return {}
     for path in sorted(folder.glob("*tfevents*")):
         data = path.read_bytes()
-        if (good := whole_records(data)) < len(data):
+        if (good := whole_records(data)) < max(1, len(data)):  # a file begins with a record of its version
             warn(f"{path} is damaged at byte {good}: its curves end there")
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
     return {name: events.Scalars(name) for name in events.Tags()["scalars"]}

@@ -28,13 +28,14 @@ def server(folder: Path) -> Iterator[Row]:
     from adamas.play.settings import Options, Settings
 
     run = make_run(folder / "played") if not (folder / "played").exists() else folder / "played"
-    session = Session(open_agent(Options(run=str(run), device="cpu")), Settings(stop_at_end=False, fps=15))
+    session = Session(open_agent(Options(run=str(run), device="cpu")), Settings(stop_at_end=False, fps=15, horizon=2000))
     session.datasets.recordings = folder / "recordings"
     served = Served(session)
     try:
         with served.open() as player:
             player.wait("frame")
             for name, visit in VISITS.items():
+                player.send({"type": "new_episode"})  # no dream ends while it is measured
                 before = frames_a_second(player)
                 with visiting(visit, served) as counts:
                     during = frames_a_second(player)

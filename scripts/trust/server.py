@@ -29,7 +29,9 @@ def server(folder: Path) -> Iterator[Row]:
     from adamas.play.settings import Options, Settings
 
     run = make_run(folder / "played") if not (folder / "played").exists() else folder / "played"
-    session = Session(open_agent(Options(run=str(run), device="cpu")), Settings(stop_at_end=False, fps=15, horizon=2000))
+    session = Session(
+        open_agent(Options(run=str(run), device="cpu")), Settings(stop_at_end=False, fps=15, horizon=2000)
+    )
     session.datasets.recordings = folder / "recordings"
     served = Served(session)
     try:

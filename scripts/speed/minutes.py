@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -25,14 +24,13 @@ from adamas.utils.markdown import markdown_table
 HEADER = ("phase", "units", "ms a unit", "minutes", "share", "minutes at the peak")
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path)
     parser.add_argument("settings", nargs="*", metavar="name=value", help="as `adamas train` takes them")
     arguments = parser.parse_args()
     record = json.loads(arguments.record.read_text())
-    sys.argv[1:] = arguments.settings
-    command_line.launch(lambda config: print(table(config, record)))
+    return command_line.launch(lambda config: print(table(config, record)), argv=arguments.settings)
 
 
 def table(config: Config, record: dict) -> str:
@@ -58,4 +56,4 @@ def table(config: Config, record: dict) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
@@ -157,6 +157,13 @@ def short_episodes(on: torch.device = CPU) -> Replay:
     return make_replay({3, 5, 14, 19, 22, 31, 33, 41, 50, 59}, 60, on)
 
 
+def mostly_slow(values: Iterable[Any], fast: Collection[str]) -> list[Any]:
+    """Parameters of which all but those called so in `fast` are for `scripts/check --slow`."""
+    return [
+        pytest.param(value, id=str(value), marks=[] if str(value) in fast else [pytest.mark.slow]) for value in values
+    ]
+
+
 def spy(owner: object, method: str) -> list[tuple[tuple, Any]]:
     """From now on, the arguments and the result of each call of that method."""
     calls, original = [], getattr(owner, method)
@@ -208,6 +215,13 @@ TINY = [  # some seconds of the whole loop
     "evaluation.dreams=1",
     "evaluation.dream_steps=4",
 ]
+(
+    ALWAYS,
+    OFTEN,
+    SELDOM,
+) = (  # a save after every step and update, which takes longer than they do; a few a second; none till the end
+    f"checkpoint.every_minutes={minutes}" for minutes in ("1e-9", "0.004", "10")
+)
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 
 

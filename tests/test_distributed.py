@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 import torch
 from helpers import (
+    ALWAYS,
     CPU,
     MEANINGS,
     PROCESSES,
     ROOT,
+    SELDOM,
     TINY,
     adamas,
     final_parts,
@@ -262,25 +264,23 @@ def both(folder: Path, words: list[str], saves: int | None = None) -> list[int |
     return [process.exitcode for process in processes]
 
 
-@pytest.mark.parametrize(("share", "saves"), [(0.0, 64), (0.3, 5)])
+@pytest.mark.parametrize(("share", "saves"), [(0.0, 34), pytest.param(0.3, 5, marks=pytest.mark.slow)])
 def test_a_run_of_two_processes_that_lost_one_goes_on_bit_for_bit(share: float, saves: int, tmp_path: Path) -> None:
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     whole.mkdir(), parted.mkdir()
-    words, often = (
-        ["env=Breakout", *TINY, EVEN, "collection.steps=60", "final_epochs=0", f"actor_critic.real_share={share}"],
-        "checkpoint.every_minutes=1e-9",
-    )
+    steps = [f"collection.{name}=30" for name in ("steps", "first_steps", "first_steps_most")]
+    words = ["env=Breakout", *TINY, EVEN, *steps, "final_epochs=0", f"actor_critic.real_share={share}"]
     assert both(whole, words) == [0, 0]
     assert torch.load(whole / "0.pt")[0] == torch.load(whole / "1.pt")[0] == 0
 
-    assert both(parted, [*words, often], saves=saves) == [9, 0]  # among the updates of the denoiser
+    assert both(parted, [*words, ALWAYS], saves=saves) == [9, 0]  # among the updates of the denoiser
     code, _, err = torch.load(parted / "1.pt")
     assert code != 0
     assert "error: process 1 of 2 has lost another one; the last save of the run is good: go on with" in err
     folder = only_run(parted)
     parts, _ = checkpoint.load_newest(folder / "checkpoints", warn=pytest.fail)
     assert 0 < parts["progress"]["total"]["denoiser"] < 4
-    assert both(parted, [f"resume={folder}", "checkpoint.every_minutes=10"]) == [0, 0]
+    assert both(parted, [f"resume={folder}", SELDOM]) == [0, 0]
     assert same(final_parts(folder), final_parts(only_run(whole)))
 
 
@@ -299,7 +299,7 @@ def test_a_run_of_torchrun_stops_resumes_and_outlives_a_dead_process(tmp_path: P
         program = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port", str(free_port())]
         return start(*words, cwd=tmp_path, program=[*program, str(ROOT / "src" / "main.py")])
 
-    process = torchrun("env=Breakout", *TINY, EVEN, "checkpoint.every_minutes=1e-9")
+    process = torchrun("env=Breakout", *TINY, EVEN, ALWAYS)
     wait_for_saves(lambda: process.poll() is None, tmp_path, 3)
     process.send_signal(signal.SIGTERM)  # as SLURM does
     out, err = process.communicate()
@@ -315,7 +315,7 @@ def test_a_run_of_torchrun_stops_resumes_and_outlives_a_dead_process(tmp_path: P
     assert process.returncode != 0
     assert "error: process 0 of 2 has lost another one; the last save of the run is good: go on with" in err
 
-    process = torchrun(f"resume={folder}", "checkpoint.every_minutes=10")
+    process = torchrun(f"resume={folder}", SELDOM)
     out, err = process.communicate()
     assert process.returncode == 0, err
     assert out.splitlines()[-1].startswith("done")

@@ -15,7 +15,19 @@ import pytest
 import torch
 from gymnasium.error import InvalidAction, ResetNeeded
 from gymnasium.utils.env_checker import check_env as checked_by_gymnasium
-from helpers import TINY, adamas, change_config, final_parts, launch, only_run, same, train, wait_for_saves
+from helpers import (
+    ALWAYS,
+    SELDOM,
+    TINY,
+    adamas,
+    change_config,
+    final_parts,
+    launch,
+    only_run,
+    same,
+    train,
+    wait_for_saves,
+)
 from pixel_games import SIDE, Square
 
 from adamas.config import Atari, Config
@@ -31,8 +43,6 @@ from adamas.play.session import Session, first_settings
 from adamas.play.settings import Options
 from adamas.training.load_run import SavedRun
 from adamas.utils.errors import UserError
-
-OFTEN = "checkpoint.every_minutes=1e-9"  # after every step and update
 
 
 def config(name: str, limit: int = 27_000, **kwargs: Any) -> Config:
@@ -331,26 +341,26 @@ def test_a_run_killed_and_resumed_ends_like_one_that_was_not(policy: str, own_ru
     whole = own_run if policy == "imagined" else train(*arguments, cwd=tmp_path)
     killed = tmp_path / "killed"
     killed.mkdir()
-    process = launch("train", *arguments, OFTEN, cwd=killed)
+    process = launch("train", *arguments, ALWAYS, cwd=killed)
     wait_for_saves(process.is_alive, killed, 8)
     process.kill()
     process.join()
     assert process.exitcode != 0, "it was too quick to be killed"
-    done = adamas("train", f"resume={only_run(killed)}", cwd=killed)
+    done = adamas("train", f"resume={only_run(killed)}", SELDOM, cwd=killed)
     assert done.returncode == 0, done.stderr
     assert same(final_parts(only_run(killed)), final_parts(whole))
 
 
 @pytest.mark.parametrize("policy", ["imagined", "model_free"])
 def test_where_the_env_cannot_be_restored_a_resume_begins_a_new_episode(policy: str, tmp_path: Path) -> None:
-    arguments = ["env=pixel_games:Unseeded-v0", *TINY, f"policy={policy}", OFTEN]
+    arguments = ["env=pixel_games:Unseeded-v0", *TINY, f"policy={policy}", ALWAYS]
     process = launch("train", *arguments, cwd=tmp_path)
     wait_for_saves(process.is_alive, tmp_path, 8)
     process.terminate()
     process.join()
     said = "plays differently from the same seed and actions: a resume begins a new episode"
     assert said in (tmp_path / "stderr").read_text()
-    done = adamas("train", f"resume={only_run(tmp_path)}", cwd=tmp_path)
+    done = adamas("train", f"resume={only_run(tmp_path)}", SELDOM, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "does not go on with the episode that was saved: a new one begins" in done.stderr
     if policy == "imagined":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import mostly_slow
 from playing import Served
 
 from adamas.data.replay import read_dataset
@@ -126,7 +127,9 @@ def slide(page: Page, name: str, value: int) -> None:
     expect(page.locator(f"#value-{name}")).to_have_text(str(value))
 
 
-@pytest.mark.parametrize(("left", "right"), [("ArrowLeft", "ArrowRight"), ("a", "D")])
+@pytest.mark.parametrize(
+    ("left", "right"), [("ArrowLeft", "ArrowRight"), pytest.param("a", "D", marks=pytest.mark.slow)]
+)
 def test_keys_move_the_paddle(page: Page, left: str, right: str) -> None:
     hold(page, left)
     expect(page.locator("#bars .chosen")).to_have_text(re.compile("left|wait"))
@@ -143,7 +146,7 @@ def key_event(page: Page, kind: str, code: str, key: str) -> None:
     )
 
 
-@pytest.mark.parametrize("key", ["ф", "q", "א", "Unidentified"])
+@pytest.mark.parametrize("key", mostly_slow(["ф", "q", "א", "Unidentified"], ["ф"]))
 def test_a_key_is_known_by_its_place_in_every_layout(page: Page, served: Served, key: str) -> None:
     key_event(page, "keydown", "KeyA", key)
     wait(page, lambda: served.session.state.action == 3)

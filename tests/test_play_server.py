@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import mostly_slow
 from playing import PUBLIC, Player, Served
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -405,7 +406,9 @@ def wait_until(true: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("kind", ["idle", "half a request", "no token", "a foreign page"])
+@pytest.mark.parametrize(
+    "kind", mostly_slow(["idle", "half a request", "no token", "a foreign page"], ["half a request"])
+)
 def test_a_thousand_connections_are_not_served_and_the_player_is_undisturbed(
     served: Served, kind: str, capfd: pytest.CaptureFixture
 ) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, TINY
+from helpers import OFTEN, ROOT, TINY
 
 from adamas.benchmark import launch, status, systems, worker
 from adamas.benchmark.queue import Queue, Standing, Task
@@ -20,7 +20,7 @@ from adamas.cli.main import main
 from adamas.training.signals import StopRequest
 from adamas.utils.locks import is_locked, take_lock
 
-SAVING = [*TINY, "checkpoint.every_minutes=1e-9"]
+SAVING = [*TINY, OFTEN]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 
 

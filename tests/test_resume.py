@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import re
@@ -14,22 +13,36 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, TINY, adamas, final_parts, launch, only_run, same, start, train, wait_for_saves
+from helpers import (
+    ALWAYS,
+    OFTEN,
+    PROCESSES,
+    ROOT,
+    SELDOM,
+    TINY,
+    adamas,
+    final_parts,
+    launch,
+    only_run,
+    same,
+    start,
+    train,
+    wait_for_saves,
+)
 
 from adamas.training import checkpoint
 from adamas.training.phases import PHASES
-
-OFTEN = "checkpoint.every_minutes=1e-9"  # after every step and update
+from adamas.training.run_loop import RunLoop
 
 
 def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(tiny_run: Path, tmp_path: Path) -> None:
     """SIGKILL after a random number of saves and a random moment more, first while it collects."""
     draw, stopped_in = random.Random(0), []
-    arguments = ["env=Breakout", *TINY, OFTEN]
+    arguments = ["env=Breakout", *TINY, ALWAYS]
     for _ in range(40):
         process = launch("train", *arguments, cwd=tmp_path)
-        wait_for_saves(process.is_alive, tmp_path, draw.randrange(10, 50) if not stopped_in else draw.randrange(20, 80))
-        time.sleep(0.05 * draw.random())
+        wait_for_saves(process.is_alive, tmp_path, draw.randrange(5, 40) if not stopped_in else draw.randrange(10, 30))
+        time.sleep(0.3 * draw.random())
         process.kill()
         process.join()
         if process.exitcode == 0:
@@ -42,6 +55,20 @@ def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(tiny_run: Pat
     assert same(final_parts(only_run(tmp_path)), final_parts(tiny_run))
 
 
+def dies_in_the_last_epoch(folder: Path, words: list[str]) -> None:
+    """`adamas train`, which saves once all steps are collected, and is gone."""
+    check_stop = RunLoop.check_stop
+
+    def check_stop_and_die(self: RunLoop) -> None:
+        check_stop(self)
+        if self.progress.epoch > 0 and self.progress.steps >= 90:
+            self.save()
+            os._exit(9)
+
+    RunLoop.check_stop = check_stop_and_die
+    adamas("train", *words, cwd=folder)
+
+
 @pytest.mark.parametrize("policy", ["imagined", "model_free"])
 def test_a_run_killed_in_its_last_epoch_ends_that_epoch_first(policy: str, tmp_path: Path) -> None:
     """Also when no step is left to collect and no epoch comes after the last collection."""
@@ -49,23 +76,13 @@ def test_a_run_killed_in_its_last_epoch_ends_that_epoch_first(policy: str, tmp_p
     for folder in folders:
         folder.mkdir()
     arguments = ["env=Breakout", *TINY, "final_epochs=0", "evaluation.every_epochs=1", f"policy={policy}"]
-    process = launch("train", *arguments, OFTEN, cwd=folders[0])
-    while process.is_alive() and not in_the_last_epoch(folders[0]):
-        time.sleep(0.001)
-    process.kill()
+    process = PROCESSES.Process(target=dies_in_the_last_epoch, args=(folders[0], arguments))
+    process.start()
     process.join()
-    assert process.exitcode == -signal.SIGKILL
+    assert process.exitcode == 9
     code, _, err = adamas("train", f"resume={only_run(folders[0])}", cwd=folders[0])
     assert code == 0, err
     assert same(final_parts(only_run(folders[0])), final_parts(train(*arguments, cwd=folders[1])))
-
-
-def in_the_last_epoch(folder: Path) -> bool:
-    """Whether all steps are collected, and saved, and something of that epoch is still to do."""
-    for path in folder.glob("runs/*/*/progress.json"):
-        progress = json.loads(path.read_text())
-        return progress["epoch"] > 0 and progress["steps"] >= 90
-    return False
 
 
 def test_ctrl_c_saves_and_ends_with_0(tiny_run: Path, tmp_path: Path) -> None:
@@ -84,7 +101,7 @@ def test_ctrl_c_saves_and_ends_with_0(tiny_run: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
 def test_a_signal_saves_and_ends_with_0(name: str, tmp_path: Path) -> None:
-    process = launch("train", "env=Breakout", *TINY, OFTEN, cwd=tmp_path)
+    process = launch("train", "env=Breakout", *TINY, ALWAYS, cwd=tmp_path)
     wait_for_saves(process.is_alive, tmp_path, 5)
     os.kill(process.pid, getattr(signal, name))
     process.join()
@@ -133,11 +150,11 @@ def test_model_free_goes_on_bit_for_bit(tmp_path: Path) -> None:
     whole.mkdir(), parted.mkdir()
     arguments = ["env=Breakout", *TINY, "policy=model_free", "collection.steps=150"]
     expected = final_parts(train(*arguments, cwd=whole))
-    process = launch("train", *arguments, OFTEN, cwd=parted)
+    process = launch("train", *arguments, ALWAYS, cwd=parted)
     wait_for_saves(process.is_alive, parted, 4)
     process.kill()
     process.join()
-    assert adamas("train", f"resume={only_run(parted)}", cwd=parted).returncode == 0
+    assert adamas("train", f"resume={only_run(parted)}", SELDOM, cwd=parted).returncode == 0
     found = final_parts(only_run(parted))
     for key in ("models", "random", "player"):
         assert same(found[key], expected[key])

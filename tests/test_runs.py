@@ -59,13 +59,13 @@ def test_preset_smoke_runs_the_whole_loop(tmp_path: Path) -> None:
         assert words in out
 
     records = [json.loads(line) for line in (folder / "evaluations.jsonl").read_text().splitlines()]
-    assert [record["kind"] for record in records] == ["evaluation"] * 3 + ["final_evaluation"]
+    assert [record["kind"] for record in records] == ["evaluation"] * 2 + ["final_evaluation"]
     assert all(len(record["returns"]) == 2 for record in records)
     assert records[-1]["steps"] == 400
 
     parts, _ = checkpoint.load_newest(folder / "checkpoints", warn=pytest.fail)
     assert parts["game"] == "Breakout"
-    assert parts["progress"]["total"]["denoiser"] == 50
+    assert parts["progress"]["total"]["denoiser"] == 40
     assert all(torch.isfinite(value).all() for value in parts["models"]["denoiser"].values())
 
     curves = EventAccumulator(str(folder / "tensorboard")).Reload()

@@ -94,6 +94,7 @@ def test_plain_eager_code_is_float32_in_torchs_own_layout(monkeypatch: pytest.Mo
     assert y.is_contiguous()
 
 
+@pytest.mark.slow  # it measures for 20 seconds
 def test_it_writes_every_row(measured: Path) -> None:
     record = json.loads(measured.read_text())
     assert set(record["rows"]) == {*speed_sides.ROWS, "epoch"}
@@ -174,6 +175,7 @@ def test_costs_of_the_published_step_times() -> None:
     assert "| 8 x H200 | not measured |" in table
 
 
+@pytest.mark.slow
 def test_costs_reads_what_speed_writes(measured: Path, tmp_path: Path) -> None:
     assert costs.read_speeds(measured.parent) == {}
     record = json.loads(measured.read_text()) | {"gpu": "NVIDIA H200", "preset": "diamond", "gpu_bytes": 7_000_000_000}

@@ -15,7 +15,7 @@ from adamas.benchmark.figures import Line
 from adamas.benchmark.report_tables import RUN_COLUMNS, Report, System, run_rows, to_markdown
 from adamas.benchmark.systems import name_of, newest_of_each_seed, settings_of, systems
 from adamas.training.run_folder import origin
-from adamas.training.run_records import Outcome, find_outcomes
+from adamas.training.run_records import Outcome, find_outcomes, run_folders
 from adamas.utils.console import say, warn
 from adamas.utils.errors import UserError
 
@@ -126,15 +126,13 @@ def draw_reference(folders: Sequence[Path], game: str, out: Path) -> None:
     if not folders:
         raise UserError("reference= needs a folder of runs: adamas report runs=runs reference=Breakout")
     published = read_published()
-    found = [run for run in find_outcomes(folders[:1], warn) if run.config.env == game and run.curve]
+    outcomes = [run for run in find_outcomes(folders, warn) if run.config.env == game and run.curve]
+    in_first = {path.resolve() for path in run_folders(folders[0])}
+    found = [run for run in outcomes if run.path.resolve() in in_first]
     if not found:
         raise UserError(f"{folders[0]} holds no evaluated run of {game}")
     newest = found[-1]
-    others = [
-        run
-        for run in find_outcomes(folders, warn)
-        if run.config.env == game and run.curve and settings_of(run.config) == settings_of(newest.config)
-    ]
+    others = [run for run in outcomes if settings_of(run.config) == settings_of(newest.config)]
     lines = [
         Line(
             f"{name_of(run.config)}, seed {run.config.seed}, {run.path.name}",

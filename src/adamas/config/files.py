@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from pathlib import Path
 from typing import Any, cast
@@ -102,7 +103,9 @@ def load_config(path: Path) -> Config:
         raise UserError(f"{path} cannot be read: {in_words(error)}") from error
 
 
+@functools.cache
 def schema() -> DictConfig:
+    """Every setting with its type and default. Not to be changed: merge something into it."""
     schema = OmegaConf.structured(Config)
     OmegaConf.set_struct(schema, True)  # closes `initialize`, which is a plain dict, to unknown keys too
     return schema

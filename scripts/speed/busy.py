@@ -3,7 +3,8 @@
 Each kind of work is timed in three processes, one after the other, with the same load beside them: `as it was` (torch's
 threads, which spin), `chosen` (how this program waits, and the threads that it chooses) and `one thread`. Loads: nothing,
 two and four loops of Python, and one process that makes updates of preset cpu's denoiser as this program does. A cell is
-the median seconds, and how many times the quiet seconds of `as it was`. Stop other programs first.
+the median seconds, and how many times the quiet seconds of `as it was`. The work `loop` is a loop of Python as well: what any
+program loses on this machine. Stop other programs first.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SIDES = ("as it was", "chosen", "one thread")
 LOADS = ("quiet", "2 loops", "4 loops", "1 run")
-KINDS = ("acting", "dreams", "denoiser", "reward_end", "actor_critic")
-LEAST = 3  # runs
+KINDS = ("loop", "acting", "dreams", "denoiser", "reward_end", "actor_critic")
+LOOP = 1_000_000  # numbers that a loop of Python adds up: no thread of torch takes part
 
 
 def main() -> None:
@@ -30,6 +31,8 @@ def main() -> None:
     parser.add_argument("--presets", default="smoke,cpu")
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--loads", default=",".join(LOADS))
+    parser.add_argument("--sides", default=",".join(SIDES))
+    parser.add_argument("--least", type=int, default=3, help="runs of each measurement")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement, at least")
     parser.add_argument(
         "--whole", action="store_true", help="also the whole run env=Pong preset=smoke, as it is chosen"
@@ -38,12 +41,12 @@ def main() -> None:
     parser.add_argument("--serve", nargs=2, metavar=("SIDE", "PRESET"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        serve(*arguments.serve, arguments.kinds.split(","), arguments.seconds)
+        serve(*arguments.serve, arguments.kinds.split(","), arguments.seconds, arguments.least)
         return
     arguments.out.mkdir(parents=True, exist_ok=True)
     command = " ".join(["python scripts/speed/busy.py", *sys.argv[1:]])
     for preset in arguments.presets.split(","):
-        table = measure(preset, arguments.kinds, arguments.loads.split(","), arguments.seconds)
+        table = measure(preset, arguments)
         text = f"Preset {preset}, {os.cpu_count()} cores: `{command}`\n\n{table}"
         (arguments.out / f"{preset}.md").write_text(text)
         print(text, flush=True)
@@ -62,11 +65,12 @@ def ask(side: subprocess.Popen) -> dict[str, float]:
     return json.loads(side.stdout.readline())
 
 
-def start(side: str, preset: str, kinds: str, seconds: float) -> subprocess.Popen:
+def start(side: str, preset: str, a: argparse.Namespace) -> subprocess.Popen:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_", "KMP_"))}
     if side != "chosen":  # libgomp's own default, written out, is a choice of the user's
         environment["GOMP_SPINCOUNT"] = "300000"
-    command = [sys.executable, __file__, "--serve", side, preset, "--kinds", kinds, "--seconds", str(seconds)]
+    command = [sys.executable, __file__, "--serve", side, preset, "--kinds", a.kinds]
+    command += ["--seconds", str(a.seconds), "--least", str(a.least)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     print(side, process.stdout.readline().strip(), file=sys.stderr, flush=True)
     return process
@@ -95,8 +99,8 @@ def beside(load: str, work: Callable[[], None]) -> None:
             other.kill()
 
 
-def measure(preset: str, kinds: str, loads: list[str], seconds: float) -> str:
-    sides = {side: start(side, preset, kinds, seconds) for side in SIDES}
+def measure(preset: str, a: argparse.Namespace) -> str:
+    sides, loads = {side: start(side, preset, a) for side in a.sides.split(",")}, a.loads.split(",")
     found: dict[str, dict[str, dict[str, float]]] = {}
     try:
         for load in loads:
@@ -107,9 +111,9 @@ def measure(preset: str, kinds: str, loads: list[str], seconds: float) -> str:
         for side in sides.values():
             side.kill()
     lines = ["| work | " + " | ".join(loads) + " |", "|" + "---|" * (1 + len(loads))]
-    for kind in kinds.split(","):
-        alone = found[loads[0]][SIDES[0]][kind]
-        for side in SIDES:
+    for kind in a.kinds.split(","):
+        alone = next(iter(found[loads[0]].values()))[kind]
+        for side in sides:
             cells = (f"{found[load][side][kind]:.4f} ({found[load][side][kind] / alone:.2f}x)" for load in loads)
             lines.append(f"| {kind}, {side} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -136,7 +140,7 @@ def whole(loads: list[str], out: Path) -> str:
 # The process that is timed
 
 
-def serve(side: str, preset: str, kinds: list[str], seconds: float) -> None:
+def serve(side: str, preset: str, kinds: list[str], seconds: float, least: int) -> None:
     import torch
     from hydra import compose, initialize_config_dir
     from hydra.core.config_store import ConfigStore
@@ -160,7 +164,9 @@ def serve(side: str, preset: str, kinds: list[str], seconds: float) -> None:
     phases = {"acting": ACTING, "dreams": DREAMING}
     works: dict[str, Callable[[], None]] = {}
     for kind in kinds:
-        if kind in phases:
+        if kind == "loop":
+            works[kind] = lambda: sum(range(LOOP))
+        elif kind in phases:
             works[kind] = rehearsal._acting(1) if kind == "acting" else rehearsal._dreaming()
         else:
             batch = getattr(config, kind).optimization.batch_size
@@ -173,7 +179,7 @@ def serve(side: str, preset: str, kinds: list[str], seconds: float) -> None:
         for kind, work in works.items():
             times: list[float] = []
             end = time.perf_counter() + seconds
-            while len(times) < LEAST or time.perf_counter() < end:
+            while len(times) < least or time.perf_counter() < end:
                 threads.use(phases.get(kind, kind))
                 begun = time.perf_counter()
                 work()

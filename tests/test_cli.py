@@ -92,12 +92,20 @@ class Terminal:
         assert (done.returncode, done.stderr) == (0, "")
         return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
-    def error(self, *argv: str) -> str:
-        done = self(*argv)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.startswith("error: ")
-        assert done.stderr.count("\n") == 1
-        return done.stderr.removeprefix("error: ").rstrip("\n")
+    def each(self, argvs: list[list[str]]) -> list[tuple[int, str, str]]:
+        """Exit code, output and errors of each command line, which is a process of its own."""
+        done = self(EACH=json.dumps(argvs))
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def errors(self, *argvs: list[str]) -> list[str]:
+        lines = []
+        for code, out, err in self.each([*argvs]):
+            assert (code, out) == (2, "")
+            assert err.startswith("error: ")
+            assert err.count("\n") == 1
+            lines.append(err.removeprefix("error: ").rstrip("\n"))
+        return lines
 
 
 @pytest.fixture
@@ -200,11 +208,7 @@ WRONG = [
 
 @pytest.fixture(scope="module")
 def wrong(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str, str]]:
-    """Exit code, output and errors of each command line in WRONG, which is a process of its own."""
-    terminal = Terminal(tmp_path_factory.mktemp("wrong"))
-    done = terminal(EACH=json.dumps([argv for argv, _ in WRONG]))
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return Terminal(tmp_path_factory.mktemp("wrong")).each([argv for argv, _ in WRONG])
 
 
 @pytest.mark.parametrize("index", range(len(WRONG)), ids=[" ".join(argv) for argv, _ in WRONG])
@@ -216,16 +220,16 @@ def test_a_mistake_is_one_line_and_nothing_runs(wrong: list[tuple[int, str, str]
 
 
 def test_what_run_raises(terminal: Terminal) -> None:
-    done = terminal("preset=cpu", "env=Nowhere")
-    assert (done.returncode, done.stderr) == (2, "error: unknown game 'Nowhere'\n")
-    done = terminal("preset=cpu", "env=Interrupt")
-    assert (done.returncode, done.stderr) == (128 + signal.SIGINT, "")
-    done = terminal("preset=cpu", "env=Crash")
-    assert done.returncode == 1
-    assert done.stderr.startswith("Traceback")
-    assert done.stderr.endswith("ValueError: a bug\n")
-    assert "HYDRA_FULL_ERROR" not in done.stderr
-    assert terminal("preset=cpu", "env=Nine").returncode == 9
+    names = ("Nowhere", "Interrupt", "Nine")
+    error, interrupt, nine = terminal.each([["preset=cpu", f"env={name}"] for name in names])
+    assert error[::2] == [2, "error: unknown game 'Nowhere'\n"]
+    assert interrupt[::2] == [128 + signal.SIGINT, ""]
+    assert nine[0] == 9
+    crash = terminal("preset=cpu", "env=Crash")
+    assert crash.returncode == 1
+    assert crash.stderr.startswith("Traceback")
+    assert crash.stderr.endswith("ValueError: a bug\n")
+    assert "HYDRA_FULL_ERROR" not in crash.stderr
 
 
 def test_sweep_runs_every_combination_in_order(terminal: Terminal) -> None:
@@ -280,22 +284,19 @@ def test_resume_takes_the_saved_config_and_overrides_on_top(terminal: Terminal, 
 
 def test_resume_mistakes(terminal: Terminal, saved: Path) -> None:
     resume = f"resume='{saved}'"
-    assert terminal.error(resume, "final_epochs=x") == "final_epochs=x: a whole number is needed"
-    meanings = [f"{knob}=1" for knob in MEANING]
-    for key in (
-        "preset=cpu",
-        "env=Pong",
-        "seed=2",
-        "initialize.from=x",
-        "denoiser.target=change",
-        *meanings,
-    ):
-        assert terminal.error(resume, key).startswith(f"{key.split('=')[0]}= cannot be used with resume=")
-    assert terminal.error("-m", resume).startswith("-m cannot be used with resume=")
-    for nowhere in ("nowhere", ""):
-        assert terminal.error(f"resume={nowhere}") == f"resume={nowhere} is not a run folder: it has no config.yaml"
+    keys = ["preset=cpu", "env=Pong", "seed=2", "initialize.from=x", "denoiser.target=change"]
+    keys += [f"{knob}=1" for knob in MEANING]
+    typed, *not_these, sweep, nowhere, empty = terminal.errors(
+        [resume, "final_epochs=x"], *([resume, key] for key in keys), ["-m", resume], ["resume=nowhere"], ["resume="]
+    )
+    assert typed == "final_epochs=x: a whole number is needed"
+    for key, error in zip(keys, not_these, strict=True):
+        assert error.startswith(f"{key.split('=')[0]}= cannot be used with resume=")
+    assert sweep.startswith("-m cannot be used with resume=")
+    assert nowhere == "resume=nowhere is not a run folder: it has no config.yaml"
+    assert empty == "resume= is not a run folder: it has no config.yaml"
     (saved / "config.yaml").write_text("sede: 3\n")
-    assert terminal.error(resume) == f"{saved}/config.yaml: unknown key 'sede': did you mean seed?"
+    assert terminal.errors([resume]) == [f"{saved}/config.yaml: unknown key 'sede': did you mean seed?"]
 
 
 def test_help_shows_the_usual_commands_the_presets_and_every_knob(terminal: Terminal) -> None:

@@ -143,7 +143,8 @@ def test_a_repetition_draws_new_numbers() -> None:
 
 
 @pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="nothing to compile with")
-@pytest.mark.parametrize("parts", [("reward_end",), pytest.param(PARTS, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("parts", [("reward_end",), PARTS])
 def test_compiled_networks_train_as_they_do_otherwise(parts: tuple[str, ...]) -> None:
     expected, found = (trained(make_learners(1, compiled), 1, parts) for compiled in (False, True))
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0

@@ -246,9 +246,7 @@ def test_ranks_and_the_clusters_that_want_more_data() -> None:
     assert dreams.advice(np.array([1.0]), [None])["more_data"] == []
 
 
-def test_a_run_says_where_its_dreams_diverge(
-    made_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_says_where_its_dreams_diverge(made_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("adamas.data_card.dreams.PER_CLUSTER", 3)
     assert main(["card", str(save(clean(), tmp_path / "set")), f"run={made_run}", "device=cpu"]) == 0
     figures = json.loads((tmp_path / "set" / "card" / "card.json").read_text())

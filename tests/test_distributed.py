@@ -264,7 +264,8 @@ def both(folder: Path, words: list[str], saves: int | None = None) -> list[int |
     return [process.exitcode for process in processes]
 
 
-@pytest.mark.parametrize(("share", "saves"), [(0.0, 34), pytest.param(0.3, 5, marks=pytest.mark.slow)])
+@pytest.mark.slow  # two runs of each, of two processes
+@pytest.mark.parametrize(("share", "saves"), [(0.0, 34), (0.3, 5)])
 def test_a_run_of_two_processes_that_lost_one_goes_on_bit_for_bit(share: float, saves: int, tmp_path: Path) -> None:
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     whole.mkdir(), parted.mkdir()

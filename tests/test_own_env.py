@@ -23,6 +23,7 @@ from helpers import (
     change_config,
     final_parts,
     launch,
+    mostly_slow,
     only_run,
     same,
     train,
@@ -335,7 +336,7 @@ def own_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train("env=pixel_games:Hwc-v0", "env_kwargs={length:20}", *TINY, cwd=tmp_path_factory.mktemp("own"))
 
 
-@pytest.mark.parametrize("policy", ["imagined", "model_free"])
+@pytest.mark.parametrize("policy", mostly_slow(["imagined", "model_free"], ["imagined"]))
 def test_a_run_killed_and_resumed_ends_like_one_that_was_not(policy: str, own_run: Path, tmp_path: Path) -> None:
     arguments = ["env=pixel_games:Hwc-v0", "env_kwargs={length:20}", *TINY, f"policy={policy}"]
     whole = own_run if policy == "imagined" else train(*arguments, cwd=tmp_path)
@@ -351,7 +352,7 @@ def test_a_run_killed_and_resumed_ends_like_one_that_was_not(policy: str, own_ru
     assert same(final_parts(only_run(killed)), final_parts(whole))
 
 
-@pytest.mark.parametrize("policy", ["imagined", "model_free"])
+@pytest.mark.parametrize("policy", mostly_slow(["imagined", "model_free"], ["imagined"]))
 def test_where_the_env_cannot_be_restored_a_resume_begins_a_new_episode(policy: str, tmp_path: Path) -> None:
     arguments = ["env=pixel_games:Unseeded-v0", *TINY, f"policy={policy}", ALWAYS]
     process = launch("train", *arguments, cwd=tmp_path)

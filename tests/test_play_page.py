@@ -15,9 +15,9 @@ from playing import Served
 
 from adamas.data.replay import read_dataset
 from adamas.play.auth import AccessControl
-from adamas.play.load import open_agent
+from adamas.play.load import Agent
 from adamas.play.session import Session
-from adamas.play.settings import Options, Settings
+from adamas.play.settings import Settings
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
@@ -41,8 +41,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def served(made_run: Path, tmp_path: Path) -> Iterator[Served]:
-    session = Session(open_agent(Options(run=str(made_run), device="cpu")), Settings(stop_at_end=False))
+def served(agent: Agent, tmp_path: Path) -> Iterator[Served]:
+    session = Session(agent, Settings(stop_at_end=False))
     session.datasets.recordings = tmp_path / "recordings"
     made = Served(session)
     yield made

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import mostly_slow
+from helpers import adamas, mostly_slow
 from playing import PUBLIC, Player, Served
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -25,18 +25,18 @@ from adamas.data.replay import read_dataset
 from adamas.play import auth, protocol
 from adamas.play.auth import AccessControl, check_address
 from adamas.play.connections import MOST_CONNECTIONS, MOST_UNACKNOWLEDGED
-from adamas.play.load import open_agent
+from adamas.play.load import Agent
 from adamas.play.server import MOST_BYTES
 from adamas.play.session import Session
-from adamas.play.settings import Options, Settings
+from adamas.play.settings import Settings
 from adamas.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
-def served(made_run: Path, tmp_path: Path) -> Iterator[Served]:
-    session = Session(open_agent(Options(run=str(made_run), device="cpu")), Settings(stop_at_end=False))
+def served(agent: Agent, tmp_path: Path) -> Iterator[Served]:
+    session = Session(agent, Settings(stop_at_end=False))
     session.datasets.recordings = tmp_path / "recordings"
     session.paused = True
     made = Served(session)
@@ -589,7 +589,7 @@ def run(*arguments: str, cwd: Path) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize("argument", ["prt=1", "run=nowhere", "host=0.0.0.0", "device=gpu"])
 def test_a_users_error_is_one_line(argument: str, tmp_path: Path) -> None:
-    code, out, err = run(argument, cwd=tmp_path)
+    code, out, err = adamas("play", argument, cwd=tmp_path)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("error: ")
 

@@ -23,6 +23,7 @@ from helpers import (
     adamas,
     final_parts,
     launch,
+    mostly_slow,
     only_run,
     same,
     start,
@@ -69,7 +70,7 @@ def dies_in_the_last_epoch(folder: Path, words: list[str]) -> None:
     adamas("train", *words, cwd=folder)
 
 
-@pytest.mark.parametrize("policy", ["imagined", "model_free"])
+@pytest.mark.parametrize("policy", mostly_slow(["imagined", "model_free"], ["imagined"]))
 def test_a_run_killed_in_its_last_epoch_ends_that_epoch_first(policy: str, tmp_path: Path) -> None:
     """Also when no step is left to collect and no epoch comes after the last collection."""
     folders = [tmp_path / "killed", tmp_path / "whole"]
@@ -116,7 +117,7 @@ def copied(run: Path, folder: Path) -> Path:
 
 
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tiny_run: Path, tmp_path: Path) -> None:
-    folder = train("env=Breakout", *TINY, "checkpoint.every_minutes=0.005", cwd=tmp_path)
+    folder = copied(tiny_run, tmp_path)
     newest = sorted((folder / "checkpoints").glob("*.pt"))[-1]
     data = bytearray(newest.read_bytes())
     data[len(data) // 2] ^= 1

@@ -338,7 +338,8 @@ def test_a_loaded_env_goes_on_as_the_saved_one(game):
 
 
 @pytest.mark.parametrize(
-    ("game", "episodic_life", "cap"), [("Breakout", True, 200), ("RoadRunner", False, 190), ("Qbert", True, 100)]
+    ("game", "episodic_life", "cap"),
+    [("Breakout", True, 200), ("RoadRunner", False, 190), pytest.param("Qbert", True, 100, marks=pytest.mark.slow)],
 )
 def test_a_loaded_env_goes_on_from_every_kind_of_moment(game, episodic_life, cap):
     config = Atari(repeat_action_probability=0.25, max_episode_steps=cap)

@@ -98,7 +98,7 @@ def test_an_idle_team_comes_and_goes() -> None:
 @pytest.mark.parametrize(
     ("preset", "one_thread"),
     [
-        ("smoke", {"collect", "play", "games", "first dream", "denoiser", "actor_critic"}),
+        ("smoke", {"collect", "play", "games", "first dream", "denoiser", "reward_end", "actor_critic"}),
         ("cpu", {"collect", "play", "games"}),
         ("diamond", {"collect"}),
     ],

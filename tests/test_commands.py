@@ -186,6 +186,7 @@ def test_an_exported_run_is_much_smaller(tiny_run: Path, exported: Path) -> None
     assert ours < theirs / 4  # of 2 bytes a weight for 16 there are; the rest is names, much in so small a run
 
 
+@pytest.mark.slow
 def test_an_exported_run_can_be_measured_and_started_from(exported: Path, tmp_path: Path) -> None:
     done = adamas("evaluate", f"run={exported}", "dreams=1", "steps=2", f"out={tmp_path}")
     assert done.returncode == 0, done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import open_picture
+from helpers import mostly_slow, open_picture
 
 from adamas.data import storage
 from adamas.data.replay import read_dataset
@@ -157,7 +157,13 @@ def planted(kind: str) -> tuple[Rows, int]:
     return {name: np.concatenate([column, column[:first]]) for name, column in rows.items()}, first
 
 
-@pytest.mark.parametrize("kind", ["not finite", "unknown action", "flat", "corrupt", "frozen", "repeated", "copied"])
+@pytest.mark.parametrize(
+    "kind",
+    mostly_slow(
+        ["not finite", "unknown action", "flat", "corrupt", "frozen", "repeated", "copied"],
+        ["unknown action", "corrupt", "repeated"],
+    ),
+)
 def test_a_planted_fault_is_named_and_filtered(kind: str, tmp_path: Path) -> None:
     rows, count = planted(kind)
     source = save(rows, tmp_path / "set")

@@ -34,7 +34,9 @@ print(least)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library manages memory in its own way")
-@pytest.mark.parametrize(("choice", "least", "most"), [("keep", 0, 100), ("as it is", 10_000, 10**6)])
+@pytest.mark.parametrize(
+    ("choice", "least", "most"), [("keep", 0, 100), pytest.param("as it is", 10_000, 10**6, marks=pytest.mark.slow)]
+)
 def test_freed_memory_is_not_faulted_in_again(choice: str, least: int, most: int) -> None:
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_TUNABLES", "THP_"))}
     output = subprocess.check_output([sys.executable, "-c", FAULTS, choice], env=plain, text=True)

@@ -106,6 +106,7 @@ def test_the_digest_tells_other_shares(pair: list[str]) -> None:
     assert len(digests) == 2
 
 
+@pytest.mark.slow
 def test_a_run_on_several_datasets_resumes_exactly_and_takes_no_other_shares(pair: list[str], tmp_path: Path) -> None:
     argv = ["env=Breakout", *TINY, f"dataset=[{pair[0]}:0.5,{pair[1]}:0.5]"]
     folders = [tmp_path / "whole", tmp_path / "in parts"]

@@ -34,6 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+@pytest.mark.slow
 def test_the_page_leads_from_a_file_to_a_dream_in_the_browser(folder: Path) -> None:
     run = train(*command("adamas train"), *TINY, cwd=folder)
     program = (

@@ -194,6 +194,7 @@ def test_the_hints_name_the_keys_of_the_players_keyboard(browser: Browser, serve
         )  # keyboards with Cyrillic letters have Latin ones too
 
 
+@pytest.mark.slow
 def test_touch_moves_the_paddle_and_the_phone_does_not_scroll_sideways(browser: Browser, served: Served) -> None:
     with visit(browser, served, **PHONE) as page:
         for name, key in (("LEFT", 3), ("RIGHT", 2)):
@@ -222,6 +223,7 @@ def test_the_agent_plays_and_gives_the_game_back(page: Page, served: Served) -> 
     wait(page, lambda: served.session.player == "human")
 
 
+@pytest.mark.slow
 def test_rewind_shows_the_same_pixels_again(page: Page) -> None:
     page.keyboard.press("m")
     wait(page, lambda: step(page) >= 6)
@@ -241,6 +243,7 @@ def test_rewind_shows_the_same_pixels_again(page: Page) -> None:
     expect(page.locator("#step")).to_have_text("0")
 
 
+@pytest.mark.slow
 def test_sliders_act_at_once(page: Page, served: Served) -> None:
     slide(page, "denoising_steps", 4)
     expect(page.locator("#denoising-steps canvas")).to_have_count(8)
@@ -254,6 +257,7 @@ def test_sliders_act_at_once(page: Page, served: Served) -> None:
     expect(page.locator("#denoising")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_the_world_model_beside_the_real_game(page: Page) -> None:
     expect(page.locator("#real")).to_be_hidden()
     page.keyboard.press("v")
@@ -268,6 +272,7 @@ def test_the_world_model_beside_the_real_game(page: Page) -> None:
     expect(page.locator("#real")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_a_recording_is_downloaded_and_training_can_read_it(page: Page, served: Served, tmp_path: Path) -> None:
     page.keyboard.press("c")
     wait(page, lambda: served.session.recorder is not None and served.session.recorder.steps >= 5)
@@ -284,6 +289,7 @@ def test_a_recording_is_downloaded_and_training_can_read_it(page: Page, served: 
     assert (tmp_path / "download.gif").read_bytes().startswith(b"GIF89a")
 
 
+@pytest.mark.slow
 def test_datasets_are_browsed(page: Page, made_run: Path) -> None:
     page.locator("#tabs [data-tab=browse]").click()
     expect(page.locator("#episode-facts")).to_contain_text("step 1 of")
@@ -308,6 +314,7 @@ def test_a_lost_connection_comes_back_by_itself(page: Page, served: Served) -> N
     expect(page.locator("#recorded")).to_have_text(re.compile("[0-9]+ steps"))
 
 
+@pytest.mark.slow
 def test_after_a_restart_the_page_asks_for_the_new_address(page: Page, served: Served) -> None:
     wait(page, lambda: step(page) >= 1)
     served.server.access = AccessControl()
@@ -327,6 +334,7 @@ def test_a_wrong_token_and_a_foreign_page_are_refused(browser: Browser, served: 
     page.close()
 
 
+@pytest.mark.slow
 def test_a_second_window_asks_before_it_takes_over(browser: Browser, page: Page, served: Served) -> None:
     wait(page, lambda: step(page) >= 1)
     with visit(browser, served) as second:
@@ -340,6 +348,7 @@ def test_a_second_window_asks_before_it_takes_over(browser: Browser, page: Page,
         expect(page.locator("#dialog")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_churn_has_no_control_where_the_sampler_cannot_add_noise(browser: Browser, served: Served) -> None:
     served.session.agent.config.sampler.method = "heun"
     with visit(browser, served) as page:
@@ -347,6 +356,7 @@ def test_churn_has_no_control_where_the_sampler_cannot_add_noise(browser: Browse
         expect(page.locator("#set-s_churn")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_a_model_that_is_too_slow_is_told_of_and_the_page_answers(page: Page, served: Served) -> None:
     quick = served.session.tick
     served.session.tick = lambda: (time.sleep(0.2), quick())[1]

@@ -594,6 +594,7 @@ def test_a_users_error_is_one_line(argument: str, tmp_path: Path) -> None:
     assert err.startswith("error: ")
 
 
+@pytest.mark.slow
 def test_a_user_without_a_name_can_play(made_run: Path, tmp_path: Path) -> None:
     """As in a container that runs under a number of which its /etc/passwd knows nothing."""
     program = tmp_path / "nameless.py"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import MEANINGS, frames, make_replay, small_config
+from helpers import MEANINGS, frames, make_replay, mostly_slow, small_config
 from pretended_gpu import GPU, Generator, PretendedGpu, pretended_gpu
 from torch import Tensor, nn
 
@@ -86,7 +86,7 @@ def make_updates(gpu: PretendedGpu, tmp_path: Any, architecture: str = "adamas")
     return updates
 
 
-@pytest.mark.parametrize("architecture", ["adamas", "diamond"])
+@pytest.mark.parametrize("architecture", mostly_slow(["adamas", "diamond"], ["adamas"]))
 def test_an_update_never_waits(architecture: str, gpu: PretendedGpu, tmp_path: Any) -> None:
     """But every LOOK_EVERY updates; and nothing of the CPU is in what a CUDA graph would record."""
     updates = make_updates(gpu, tmp_path, architecture)

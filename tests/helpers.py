@@ -215,13 +215,9 @@ TINY = [  # some seconds of the whole loop
     "evaluation.dreams=1",
     "evaluation.dream_steps=4",
 ]
-(
-    ALWAYS,
-    OFTEN,
-    SELDOM,
-) = (  # a save after every step and update, which takes longer than they do; a few a second; none till the end
-    f"checkpoint.every_minutes={minutes}" for minutes in ("1e-9", "0.004", "10")
-)
+ALWAYS = "checkpoint.every_minutes=1e-9"  # after every step and update, which a save takes longer than
+OFTEN = "checkpoint.every_minutes=0.004"  # a few a second
+SELDOM = "checkpoint.every_minutes=10"  # none till the end
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 
 

@@ -83,8 +83,8 @@ def set_on_2(run: Path, path: Path) -> Path:
     return path
 
 
-def new_session(agent: Agent, tmp_path: Path) -> Session:
-    made = Session(agent, Settings(stop_at_end=False, fps=3))
+def new_session(agent: Agent, tmp_path: Path, fps: int = 3) -> Session:
+    made = Session(agent, Settings(stop_at_end=False, fps=fps))
     made.datasets.recordings = tmp_path / "recordings"
     return made
 

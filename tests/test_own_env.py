@@ -337,7 +337,7 @@ def own_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", mostly_slow(["imagined", "model_free"], ["imagined"]))
+@pytest.mark.parametrize("policy", ["imagined", "model_free"])
 def test_a_run_killed_and_resumed_ends_like_one_that_was_not(policy: str, own_run: Path, tmp_path: Path) -> None:
     arguments = ["env=pixel_games:Hwc-v0", "env_kwargs={length:20}", *TINY, f"policy={policy}"]
     whole = own_run if policy == "imagined" else train(*arguments, cwd=tmp_path)

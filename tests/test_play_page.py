@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import mostly_slow
-from playing import Served
+from playing import Served, new_session
 
 from adamas.data.replay import read_dataset
 from adamas.play.auth import AccessControl
 from adamas.play.load import Agent
-from adamas.play.session import Session
 from adamas.play.settings import Settings
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -42,8 +41,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def served(agent: Agent, tmp_path: Path) -> Iterator[Served]:
-    session = Session(agent, Settings(stop_at_end=False))
-    session.datasets.recordings = tmp_path / "recordings"
+    session = new_session(agent, tmp_path, fps=Settings().fps)
     made = Served(session)
     yield made
     made.close()

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import adamas, mostly_slow
-from playing import PUBLIC, Player, Served
+from playing import PUBLIC, Player, Served, new_session
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from adamas.data.replay import read_dataset
@@ -27,7 +27,6 @@ from adamas.play.auth import AccessControl, check_address
 from adamas.play.connections import MOST_CONNECTIONS, MOST_UNACKNOWLEDGED
 from adamas.play.load import Agent
 from adamas.play.server import MOST_BYTES
-from adamas.play.session import Session
 from adamas.play.settings import Settings
 from adamas.utils.errors import UserError
 
@@ -36,8 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def served(agent: Agent, tmp_path: Path) -> Iterator[Served]:
-    session = Session(agent, Settings(stop_at_end=False))
-    session.datasets.recordings = tmp_path / "recordings"
+    session = new_session(agent, tmp_path, fps=Settings().fps)
     session.paused = True
     made = Served(session)
     yield made

@@ -42,8 +42,8 @@ def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(tiny_run: Pat
     arguments = ["env=Breakout", *TINY, ALWAYS]
     for _ in range(40):
         process = launch("train", *arguments, cwd=tmp_path)
-        wait_for_saves(process.is_alive, tmp_path, draw.randrange(5, 40) if not stopped_in else draw.randrange(10, 30))
-        time.sleep(0.3 * draw.random())
+        wait_for_saves(process.is_alive, tmp_path, draw.randrange(10, 30) if stopped_in else draw.randrange(5, 25))
+        time.sleep((0.3 if stopped_in else 0.05) * draw.random())
         process.kill()
         process.join()
         if process.exitcode == 0:
@@ -150,7 +150,7 @@ def test_a_finished_run_that_is_extended_runs_its_final_epochs_again(tiny_run: P
 def test_model_free_goes_on_bit_for_bit(tmp_path: Path) -> None:
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     whole.mkdir(), parted.mkdir()
-    arguments = ["env=Breakout", *TINY, "policy=model_free"]
+    arguments = ["env=Breakout", *TINY, "policy=model_free", "collection.steps=150"]
     expected = final_parts(train(*arguments, cwd=whole))
     process = launch("train", *arguments, ALWAYS, cwd=parted)
     wait_for_saves(process.is_alive, parted, 4)
@@ -173,3 +173,4 @@ def test_a_disk_that_is_full_costs_one_line_and_nothing_that_was_saved(tiny_run:
     assert re.search(r"^error: .*File too large; make room: what was saved last is good$", done.stderr, re.M)
     assert "Traceback" not in done.stderr
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == before
+    assert adamas("train", f"resume={run}", "final_epochs=2", cwd=tmp_path).returncode == 0

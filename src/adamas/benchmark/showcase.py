@@ -20,7 +20,7 @@ from adamas.benchmark.report_tables import in_gib
 from adamas.benchmark.systems import differences, systems
 from adamas.config import Config
 from adamas.envs.make import action_meanings, make_env
-from adamas.evaluation.games import UniformPlay, play_games
+from adamas.evaluation.games import Games, UniformPlay, play_games
 from adamas.training.announcement import in_words
 from adamas.training.load_run import SavedRun
 from adamas.training.run_folder import RunFolder
@@ -75,7 +75,7 @@ def show(runs: Sequence[Outcome], out: Path, seed: int) -> None:
     agent = agent_of(runs)
     out.mkdir(parents=True, exist_ok=True)
     shown = film(agent, seed)
-    chance = random_returns(runs[0].config, seed)
+    chance = random_games(runs[0].config, seed).returns
     published = read_published()
     (out / "runs.md").write_text(table(groups, game, chance, published), encoding="utf-8")
     lined = [(run, curve_of(run, system)) for system, group in groups.items() for run in group]
@@ -88,10 +88,11 @@ def show(runs: Sequence[Outcome], out: Path, seed: int) -> None:
         say(str(out / name))
 
 
-def random_returns(config: Config, seed: int) -> list[float]:
+def random_games(config: Config, seed: int) -> Games:
+    """Full games of uniformly random actions."""
     policy = UniformPlay(len(action_meanings(config)))
     with tqdm(desc=f"{RANDOM_GAMES} games of random play", unit="step", disable=None, file=Lasting(sys.stderr)) as bar:
-        return play_games(policy, config, RANDOM_GAMES, seed, each_step=bar.update).returns
+        return play_games(policy, config, RANDOM_GAMES, seed, each_step=bar.update)
 
 
 def agent_of(runs: Sequence[Outcome]) -> Path:

@@ -11,10 +11,8 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from adamas.utils.console import warn as warn_on_stderr
 
-LENGTH, CHECK = (
-    "<Q",
-    "<I",
-)  # of a record (TFRecord): its length and a checksum of that, its bytes and a checksum of these
+# Of a record (TFRecord): its length and a checksum of that, its bytes and a checksum of these.
+LENGTH, CHECK = "<Q", "<I"
 
 
 def read_scalars(folder: Path, warn: Callable[[str], None] = warn_on_stderr) -> dict[str, list[ScalarEvent]]:

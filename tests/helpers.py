@@ -236,6 +236,7 @@ def adamas(*words: str, cwd: Path | None = None) -> Done:
         patch.chdir(cwd or Path.cwd())
         patch.setattr(phases, "measure_costs", lambda rehearsal: {phase.name: 1e-3 for phase in phases.PHASES})
         patch.setattr(device, "keep_freed_memory", lambda: None)
+        patch.setattr(sys, "argv", ["adamas", *words])
         code = cli.main(list(words))
     for stream in said:
         stream.seek(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import re
@@ -9,13 +10,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import (
     ALWAYS,
-    OFTEN,
     PROCESSES,
     ROOT,
     SELDOM,
@@ -36,22 +38,37 @@ from adamas.training.phases import PHASES
 from adamas.training.run_loop import RunLoop
 
 
+def dies_soon(folder: Path, words: list[str], rounds: int, seconds: float) -> None:
+    """`adamas train`, which saves after every 5th round and gets a SIGKILL so many seconds after so many rounds."""
+    work, done = RunLoop._work, itertools.count(1)
+
+    def work_and_die(self: RunLoop, *phase: Any) -> None:
+        work(self, *phase)
+        if (n := next(done)) == rounds:
+            threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        if n % 5 == 0:
+            self.save()
+
+    RunLoop._work = work_and_die
+    sys.exit(adamas("train", *words, cwd=folder).returncode)
+
+
 def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(tiny_run: Path, tmp_path: Path) -> None:
-    """SIGKILL after a random number of saves and a random moment more, first while it collects."""
+    """SIGKILL after a random number of rounds, of the 117 of a run, and a random moment more; first while it collects."""
     draw, stopped_in = random.Random(0), []
-    arguments = ["env=Breakout", *TINY, ALWAYS]
+    arguments = ["env=Breakout", *TINY, SELDOM]
     for _ in range(40):
-        process = launch("train", *arguments, cwd=tmp_path)
-        wait_for_saves(process.is_alive, tmp_path, draw.randrange(10, 30) if stopped_in else draw.randrange(5, 25))
-        time.sleep((0.3 if stopped_in else 0.05) * draw.random())
-        process.kill()
+        rounds = draw.randrange(8, 32)
+        process = PROCESSES.Process(target=dies_soon, args=(tmp_path, arguments, rounds, 0.1 * draw.random()))
+        process.start()
         process.join()
         if process.exitcode == 0:
             break
+        assert process.exitcode == -signal.SIGKILL
         parts, _ = checkpoint.load_newest(only_run(tmp_path) / "checkpoints", warn=print)
         stopped_in.append(max(parts["progress"]["done"], key=[phase.name for phase in PHASES].index, default="start"))
-        arguments = [f"resume={only_run(tmp_path)}", OFTEN]
-    assert len(stopped_in) >= 2
+        arguments = [f"resume={only_run(tmp_path)}", SELDOM]
+    assert len(stopped_in) >= 3
     assert stopped_in[0] == "collect"
     assert same(final_parts(only_run(tmp_path)), final_parts(tiny_run))
 

@@ -14,6 +14,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # also for the processes that the tests sta
 import torch
 
 if TYPE_CHECKING:
+    from playing import FirstState
+
     from adamas.play.load import Agent
     from adamas.play.session import Session
 
@@ -46,9 +48,17 @@ def agent(made_run: Path) -> Agent:
     return open_agent(Options(run=str(made_run), device="cpu"))
 
 
+@pytest.fixture(scope="module")
+def first_state(agent: Agent) -> FirstState:
+    """Where the sessions of `agent` begin."""
+    from playing import FirstState
+
+    return FirstState(agent)
+
+
 @pytest.fixture
-def session(agent: Agent, tmp_path: Path) -> Session:
+def session(agent: Agent, first_state: FirstState, tmp_path: Path) -> Session:
     """Of play, whose recordings go to `tmp_path`."""
     from playing import new_session
 
-    return new_session(agent, tmp_path)
+    return new_session(agent, tmp_path, first_state=first_state)

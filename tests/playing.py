@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import functools
 import http.client
 import json
 import shutil
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
+import pytest
 import torch
 from helpers import CPU, wake
 from websockets.sync.client import ClientConnection, connect
@@ -23,12 +25,15 @@ from adamas.config import Config
 from adamas.config.files import save_config
 from adamas.data.replay import Replay
 from adamas.envs.atari import AtariEnv, action_meanings
-from adamas.play import protocol
+from adamas.play import initial_states, protocol
 from adamas.play.auth import AccessControl
+from adamas.play.initial_states import played_state
 from adamas.play.load import Agent
+from adamas.play.real_env import RealEnv
 from adamas.play.server import Server
 from adamas.play.session import Session
 from adamas.play.settings import Settings
+from adamas.play.step import InitialState
 from adamas.training import checkpoint
 from adamas.training.models import Models
 from adamas.training.progress import Progress
@@ -83,8 +88,23 @@ def set_on_2(run: Path, path: Path) -> Path:
     return path
 
 
-def new_session(agent: Agent, tmp_path: Path, fps: int = 3) -> Session:
-    made = Session(agent, Settings(stop_at_end=False, fps=fps))
+class FirstState:
+    """Where all sessions of one agent begin: the policy plays up to there once, and not for every session."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent = agent
+        self._get = functools.cache(functools.partial(played_state, agent, RealEnv(agent.config)))
+
+    def __call__(self, agent: Agent, real_env: RealEnv, context: int, number: int) -> InitialState:
+        assert agent is self.agent
+        return self._get(context, number)
+
+
+def new_session(agent: Agent, tmp_path: Path, fps: int = 3, first_state: FirstState | None = None) -> Session:
+    with pytest.MonkeyPatch.context() as patch:
+        if first_state:
+            patch.setattr(initial_states, "played_state", first_state)
+        made = Session(agent, Settings(stop_at_end=False, fps=fps))
     made.datasets.recordings = tmp_path / "recordings"
     return made
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import adamas, mostly_slow
-from playing import PUBLIC, Player, Served, new_session
+from playing import PUBLIC, FirstState, Player, Served, new_session
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from adamas.data.replay import read_dataset
@@ -34,8 +34,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
-def served(agent: Agent, tmp_path: Path) -> Iterator[Served]:
-    session = new_session(agent, tmp_path, fps=Settings().fps)
+def served(agent: Agent, first_state: FirstState, tmp_path: Path) -> Iterator[Served]:
+    session = new_session(agent, tmp_path, Settings().fps, first_state)
     session.paused = True
     made = Served(session)
     yield made

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
+import itertools
 import shlex
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-import hydra
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
@@ -85,7 +82,7 @@ def _launch(
     words = [literal(text, arguments.multirun) for text in arguments.overrides]
     overrides = [_read_override(text, arguments.multirun, preset_names(config_dir)) for text in words]
     start, why = _choose_start(overrides, arguments.multirun)
-    jobs = _compose([*words, *start], arguments.multirun, config_dir)
+    jobs = [_compose([*job, *start], config_dir) for job in _jobs(overrides)]
     configs = [_name_the_game(_to_config(job), canonical) for job in jobs]
     if arguments.cfg:
         say("\n".join(to_yaml(config) for config in configs).removesuffix("\n"))
@@ -211,40 +208,32 @@ class _Job:
     """One run, as Hydra composed it."""
 
     composed: DictConfig
-    preset: str
     overrides: list[str]
 
+    @property
+    def preset(self) -> str:
+        (word,) = (word for word in self.overrides if word.startswith("preset="))
+        return word.removeprefix("preset=").strip("'\"")
 
-def _compose(overrides: list[str], sweeping: bool, config_dir: Path) -> list[_Job]:
-    """One job, or one for each combination of a sweep."""
-    jobs: list[_Job] = []
 
-    @hydra.main(config_path=str(config_dir), config_name="train", version_base="1.3")
-    def collect(composed: DictConfig) -> None:
-        chosen = HydraConfig.get()
-        overrides = cast(list[str], OmegaConf.to_container(chosen.overrides.task, resolve=False))
-        jobs.append(_Job(composed, chosen.runtime.choices["preset"], overrides))
+def _jobs(overrides: list[Override]) -> list[list[str]]:
+    """The overrides of one job, or of each combination of a sweep, the last one changing first."""
+    values = [
+        [f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()]
+        if override.is_sweep_override()
+        else [override.input_line]
+        for override in overrides
+    ]
+    return [list(job) for job in itertools.product(*values)]
 
+
+def _compose(overrides: list[str], config_dir: Path) -> _Job:
     ConfigStore.instance().store(name="schema", node=Config)
     try:
-        with _hydra_reads(overrides, ["--multirun"] if sweeping else ["--run"]):
-            collect()
+        with initialize_config_dir(str(config_dir.absolute()), version_base="1.3"):
+            return _Job(compose("train", overrides), overrides)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UserError(in_words(error)) from error
-    return jobs
-
-
-@contextmanager
-def _hydra_reads(overrides: list[str], flags: list[str]) -> Iterator[None]:
-    """@hydra.main reads sys.argv, and prints errors itself, with advice of its own, unless HYDRA_FULL_ERROR is 1."""
-    argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR", "0")
-    with tempfile.TemporaryDirectory() as scratch:  # for Hydra's own copy of a sweep's config
-        sys.argv = [argv[0], *overrides, f"hydra.sweep.dir='{scratch}'", *flags]
-        os.environ["HYDRA_FULL_ERROR"] = "1"
-        try:
-            yield
-        finally:
-            sys.argv, os.environ["HYDRA_FULL_ERROR"] = argv, full_error
 
 
 def _to_config(job: _Job) -> Config:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 os.environ["OMP_NUM_THREADS"] = "1"  # also for the processes that the tests start
 
@@ -24,11 +25,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of Breakout that was trained for some seconds. Not to be changed: copy it."""
-    from helpers import TINY, train  # not for the tests that train nothing
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A run of Breakout that was trained for some seconds. Not to be changed: copy it. One for all processes of the tests."""
+    from helpers import TINY, only_run, train  # not for the tests that train nothing
 
-    return train("env=Breakout", *TINY, cwd=tmp_path_factory.mktemp("tiny"))
+    root = tmp_path_factory.getbasetemp()
+    folder = (root if worker_id == "master" else root.parent) / "tiny"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            train("env=Breakout", *TINY, cwd=folder)
+    return only_run(folder)
 
 
 @pytest.fixture(scope="session")

@@ -51,15 +51,15 @@ BREAKOUT = ("NOOP", "FIRE", "RIGHT", "LEFT")
 PUBLIC = "https://dream.example"
 
 
-def make_run(path: Path, steps: int = 60) -> Path:
+def make_run(path: Path, steps: int = 60, config: Config = CONFIG) -> Path:
     """A run folder of Breakout as training leaves it, with untrained networks that are awake, and a replay."""
     torch.manual_seed(0)
-    models = Models(CONFIG, action_meanings("Breakout"), CPU)
+    models = Models(config, action_meanings("Breakout"), CPU)
     wake(models.actor_critic)
     wake(models.reward_end)  # the denoiser stays asleep: its dream of a change of nothing is a standing picture
     path.mkdir(parents=True)
-    save_config(CONFIG, path / "config.yaml")
-    env, replay = AtariEnv("Breakout", CONFIG.atari, episodic_life=True), Replay(steps)
+    save_config(config, path / "config.yaml")
+    env, replay = AtariEnv("Breakout", config.atari, episodic_life=True), Replay(steps)
     obs, _ = env.reset(seed=0)
     for step in range(steps):
         next_obs, _, terminated, truncated, _ = env.step(1 + step % 3)

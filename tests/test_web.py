@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, ENVIRONMENT, ROOT, frames, generator, same
-from web_runs import wide_awake
+from helpers import CPU, ROOT, adamas, frames, generator, same
+from web_runs import make_awake_run
 
 from adamas.play.load import open_agent
 from adamas.play.settings import Options
@@ -29,11 +27,6 @@ from adamas.web.runtime import RUNTIME, copy_runtime
 
 SHIPPED = ROOT / "results" / "breakout-cpu" / "agent"
 STEPS = 50
-
-
-def export(*words: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "adamas.cli", "export", *words]
-    return subprocess.run(command, env=ENVIRONMENT, text=True, capture_output=True, check=False)
 
 
 # Random numbers
@@ -77,8 +70,8 @@ def test_classes_are_drawn_as_often_as_their_softmax_says() -> None:
 
 
 @pytest.fixture(scope="module")
-def run(made_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return wide_awake(made_run, tmp_path_factory.mktemp("exported") / "run")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_awake_run(tmp_path_factory.mktemp("exported"))
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +164,7 @@ def test_the_runtime_is_that_of_the_package(tmp_path: Path) -> None:
 
 
 def test_the_hubs_folder_opens_as_the_run_does(run: Path, tmp_path: Path) -> None:
-    done = export(f"run={run}", f"safetensors={tmp_path / 'hub'}")
+    done = adamas("export", f"run={run}", f"safetensors={tmp_path / 'hub'}")
     assert done.returncode == 0, done.stderr
     ours, theirs = SavedRun(tmp_path / "hub").load_newest(CPU)[0], open_rounded(run).models
     assert same(dict(ours.world.state_dict()), dict(theirs.world.state_dict()))
@@ -211,9 +204,9 @@ def test_the_model_card_says_what_a_reader_needs() -> None:
 
 
 def test_export_says_what_is_wrong(run: Path, tmp_path: Path) -> None:
-    done = export(f"run={run}")
+    done = adamas("export", f"run={run}")
     assert (done.returncode, done.stderr) == (2, "error: nothing to make: give out=DIR, web=DIR or safetensors=DIR\n")
     for option in ("web", "safetensors"):
-        done = export(f"run={run}", f"{option}={tmp_path}")
+        done = adamas("export", f"run={run}", f"{option}={tmp_path}")
         assert done.returncode == 2
         assert done.stderr == f"error: {tmp_path} is already there: give another name, or remove it\n"

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from playing import CONFIG, make_run
 
 from adamas.config import PARTS
 from adamas.training import checkpoint
 
 
-def wide_awake(made_run: Path, path: Path) -> Path:
-    """A copy of the run whose weights that are zero are random."""
-    parts, file = checkpoint.load_newest(made_run / "checkpoints", warn=pytest.fail)
+def make_awake_run(path: Path) -> Path:
+    """A run folder whose weights that are zero are random."""
+    config = replace(CONFIG, denoiser=replace(CONFIG.denoiser, channels=[8], depths=[1]))
+    made, run = make_run(path / "made", config=config), path / "run"
+    parts, file = checkpoint.load_newest(made / "checkpoints", warn=pytest.fail)
     torch.manual_seed(1)
     models = parts["models"]
     for weights in (*(models[part] for part in PARTS), *models["averages"].values()):
@@ -25,7 +29,7 @@ def wide_awake(made_run: Path, path: Path) -> Path:
     head["head.0.weight"].zero_()
     head["head.0.bias"].fill_(1.0)
     head["head.2.weight"][3] = 100.0
-    path.mkdir()
-    shutil.copy(made_run / "config.yaml", path)
-    checkpoint.save(path / "checkpoints", checkpoint.step_of(file), {**parts, "game": "Breakout"}, keep=1)
-    return path
+    run.mkdir()
+    shutil.copy(made / "config.yaml", run)
+    checkpoint.save(run / "checkpoints", checkpoint.step_of(file), {**parts, "game": "Breakout"}, keep=1)
+    return run

@@ -168,8 +168,8 @@ def hide(page: Page) -> None:
     [
         hide,
         lambda page: page.evaluate("dispatchEvent(new Event('blur')), undefined"),
-        lambda page: page.locator("#tabs [data-tab=browse]").click(),
-        lambda page: page.keyboard.press("Control+k"),
+        pytest.param(lambda page: page.locator("#tabs [data-tab=browse]").click(), marks=pytest.mark.slow),
+        pytest.param(lambda page: page.keyboard.press("Control+k"), marks=pytest.mark.slow),
     ],
 )
 def test_keys_are_released_when_the_page_is_left(page: Page, served: Served, leave: Callable[[Page], None]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers import CPU, same, small_config
+from helpers import CPU, mostly_slow, same, small_config
 from test_trainer import save
 from test_updates import CountingLoop
 
@@ -88,7 +88,7 @@ def test_diverged_rollouts_are_counted(tmp_path: Path) -> None:
     assert trainer.progress.diverged_share() == 0, "this model does not predict divergence"
 
 
-@pytest.mark.parametrize("rounds", [1, 2, 6])
+@pytest.mark.parametrize("rounds", mostly_slow([1, 2, 6], ["2"]))
 def test_a_run_that_was_saved_goes_on_bit_for_bit(rounds: int, tmp_path: Path) -> None:
     """While it collects, and while it imagines."""
     trainer = Trainer(config_of(), RunFolder(tmp_path), CPU)

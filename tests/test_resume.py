@@ -115,7 +115,7 @@ def test_ctrl_c_saves_and_ends_with_0(tiny_run: Path, tmp_path: Path) -> None:
     assert same(final_parts(only_run(tmp_path)), final_parts(tiny_run))
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize("name", mostly_slow(["SIGTERM", "SIGUSR1"], ["SIGUSR1"]))
 def test_a_signal_saves_and_ends_with_0(name: str, tmp_path: Path) -> None:
     process = launch("train", "env=Breakout", *TINY, ALWAYS, cwd=tmp_path)
     wait_for_saves(process.is_alive, tmp_path, 5)

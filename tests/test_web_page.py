@@ -184,6 +184,7 @@ def test_the_page_dreams_what_pytorch_dreams(browser: Browser, site: str, run: P
         assert share_close(run, page, 5, FEW) >= 0.999
 
 
+@pytest.mark.slow
 def test_keys_rewind_and_the_agent(browser: Browser, site: str) -> None:
     with dreaming(browser, site) as page:
         left, right, again = (held(page, key, 2) for key in ("ArrowLeft", "ArrowRight", "KeyA"))

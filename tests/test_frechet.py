@@ -14,7 +14,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
 
 from adamas.config import Atari
 from adamas.envs.atari import AtariEnv
@@ -126,6 +125,8 @@ class Corner(nn.Module):
 @FAST
 @given(SEEDS, st.integers(2, 40), st.integers(2, 40))
 def test_torchmetrics_measures_the_same(seed: int, real_count: int, imagined_count: int) -> None:
+    from torchmetrics.image.fid import FrechetInceptionDistance  # takes seconds
+
     generator = torch.Generator().manual_seed(seed)
     sets = [
         torch.randint(0, 256, (n, 4, 4), generator=generator, dtype=torch.uint8) for n in (real_count, imagined_count)

@@ -25,7 +25,6 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium"),
 ]
-pytest.importorskip("onnxscript")
 if CHROMIUM:
     from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -79,6 +78,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def site(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    pytest.importorskip("onnxscript")
     folder = tmp_path_factory.mktemp("site")
     (folder / "games").mkdir()
     export_page(run, folder / "games" / "Breakout", FEW)
@@ -88,6 +88,7 @@ def site(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def shipped_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    pytest.importorskip("onnxscript")
     folder = tmp_path_factory.mktemp("shipped")
     export_page(SHIPPED, folder / "Breakout")
     assert sum(path.stat().st_size for path in folder.rglob("*")) < 25e6

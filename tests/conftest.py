@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and hands that down
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what was imported lives as long as the tests: no use in looking through it again and again
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +66,14 @@ def first_state(agent: Agent) -> FirstState:
     from playing import FirstState
 
     return FirstState(agent)
+
+
+@pytest.fixture(scope="module")
+def dream_alone(agent: Agent) -> FirstState:
+    """The same without the real game beside it."""
+    from playing import FirstState
+
+    return FirstState(agent, beside_real=False)
 
 
 @pytest.fixture

@@ -89,15 +89,19 @@ def set_on_2(run: Path, path: Path) -> Path:
 
 
 class FirstState:
-    """Where all sessions of one agent begin: the policy plays up to there once, and not for every session."""
+    """Where all sessions of one agent begin: the policy plays up to there once, and not for every session.
 
-    def __init__(self, agent: Agent) -> None:
-        self.agent = agent
+    To go on there the real game has to be played again up to there; `beside_real=False` leaves it out.
+    """
+
+    def __init__(self, agent: Agent, beside_real: bool = True) -> None:
+        self.agent, self.beside_real = agent, beside_real
         self._get = functools.cache(functools.partial(played_state, agent, RealEnv(agent.config)))
 
     def __call__(self, agent: Agent, real_env: RealEnv, context: int, number: int) -> InitialState:
         assert agent is self.agent
-        return self._get(context, number)
+        state = self._get(context, number)
+        return state if self.beside_real else state._replace(real=None)
 
 
 def new_session(agent: Agent, tmp_path: Path, fps: int = 3, first_state: FirstState | None = None) -> Session:

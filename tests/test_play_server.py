@@ -27,19 +27,28 @@ from adamas.play.auth import AccessControl, check_address
 from adamas.play.connections import MOST_CONNECTIONS, MOST_UNACKNOWLEDGED
 from adamas.play.load import Agent
 from adamas.play.server import MOST_BYTES
+from adamas.play.session import Session
 from adamas.play.settings import Settings
 from adamas.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture
-def served(agent: Agent, first_state: FirstState, tmp_path: Path) -> Iterator[Served]:
-    session = new_session(agent, tmp_path, Settings().fps, first_state)
+def serve(session: Session) -> Iterator[Served]:
     session.paused = True
     made = Served(session)
     yield made
     made.close()
+
+
+@pytest.fixture
+def served(agent: Agent, dream_alone: FirstState, tmp_path: Path) -> Iterator[Served]:
+    yield from serve(new_session(agent, tmp_path, Settings().fps, dream_alone))
+
+
+@pytest.fixture
+def served_beside_real(agent: Agent, first_state: FirstState, tmp_path: Path) -> Iterator[Served]:
+    yield from serve(new_session(agent, tmp_path, Settings().fps, first_state))
 
 
 def refused(served: Served, **how: str) -> int:
@@ -138,8 +147,8 @@ def test_the_page_loads_nothing_from_elsewhere(served: Served) -> None:
 # Messages
 
 
-def test_a_player_is_greeted_and_shown_the_dream(served: Served) -> None:
-    with served.open() as player:
+def test_a_player_is_greeted_and_shown_the_dream(served_beside_real: Served) -> None:
+    with served_beside_real.open() as player:
         hello, _ = player.receive()
         assert (hello["type"], hello["game"], hello["actions"]) == (
             "hello",
@@ -151,7 +160,7 @@ def test_a_player_is_greeted_and_shown_the_dream(served: Served) -> None:
         assert noises == [["unit", "sigma_max"]]
         frame, pictures = player.receive()
         assert frame["pictures"] == ["dream", "real"]
-        assert pictures[: 84 * 84] == served.session.state.obs.tobytes()
+        assert pictures[: 84 * 84] == served_beside_real.session.state.obs.tobytes()
         player.send({"type": "step"})
         frame, pictures = player.wait("frame")
         assert frame["pictures"] == ["dream", "real", "noisy 1", "denoised 1"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import CPU
-from playing import BREAKOUT, CONFIG, do, new_session, play, save_models, set_on_2, unpack
+from playing import BREAKOUT, CONFIG, FirstState, do, new_session, play, save_models, set_on_2, unpack
 
 from adamas.config.files import save_config
 from adamas.data.replay import read_dataset
@@ -245,7 +245,10 @@ def test_the_averaged_policy_is_the_one_that_plays(made_run: Path, tmp_path: Pat
         {"type": "set", "name": "initial_state", "value": "moon"},
     ],
 )
-def test_what_is_no_command_changes_nothing(session: Session, message: dict) -> None:
+def test_what_is_no_command_changes_nothing(
+    agent: Agent, dream_alone: FirstState, message: dict, tmp_path: Path
+) -> None:
+    session = new_session(agent, tmp_path, first_state=dream_alone)
     play(session, 2)
     before = protocol.frame(session)
     with pytest.raises(UserError):

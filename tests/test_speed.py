@@ -13,11 +13,13 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts" / "speed"))
 import costs
+import minutes
 import speed
 import speed_published
 import speed_record
 import speed_sides
 
+from adamas.config import Config
 from adamas.utils.errors import UserError
 
 CPU = torch.device("cpu")
@@ -186,3 +188,21 @@ def test_costs_reads_what_speed_writes(measured: Path, tmp_path: Path) -> None:
     (tmp_path / "worse.json").write_text("{}")
     with pytest.raises(UserError, match="is not a file that"):
         costs.read_speeds(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"preset": "diamond seed=1"}', r"is of preset diamond: give the file of preset smoke, or preset=diamond$"),
+        ("{}", "is no file of scripts/speed/speed.py"),
+        ("3", "is no file of scripts/speed/speed.py"),
+        ("words", "is no file of scripts/speed/speed.py"),
+        (None, "is no file of scripts/speed/speed.py"),
+    ],
+)
+def test_minutes_want_a_record_of_their_preset(text: str | None, told: str, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "record.json").write_text(text)
+    with pytest.raises(UserError, match=told) as caught:
+        minutes.read(tmp_path / "record.json", Config(preset="smoke"))
+    assert "\n" not in str(caught.value)

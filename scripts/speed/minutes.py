@@ -19,6 +19,7 @@ from adamas.training.phases import measure_costs, plan
 from adamas.training.rehearsal import Rehearsal
 from adamas.training.work_sizes import threads_for
 from adamas.utils.device import pick_device
+from adamas.utils.errors import UserError
 from adamas.utils.markdown import markdown_table
 
 HEADER = ("phase", "units", "ms a unit", "minutes", "share", "minutes at the peak")
@@ -29,8 +30,21 @@ def main() -> int:
     parser.add_argument("record", type=Path)
     parser.add_argument("settings", nargs="*", metavar="name=value", help="as `adamas train` takes them")
     arguments = parser.parse_args()
-    record = json.loads(arguments.record.read_text())
-    return command_line.launch(lambda config: print(table(config, record)), argv=arguments.settings)
+    return command_line.launch(
+        lambda config: print(table(config, read(arguments.record, config))), argv=arguments.settings
+    )
+
+
+def read(path: Path, config: Config) -> dict:
+    """A file of `speed.py`. UserError if it is none, or of another preset."""
+    try:
+        record = json.loads(path.read_text())
+        preset = record["preset"].split()[0]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is no file of scripts/speed/speed.py: {error}") from error
+    if preset != config.preset:
+        raise UserError(f"{path} is of preset {preset}: give the file of preset {config.preset}, or preset={preset}")
+    return record
 
 
 def table(config: Config, record: dict) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from helpers import wait_until
 from omegaconf import OmegaConf
 
 from adamas.config import Config
@@ -74,6 +77,32 @@ def test_threads_sleep_while_others_want_the_cores(monkeypatch: pytest.MonkeyPat
     assert busy.passes(1.0, 0.5)
     assert busy.passes(1.0, 0.05)  # neither
     assert not busy.passes(1.0, 0.0)
+
+
+def test_the_machine_is_watched_in_the_middle_of_an_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "LOOK_EVERY", 0.01)
+    busy = Busy(monkeypatch)
+    busy.now, busy.delayed = 1.0, 0.5
+    busy.waiting.watch()
+    busy.waiting.watch()  # which changes nothing
+    wait_until(lambda: busy.waiting.sleeping)
+    busy.waiting.close()
+    assert not busy.waiting.sleeping
+    busy.now, busy.delayed = 2.0, 1.5
+    time.sleep(0.1)
+    assert not busy.waiting.sleeping, "nobody looks any more"
+
+
+def test_a_watcher_ends_with_what_it_watches_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "LOOK_EVERY", 0.01)
+    busy = Busy(monkeypatch)
+    busy.waiting.watch()
+    watcher = busy.waiting._watcher
+    assert watcher is not None
+    del busy
+    gc.collect()
+    watcher.join(timeout=30)
+    assert not watcher.is_alive()
 
 
 def test_where_the_kernel_does_not_tell_nothing_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,6 @@ class RunLoop:
 
     def check_stop(self) -> None:
         """Saves if it is time, and stops if asked to. Also called inside of long rounds that change nothing."""
-        self.threads.waiting.look()
         if self.stop.requested:
             self.save()
             raise Stopped

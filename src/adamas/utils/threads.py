@@ -20,11 +20,11 @@ class Threads:
         self.waiting = Waiting()
 
     def use(self, kind: str) -> None:
-        """From now on, until another kind is named. Also looks whether the machine is busy."""
+        """From now on, until another kind is named. While the machine is busy, threads sleep rather than spin."""
         count = min(self.counts.get(kind, self.most), self.most)
         if count != torch.get_num_threads():
             torch.set_num_threads(count)
-        self.waiting.look()
+        self.waiting.watch()
 
     def close(self) -> None:
         """Torch has as many threads as at the start, for what this process does next."""

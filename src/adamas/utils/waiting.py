@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, MutableMapping
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def wait_briefly(environment: MutableMapping[str, str] = os.environ) -> bool:
 
 
 class Waiting:
-    """Lets the threads of this process sleep at barriers while the machine is busy. `look` now and then.
+    """Lets the threads of this process sleep at barriers while the machine is busy, from `watch` to `close`.
 
     libgomp has no call for it. But where it manages more threads than there are cores it hardly spins, and it looks at
     that count at each wait: a thread that has a team of its own, and does nothing, is enough. Where there is no libgomp or
@@ -55,13 +56,24 @@ class Waiting:
         self._delay, self._clock = delay or run_delay, clock
         self._at, self._before = clock(), self._delay()
         self._release: threading.Event | None = None
+        self._watcher: threading.Thread | None = None
+        self._closed = threading.Event()
         self._gomp = None if _user_chose() or _cores() > MOST_CORES else _loaded_gomp()
 
     @property
     def sleeping(self) -> bool:
         return self._release is not None
 
+    def watch(self) -> None:
+        """Looks at the machine every LOOK_EVERY seconds, in a thread of its own: one update may take many of them."""
+        if self._watcher is None and self._gomp is not None and self._before is not None:
+            self._watcher = threading.Thread(
+                target=_look_until, args=(weakref.ref(self), self._closed), name="watcher", daemon=True
+            )
+            self._watcher.start()
+
     def look(self) -> None:
+        """Compares the time without a core with that of the look before, if that is LOOK_EVERY seconds ago."""
         now = self._clock()
         if self._gomp is None or self._before is None or now - self._at < LOOK_EVERY:
             return
@@ -71,13 +83,26 @@ class Waiting:
         if share > BUSY and not self.sleeping:
             self._release = _idle_team(self._gomp, _cores())
         elif share < QUIET and self.sleeping:
-            self.close()
+            self._spin()
 
     def close(self) -> None:
-        """They spin again."""
+        """They spin again, whatever comes."""
+        self._closed.set()
+        if self._watcher is not None:
+            self._watcher.join()
+        self._spin()
+
+    def _spin(self) -> None:
         if self._release is not None:
             self._release.set()
             self._release = None
+
+
+def _look_until(waiting: weakref.ref[Waiting], closed: threading.Event) -> None:
+    """Also ends when nobody has `waiting` any more."""
+    while not closed.wait(LOOK_EVERY) and (there := waiting()) is not None:
+        there.look()
+        del there
 
 
 def run_delay(tasks: Iterable[Path] | None = None) -> float | None:

@@ -258,6 +258,11 @@ def test_sweep_ends_with_a_job_that_was_asked_to_stop(terminal: Terminal) -> Non
     ]
 
 
+def test_of_two_presets_the_last_one_counts_quoted_or_not(terminal: Terminal) -> None:
+    (config,) = terminal.configs("preset=cpu", "preset='smoke'", "seed=1", "seed=2")
+    assert (config["preset"], config["seed"]) == ("smoke", 2)
+
+
 def test_preset_that_is_picked(terminal: Terminal) -> None:
     first, config = terminal("env=Pong", GPU="no").stdout.splitlines()
     assert first == "preset=cpu: no GPU was found; preset=diamond trains the published size"

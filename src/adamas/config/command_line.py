@@ -212,8 +212,8 @@ class _Job:
 
     @property
     def preset(self) -> str:
-        (word,) = (word for word in self.overrides if word.startswith("preset="))
-        return word.removeprefix("preset=").strip("'\"")
+        *_, last = (word for word in self.overrides if word.startswith("preset="))
+        return last.removeprefix("preset=").strip("'\"")
 
 
 def _jobs(overrides: list[Override]) -> list[list[str]]:

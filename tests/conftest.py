@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # also for the processes that the tests sta
 import torch
 
 if TYPE_CHECKING:
-    from playing import FirstState
+    from playing import SharedStart
 
     from adamas.play.load import Agent
     from adamas.play.session import Session
@@ -37,9 +38,11 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     root = tmp_path_factory.getbasetemp()
     folder = (root if worker_id == "master" else root.parent) / "tiny"
     with FileLock(f"{folder}.lock"):
-        if not folder.exists():
+        if not (done := folder / "done").exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that did not come to its end
             folder.mkdir()
             train("env=Breakout", *TINY, cwd=folder)
+            done.touch()
     return only_run(folder)
 
 
@@ -61,24 +64,24 @@ def agent(made_run: Path) -> Agent:
 
 
 @pytest.fixture(scope="module")
-def first_state(agent: Agent) -> FirstState:
+def start_beside_real(agent: Agent) -> SharedStart:
     """Where the sessions of `agent` begin."""
-    from playing import FirstState
+    from playing import SharedStart
 
-    return FirstState(agent)
+    return SharedStart(agent)
 
 
 @pytest.fixture(scope="module")
-def dream_alone(agent: Agent) -> FirstState:
+def start_alone(agent: Agent) -> SharedStart:
     """The same without the real game beside it."""
-    from playing import FirstState
+    from playing import SharedStart
 
-    return FirstState(agent, beside_real=False)
+    return SharedStart(agent, beside_real=False)
 
 
 @pytest.fixture
-def session(agent: Agent, first_state: FirstState, tmp_path: Path) -> Session:
+def session(agent: Agent, start_beside_real: SharedStart, tmp_path: Path) -> Session:
     """Of play, whose recordings go to `tmp_path`."""
     from playing import new_session
 
-    return new_session(agent, tmp_path, first_state=first_state)
+    return new_session(agent, tmp_path, start_beside_real)

@@ -51,15 +51,15 @@ BREAKOUT = ("NOOP", "FIRE", "RIGHT", "LEFT")
 PUBLIC = "https://dream.example"
 
 
-def make_run(path: Path, steps: int = 60, config: Config = CONFIG) -> Path:
+def make_run(path: Path, steps: int = 60) -> Path:
     """A run folder of Breakout as training leaves it, with untrained networks that are awake, and a replay."""
     torch.manual_seed(0)
-    models = Models(config, action_meanings("Breakout"), CPU)
+    models = Models(CONFIG, action_meanings("Breakout"), CPU)
     wake(models.actor_critic)
     wake(models.reward_end)  # the denoiser stays asleep: its dream of a change of nothing is a standing picture
     path.mkdir(parents=True)
-    save_config(config, path / "config.yaml")
-    env, replay = AtariEnv("Breakout", config.atari, episodic_life=True), Replay(steps)
+    save_config(CONFIG, path / "config.yaml")
+    env, replay = AtariEnv("Breakout", CONFIG.atari, episodic_life=True), Replay(steps)
     obs, _ = env.reset(seed=0)
     for step in range(steps):
         next_obs, _, terminated, truncated, _ = env.step(1 + step % 3)
@@ -88,7 +88,7 @@ def set_on_2(run: Path, path: Path) -> Path:
     return path
 
 
-class FirstState:
+class SharedStart:
     """Where all sessions of one agent begin: the policy plays up to there once, and not for every session.
 
     To go on there the real game has to be played again up to there; `beside_real=False` leaves it out.
@@ -104,10 +104,10 @@ class FirstState:
         return state if self.beside_real else state._replace(real=None)
 
 
-def new_session(agent: Agent, tmp_path: Path, fps: int = 3, first_state: FirstState | None = None) -> Session:
+def new_session(agent: Agent, tmp_path: Path, start: SharedStart | None = None, fps: int = 3) -> Session:
     with pytest.MonkeyPatch.context() as patch:
-        if first_state:
-            patch.setattr(initial_states, "played_state", first_state)
+        if start:
+            patch.setattr(initial_states, "played_state", start)
         made = Session(agent, Settings(stop_at_end=False, fps=fps))
     made.datasets.recordings = tmp_path / "recordings"
     return made

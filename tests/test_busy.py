@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -100,9 +101,16 @@ def test_a_watcher_ends_with_what_it_watches_for(monkeypatch: pytest.MonkeyPatch
     watcher = busy.waiting._watcher
     assert watcher is not None
     del busy
-    gc.collect()
-    watcher.join(timeout=30)
-    assert not watcher.is_alive()
+    wait_until(lambda: gc.collect() >= 0 and not watcher.is_alive())
+
+
+def test_threads_are_watched_from_their_first_use_until_they_are_closed() -> None:
+    threads, called = Threads(), []
+    threads.waiting = SimpleNamespace(watch=lambda: called.append("watch"), close=lambda: called.append("close"))
+    threads.use("collect")
+    assert called == ["watch"]
+    threads.close()
+    assert called == ["watch", "close"]
 
 
 def test_where_the_kernel_does_not_tell_nothing_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

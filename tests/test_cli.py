@@ -259,8 +259,11 @@ def test_sweep_ends_with_a_job_that_was_asked_to_stop(terminal: Terminal) -> Non
 
 
 def test_of_two_presets_the_last_one_counts_quoted_or_not(terminal: Terminal) -> None:
-    (config,) = terminal.configs("preset=cpu", "preset='smoke'", "seed=1", "seed=2")
-    assert (config["preset"], config["seed"]) == ("smoke", 2)
+    for last in ("preset='smoke'", "preset= smoke "):
+        (config,) = terminal.configs("preset=cpu", last, "seed=1", "seed=2")
+        assert (config["preset"], config["seed"]) == ("smoke", 2)
+    swept = terminal.configs("-m", "preset=cpu,smoke", "seed=1,2", "seed=3,4", "preset=smoke")
+    assert [(config["preset"], config["seed"]) for config in swept] == [("smoke", 3), ("smoke", 4)]
 
 
 def test_preset_that_is_picked(terminal: Terminal) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import adamas, mostly_slow
-from playing import PUBLIC, FirstState, Player, Served, new_session
+from playing import PUBLIC, Player, Served, SharedStart, new_session
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from adamas.data.replay import read_dataset
@@ -42,13 +42,13 @@ def serve(session: Session) -> Iterator[Served]:
 
 
 @pytest.fixture
-def served(agent: Agent, dream_alone: FirstState, tmp_path: Path) -> Iterator[Served]:
-    yield from serve(new_session(agent, tmp_path, Settings().fps, dream_alone))
+def served(agent: Agent, start_alone: SharedStart, tmp_path: Path) -> Iterator[Served]:
+    yield from serve(new_session(agent, tmp_path, start_alone, Settings().fps))
 
 
 @pytest.fixture
-def served_beside_real(agent: Agent, first_state: FirstState, tmp_path: Path) -> Iterator[Served]:
-    yield from serve(new_session(agent, tmp_path, Settings().fps, first_state))
+def served_beside_real(agent: Agent, start_beside_real: SharedStart, tmp_path: Path) -> Iterator[Served]:
+    yield from serve(new_session(agent, tmp_path, start_beside_real, Settings().fps))
 
 
 def refused(served: Served, **how: str) -> int:

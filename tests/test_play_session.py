@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import CPU
-from playing import BREAKOUT, CONFIG, FirstState, do, new_session, play, save_models, set_on_2, unpack
+from playing import BREAKOUT, CONFIG, do, new_session, play, save_models, set_on_2, unpack
 
 from adamas.config.files import save_config
 from adamas.data.replay import read_dataset
@@ -72,7 +72,8 @@ def test_what_was_rewound_can_be_gone_to_again_until_it_is_replaced(session: Ses
     assert (session.state.step, session.history.future, session.paused) == (1, 0, True)
 
 
-def test_the_real_game_is_rewound_with_the_world_model(session: Session) -> None:
+def test_the_real_game_is_rewound_with_the_world_model(agent: Agent, tmp_path: Path) -> None:
+    session = new_session(agent, tmp_path)
     do(session, "keys", held=["LEFT"], number=1)
     play(session, 5)
     left = session.state.real.obs
@@ -219,6 +220,14 @@ def test_the_averaged_policy_is_the_one_that_plays(made_run: Path, tmp_path: Pat
         assert session.state.action == 2
 
 
+@pytest.fixture(scope="module")
+def two_steps_on(agent: Agent, tmp_path_factory: pytest.TempPathFactory) -> Session:
+    """A session in which nothing changes any more."""
+    session = new_session(agent, tmp_path_factory.mktemp("session"))
+    play(session, 2)
+    return session
+
+
 @pytest.mark.parametrize(
     "message",
     [
@@ -245,16 +254,12 @@ def test_the_averaged_policy_is_the_one_that_plays(made_run: Path, tmp_path: Pat
         {"type": "set", "name": "initial_state", "value": "moon"},
     ],
 )
-def test_what_is_no_command_changes_nothing(
-    agent: Agent, dream_alone: FirstState, message: dict, tmp_path: Path
-) -> None:
-    session = new_session(agent, tmp_path, first_state=dream_alone)
-    play(session, 2)
-    before = protocol.frame(session)
+def test_what_is_no_command_changes_nothing(two_steps_on: Session, message: dict) -> None:
+    before = protocol.frame(two_steps_on)
     with pytest.raises(UserError):
-        session.do(message)
-    assert protocol.frame(session) == before
-    assert session._held == []
+        two_steps_on.do(message)
+    assert protocol.frame(two_steps_on) == before
+    assert two_steps_on._held == []
 
 
 # Keys

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +36,24 @@ from adamas.training import checkpoint
 from adamas.training.phases import PHASES
 from adamas.training.run_loop import RunLoop
 
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows both end a process at once
+
 
 def dies_soon(folder: Path, words: list[str], rounds: int, seconds: float) -> None:
-    """`adamas train`, which saves after every 5th round and gets a SIGKILL so many seconds after so many rounds."""
-    work, done = RunLoop._work, itertools.count(1)
+    """`adamas train`, for which it is time to save at every 6th chance, and which gets a SIGKILL so many seconds after so many
+    rounds of work."""
+    work, check_stop, done, chances = RunLoop._work, RunLoop.check_stop, itertools.count(1), itertools.count(1)
 
     def work_and_die(self: RunLoop, *phase: Any) -> None:
         work(self, *phase)
-        if (n := next(done)) == rounds:
-            threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
-        if n % 5 == 0:
-            self.save()
+        if next(done) == rounds:
+            threading.Timer(seconds, os.kill, (os.getpid(), KILL)).start()
 
-    RunLoop._work = work_and_die
+    def check_stop_and_save(self: RunLoop) -> None:
+        self.config = replace(self.config, every_minutes=-1.0 if next(chances) % 6 == 0 else 10.0)
+        check_stop(self)
+
+    RunLoop._work, RunLoop.check_stop = work_and_die, check_stop_and_save
     sys.exit(adamas("train", *words, cwd=folder).returncode)
 
 
@@ -56,18 +62,19 @@ def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(tiny_run: Pat
     draw, stopped_in = random.Random(0), []
     arguments = ["env=Breakout", *TINY, SELDOM]
     for _ in range(40):
-        rounds = draw.randrange(12, 45)
-        process = PROCESSES.Process(target=dies_soon, args=(tmp_path, arguments, rounds, 0.1 * draw.random()))
+        rounds = draw.randrange(10, 28)
+        process = PROCESSES.Process(target=dies_soon, args=(tmp_path, arguments, rounds, 0.05 * draw.random()))
         process.start()
         process.join()
         if process.exitcode == 0:
             break
-        assert process.exitcode == -signal.SIGKILL
+        assert abs(process.exitcode) == KILL
         parts, _ = checkpoint.load_newest(only_run(tmp_path) / "checkpoints", warn=print)
         stopped_in.append(max(parts["progress"]["done"], key=[phase.name for phase in PHASES].index, default="start"))
         arguments = [f"resume={only_run(tmp_path)}", SELDOM]
-    assert len(stopped_in) >= 2
+    assert len(stopped_in) >= 4
     assert stopped_in[0] == "collect"
+    assert len({*stopped_in}) >= 2
     assert same(final_parts(only_run(tmp_path)), final_parts(tiny_run))
 
 
@@ -177,17 +184,18 @@ def test_model_free_goes_on_bit_for_bit(tmp_path: Path) -> None:
         assert same(found[key], expected[key])
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no ulimit")
 def writes_no_larger_file(folder: Path, words: list[str], most: int) -> None:
     """`adamas train` where no file may have more bytes."""
     import resource  # not on Windows
 
+    os.dup2(os.open(folder / "said", os.O_CREAT | os.O_WRONLY), 2)  # to its very end
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     done = adamas("train", *words, cwd=folder)
-    (folder / "said").write_text(done.stderr)
+    os.write(2, done.stderr.encode())
     sys.exit(done.returncode)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no ulimit")
 def test_a_disk_that_is_full_costs_one_line_and_nothing_that_was_saved(tiny_run: Path, tmp_path: Path) -> None:
     run = copied(tiny_run, tmp_path)
     before = sorted(path.name for path in (run / "checkpoints").iterdir())
@@ -197,8 +205,8 @@ def test_a_disk_that_is_full_costs_one_line_and_nothing_that_was_saved(tiny_run:
     )
     process.start()
     process.join()
-    said = (tmp_path / "said").read_text()
     assert process.exitcode == 2
+    said = (tmp_path / "said").read_text()
     assert re.search(r"^error: .*File too large; make room: what was saved last is good$", said, re.M)
     assert "Traceback" not in said
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == before

@@ -190,19 +190,28 @@ def test_costs_reads_what_speed_writes(measured: Path, tmp_path: Path) -> None:
         costs.read_speeds(tmp_path)
 
 
+def record(preset: str) -> str:
+    return json.dumps({"preset": preset, "rows": {}, "peak": {"gflops": 1.0}})
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ('{"preset": "diamond seed=1"}', r"is of preset diamond: give the file of preset smoke, or preset=diamond$"),
+        (record("diamond"), "is of preset diamond: give the file of preset smoke, or"),
+        (
+            record("smoke precision=bfloat16"),
+            "is of preset smoke precision=bfloat16: give the file of preset smoke, or",
+        ),
+        ('{"preset": "smoke"}', "is no file of scripts/speed/speed.py"),
         ("{}", "is no file of scripts/speed/speed.py"),
         ("3", "is no file of scripts/speed/speed.py"),
         ("words", "is no file of scripts/speed/speed.py"),
         (None, "is no file of scripts/speed/speed.py"),
     ],
 )
-def test_minutes_want_a_record_of_their_preset(text: str | None, told: str, tmp_path: Path) -> None:
+def test_minutes_want_a_record_of_their_settings(text: str | None, told: str, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / "record.json").write_text(text)
     with pytest.raises(UserError, match=told) as caught:
-        minutes.read(tmp_path / "record.json", Config(preset="smoke"))
+        minutes.read(tmp_path / "record.json", Config(preset="smoke"), ["preset=smoke", "device=cpu"])
     assert "\n" not in str(caught.value)

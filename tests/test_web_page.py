@@ -18,7 +18,7 @@ from helpers import ROOT
 from web_runs import make_awake_run
 
 from adamas.web.dream import dream, torch_networks
-from adamas.web.export import FILM, STARTS, export_page, open_rounded, play
+from adamas.web.export import FILM, export_page, open_rounded, play
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
@@ -32,7 +32,6 @@ if CHROMIUM:
 
 SHIPPED = ROOT / "results" / "breakout-cpu" / "agent"
 HOST = "127.0.0.1"
-FEW = 2  # starts
 NO_WEBASSEMBLY = "delete globalThis.WebAssembly"
 SIZES_OF_BUFFERS = """
 globalThis.buffers = [];
@@ -81,7 +80,8 @@ def site(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     pytest.importorskip("onnxscript")
     folder = tmp_path_factory.mktemp("site")
     (folder / "games").mkdir()
-    export_page(run, folder / "games" / "Breakout", FEW)
+    with few_starts():
+        export_page(run, folder / "games" / "Breakout")
     with served(folder) as address:
         yield f"{address}/games/Breakout/"
 
@@ -94,6 +94,13 @@ def shipped_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     assert sum(path.stat().st_size for path in folder.rglob("*")) < 25e6
     with served(folder) as address:
         yield f"{address}/Breakout/"
+
+
+@contextmanager
+def few_starts() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("adamas.web.export.STARTS", 2)
+        yield
 
 
 @contextmanager
@@ -147,10 +154,10 @@ def held(page: Page, key: str, steps: int) -> np.ndarray:
     return shown
 
 
-def share_close(run: Path, page: Page, steps: int, starts: int = STARTS) -> float:
+def share_close(run: Path, page: Page, steps: int) -> float:
     """The share of pixels that differ by at most one grey level between the page and PyTorch, for a recording's actions."""
     shipped = open_rounded(run)
-    clips, c = play(shipped, starts), shipped.config
+    clips, c = play(shipped), shipped.config
     actions = clips.action[0].tolist()
     start = clips.obs[0, :4].numpy(), actions[:3]
     film = dream(
@@ -181,8 +188,8 @@ def wait(page: Page, true: Callable[[], bool]) -> None:
 
 
 def test_the_page_dreams_what_pytorch_dreams(browser: Browser, site: str, run: Path) -> None:
-    with dreaming(browser, f"{site}#seed=5") as page:
-        assert share_close(run, page, 5, FEW) >= 0.999
+    with dreaming(browser, f"{site}#seed=5") as page, few_starts():
+        assert share_close(run, page, 5) >= 0.999
 
 
 @pytest.mark.slow

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from playing import CONFIG, make_run
+from playing import make_run
 
 from adamas.config import PARTS
 from adamas.training import checkpoint
@@ -16,8 +15,7 @@ from adamas.training import checkpoint
 
 def make_awake_run(path: Path) -> Path:
     """A run folder whose weights that are zero are random."""
-    config = replace(CONFIG, denoiser=replace(CONFIG.denoiser, channels=[8], depths=[1]))
-    made, run = make_run(path / "made", config=config), path / "run"
+    made, run = make_run(path / "made"), path / "run"
     parts, file = checkpoint.load_newest(made / "checkpoints", warn=pytest.fail)
     torch.manual_seed(1)
     models = parts["models"]

@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 import torch
+from speed import named
 
 from adamas.config import Config, command_line
 from adamas.envs.make import action_meanings
@@ -31,19 +32,21 @@ def main() -> int:
     parser.add_argument("settings", nargs="*", metavar="name=value", help="as `adamas train` takes them")
     arguments = parser.parse_args()
     return command_line.launch(
-        lambda config: print(table(config, read(arguments.record, config))), argv=arguments.settings
+        lambda config: print(table(config, read(arguments.record, config, arguments.settings))), argv=arguments.settings
     )
 
 
-def read(path: Path, config: Config) -> dict:
-    """A file of `speed.py`. UserError if it is none, or of another preset."""
+def read(path: Path, config: Config, settings: list[str]) -> dict:
+    """A file of `speed.py`. UserError if it is none, or of other settings."""
     try:
         record = json.loads(path.read_text())
-        preset = record["preset"].split()[0]
+        measured, _, _ = record["preset"], record["rows"].keys(), float(record["peak"]["gflops"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is no file of scripts/speed/speed.py: {error}") from error
-    if preset != config.preset:
-        raise UserError(f"{path} is of preset {preset}: give the file of preset {config.preset}, or preset={preset}")
+    if measured != (wanted := named(config, settings)):
+        raise UserError(
+            f"{path} is of preset {measured}: give the file of preset {wanted}, or the settings of this one"
+        )
     return record
 
 

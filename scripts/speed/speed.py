@@ -135,17 +135,21 @@ def measure_and_tell(config: Config, arguments: argparse.Namespace) -> int:
 
 
 def conditions(config: Config, device: torch.device, arguments: argparse.Namespace) -> dict[str, Any]:
-    changes = sorted(word for word in arguments.settings if word.partition("=")[0] not in UNNAMED)
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""  # costs.py looks for its GPUs here
     return {
         "chip": gpu or processor(),
         "gpu": gpu,
-        "preset": " ".join([config.preset, *changes]),
+        "preset": named(config, arguments.settings),
         "device": describe(device),
         "clock": arguments.clock,
         "torch": torch.__version__,
         "precision": config.precision,
     }
+
+
+def named(config: Config, settings: list[str]) -> str:
+    """ "diamond actor_critic.horizon=5"."""
+    return " ".join([config.preset, *sorted(word for word in settings if word.partition("=")[0] not in UNNAMED)])
 
 
 def processor() -> str:

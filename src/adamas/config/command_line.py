@@ -82,7 +82,7 @@ def _launch(
     words = [literal(text, arguments.multirun) for text in arguments.overrides]
     overrides = [_read_override(text, arguments.multirun, preset_names(config_dir)) for text in words]
     start, why = _choose_start(overrides, arguments.multirun)
-    jobs = [_compose([*job, *start], config_dir) for job in _jobs(overrides)]
+    jobs = [_compose([*job, *start], config_dir) for job in _split(overrides)]
     configs = [_name_the_game(_to_config(job), canonical) for job in jobs]
     if arguments.cfg:
         say("\n".join(to_yaml(config) for config in configs).removesuffix("\n"))
@@ -212,17 +212,18 @@ class _Job:
 
     @property
     def preset(self) -> str:
-        *_, last = (word for word in self.overrides if word.startswith("preset="))
-        return last.removeprefix("preset=").strip("'\"")
+        overrides = OverridesParser.create().parse_overrides(self.overrides)
+        return next(shown(override.value()) for override in overrides if override.key_or_group == "preset")
 
 
-def _jobs(overrides: list[Override]) -> list[list[str]]:
-    """The overrides of one job, or of each combination of a sweep, the last one changing first."""
+def _split(overrides: list[Override]) -> list[list[str]]:
+    """The overrides of one job, or of each combination of a sweep, the last one changing first. Of two with the same key the
+    later one counts."""
     values = [
         [f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()]
         if override.is_sweep_override()
         else [override.input_line]
-        for override in overrides
+        for override in {override.key_or_group: override for override in overrides}.values()
     ]
     return [list(job) for job in itertools.product(*values)]
 

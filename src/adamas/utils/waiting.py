@@ -8,6 +8,7 @@ the cores. On a quiet machine they spin, since to wake a thread costs more than 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -82,6 +83,7 @@ class Waiting:
         self._at, self._before = now, delay
         if share > BUSY and not self.sleeping:
             self._release = _idle_team(self._gomp, _cores())
+            weakref.finalize(self, self._release.set)
         elif share < QUIET and self.sleeping:
             self._spin()
 
@@ -99,10 +101,11 @@ class Waiting:
 
 
 def _look_until(waiting: weakref.ref[Waiting], closed: threading.Event) -> None:
-    """Also ends when nobody has `waiting` any more."""
-    while not closed.wait(LOOK_EVERY) and (there := waiting()) is not None:
-        there.look()
-        del there
+    """Also ends when nobody has `waiting` any more, or no thread can be made."""
+    with contextlib.suppress(RuntimeError, OSError):
+        while not closed.wait(LOOK_EVERY) and (there := waiting()) is not None:
+            there.look()
+            del there
 
 
 def run_delay(tasks: Iterable[Path] | None = None) -> float | None:

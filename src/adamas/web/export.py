@@ -54,8 +54,8 @@ def open_rounded(path: Path) -> Shipped:
     return Shipped(run.config, models, file.name, progress.total["denoiser"])
 
 
-def export_page(path: Path, out: Path, starts: int = STARTS) -> None:
-    """Writes the page of a run to `out`, whose dreams begin in so many places.
+def export_page(path: Path, out: Path) -> None:
+    """Writes the page of a run to `out`.
 
     Raises:
         UserError: `path` is no run folder or holds no usable checkpoint, something is at `out` already, or a package is missing.
@@ -65,19 +65,19 @@ def export_page(path: Path, out: Path, starts: int = STARTS) -> None:
     shipped = open_rounded(path)
     out.mkdir(parents=True)
     save_graphs(shipped.models, out)
-    clips = play(shipped, starts)
+    clips = play(shipped)
     (out / "starts.bin.gz").write_bytes(gzip.compress(clips.obs.numpy().tobytes(), 9, mtime=0))
     text = json.dumps(describe(shipped, clips), indent=1)
     (out / "config.json").write_text(text + "\n", encoding="utf-8")
     copy_page(out)
 
 
-def play(shipped: Shipped, starts: int = STARTS) -> Trajectory:
-    """So many stretches of the agent's real play, the same each time: a start's context, and the film of what came then."""
+def play(shipped: Shipped) -> Trajectory:
+    """STARTS stretches of the agent's real play, the same each time: a start's context, and the film of what came then."""
     c = shipped.config
     with closing(make_env(c)) as env:
         film = FILM if is_atari(c.env) else min(FILM, c.evaluation.dream_steps)  # the games of some envs are short
-        return record(shipped.models.policy, env, starts, c.denoiser.context - 1 + film, seed=0)
+        return record(shipped.models.policy, env, STARTS, c.denoiser.context - 1 + film, seed=0)
 
 
 def describe(shipped: Shipped, clips: Trajectory) -> dict[str, Any]:

@@ -270,6 +270,14 @@ def launch(*words: str, cwd: Path) -> BaseProcess:
     return process
 
 
+def exit_code_of(target: Callable[..., None], *arguments: object) -> int | None:
+    """Calls it in a process of its own, which starts quickly, and waits for its end."""
+    process = PROCESSES.Process(target=target, args=arguments)
+    process.start()
+    process.join()
+    return process.exitcode
+
+
 def start(*words: str, cwd: Path, program: Sequence[str] = (str(ROOT / "src" / "main.py"),)) -> subprocess.Popen:
     """The program as a user runs it."""
     return subprocess.Popen(

@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 from helpers import (
     ALWAYS,
-    PROCESSES,
     SELDOM,
     TINY,
     adamas,
+    exit_code_of,
     final_parts,
     launch,
     mostly_slow,
@@ -63,12 +63,10 @@ def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(tiny_run: Pat
     arguments = ["env=Breakout", *TINY, SELDOM]
     for _ in range(40):
         rounds = draw.randrange(10, 28)
-        process = PROCESSES.Process(target=dies_soon, args=(tmp_path, arguments, rounds, 0.05 * draw.random()))
-        process.start()
-        process.join()
-        if process.exitcode == 0:
+        code = exit_code_of(dies_soon, tmp_path, arguments, rounds, 0.05 * draw.random())
+        if code == 0:
             break
-        assert abs(process.exitcode) == KILL
+        assert abs(code) == KILL
         parts, _ = checkpoint.load_newest(only_run(tmp_path) / "checkpoints", warn=print)
         stopped_in.append(max(parts["progress"]["done"], key=[phase.name for phase in PHASES].index, default="start"))
         arguments = [f"resume={only_run(tmp_path)}", SELDOM]
@@ -99,10 +97,7 @@ def test_a_run_killed_in_its_last_epoch_ends_that_epoch_first(policy: str, tmp_p
     for folder in folders:
         folder.mkdir()
     arguments = ["env=Breakout", *TINY, "final_epochs=0", "evaluation.every_epochs=1", f"policy={policy}"]
-    process = PROCESSES.Process(target=dies_in_the_last_epoch, args=(folders[0], arguments))
-    process.start()
-    process.join()
-    assert process.exitcode == 9
+    assert exit_code_of(dies_in_the_last_epoch, folders[0], arguments) == 9
     code, _, err = adamas("train", f"resume={only_run(folders[0])}", cwd=folders[0])
     assert code == 0, err
     assert same(final_parts(only_run(folders[0])), final_parts(train(*arguments, cwd=folders[1])))
@@ -200,12 +195,7 @@ def test_a_disk_that_is_full_costs_one_line_and_nothing_that_was_saved(tiny_run:
     run = copied(tiny_run, tmp_path)
     before = sorted(path.name for path in (run / "checkpoints").iterdir())
     room = min(path.stat().st_size for path in (run / "checkpoints").iterdir()) // 2  # half of one
-    process = PROCESSES.Process(
-        target=writes_no_larger_file, args=(tmp_path, [f"resume={run}", "final_epochs=2"], room)
-    )
-    process.start()
-    process.join()
-    assert process.exitcode == 2
+    assert exit_code_of(writes_no_larger_file, tmp_path, [f"resume={run}", "final_epochs=2"], room) == 2
     said = (tmp_path / "said").read_text()
     assert re.search(r"^error: .*File too large; make room: what was saved last is good$", said, re.M)
     assert "Traceback" not in said

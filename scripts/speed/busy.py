@@ -143,21 +143,15 @@ def whole(loads: list[str], out: Path) -> str:
 
 def serve(side: str, preset: str, kinds: list[str], seconds: float, least: int) -> None:
     import torch
-    from hydra import compose, initialize_config_dir
-    from hydra.core.config_store import ConfigStore
-    from omegaconf import OmegaConf
 
-    from adamas.config import Config
-    from adamas.config.command_line import CONFIG_DIR
+    from adamas.config.command_line import compose_config
     from adamas.training.rehearsal import Rehearsal
     from adamas.training.work_sizes import ACTING, DREAMING, threads_for
     from adamas.utils.device import keep_freed_memory
     from adamas.utils.threads import Threads
 
     keep_freed_memory()
-    ConfigStore.instance().store(name="schema", node=Config)
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        config = OmegaConf.to_object(compose("train", [f"preset={preset}", "env=Pong", "device=cpu"]))
+    config = compose_config([f"preset={preset}", "env=Pong", "device=cpu"])
     config.denoiser.autoregressive_after = 0  # so that all updates of a part are alike
     config.reward_end.imagined_share = float(config.reward_end.imagined_share > 0)
     if side == "one thread":

@@ -237,6 +237,11 @@ def _compose(overrides: list[str], config_dir: Path) -> _Job:
         raise UserError(in_words(error)) from error
 
 
+def compose_config(overrides: list[str]) -> Config:
+    """The checked config of `preset=NAME` and other overrides."""
+    return _to_config(_compose(overrides, CONFIG_DIR))
+
+
 def _to_config(job: _Job) -> Config:
     try:
         config = cast(Config, OmegaConf.to_object(job.composed))

@@ -56,7 +56,7 @@ class Waiting:
     ) -> None:
         self._delay, self._clock = delay or run_delay, clock
         self._at, self._before = clock(), self._delay()
-        self._release: threading.Event | None = None
+        self._release: weakref.finalize | None = None  # also called when nobody has this object any more
         self._watcher: threading.Thread | None = None
         self._closed = threading.Event()
         self._gomp = None if _user_chose() or _cores() > MOST_CORES else _loaded_gomp()
@@ -82,8 +82,7 @@ class Waiting:
         share = (delay - self._before) / (now - self._at)
         self._at, self._before = now, delay
         if share > BUSY and not self.sleeping:
-            self._release = _idle_team(self._gomp, _cores())
-            weakref.finalize(self, self._release.set)
+            self._release = weakref.finalize(self, _idle_team(self._gomp, _cores()).set)
         elif share < QUIET and self.sleeping:
             self._spin()
 
@@ -96,7 +95,7 @@ class Waiting:
 
     def _spin(self) -> None:
         if self._release is not None:
-            self._release.set()
+            self._release()
             self._release = None
 
 

@@ -235,7 +235,7 @@ def test_the_gradient_is_that_of_reinforce_with_a_baseline_by_hand() -> None:
     logits, values = torch.randn(4, 5, ACTIONS, generator=generator(1)), torch.randn(4, 5, generator=generator(2))
     weights = {"discount": 0.9, "entropy_weight": 0.3}
     policy = Answers(logits, values, **weights)
-    loss, metrics = policy.loss(on_policy(rollout, policy), generator())
+    loss, metrics = policy.loss(policy.with_targets(on_policy(rollout, policy)), generator())
     loss.backward()
 
     p = logits[:, :-1].double().softmax(-1).numpy()
@@ -301,7 +301,8 @@ def test_advantages_are_scaled_where_a_rollout_is_used_more_than_once(epochs: in
     advantage = (returns - acted.value[:, :-1])[acted.mask]
     if epochs > 1:
         advantage = (advantage - advantage.mean()) / advantage.std(correction=0)
-    _, metrics = policy.loss(acted, generator())
+    batch = policy.with_targets(acted)
+    _, metrics = policy.loss(batch.normalized() if epochs > 1 else batch, generator())
     assert metrics["policy"].item() == pytest.approx(-((-shift[acted.mask]).exp() * advantage).mean().item(), rel=1e-4)
 
 
@@ -315,7 +316,8 @@ def test_what_follows_an_end_has_no_influence() -> None:
         terminated=rollout.terminated | ~taken,
         truncated=rollout.truncated | ~taken,
     )
-    torch.testing.assert_close(policy.loss(changed, generator()), policy.loss(rollout, generator()))
+    losses = [policy.loss(policy.with_targets(each), generator()) for each in (changed, rollout)]
+    torch.testing.assert_close(*losses)
 
 
 def test_the_frame_after_a_cut_has_influence_and_that_after_an_end_has_none() -> None:
@@ -329,21 +331,23 @@ def test_the_frame_after_a_cut_has_influence_and_that_after_an_end_has_none() ->
         obs = rollout.obs.clone()
         obs[:, int(rollout.mask.sum())] //= 2
         before, after = (
-            policy.loss(on_policy(acted, policy), generator())[0] for acted in (rollout, rollout._replace(obs=obs))
+            policy.loss(policy.with_targets(on_policy(acted, policy)), generator())[0]
+            for acted in (rollout, rollout._replace(obs=obs))
         )
         assert bool(before != after) == matters
 
 
 def test_a_rollout_in_which_nothing_was_done_has_loss_0() -> None:
-    rollout = make_rollout(ENDS, CUTS)
-    loss, _ = make_policy().loss(rollout._replace(mask=rollout.mask & False), generator())
+    rollout, policy = make_rollout(ENDS, CUTS), make_policy()
+    loss, _ = policy.loss(policy.with_targets(rollout._replace(mask=rollout.mask & False)), generator())
     assert loss == 0
 
 
 def test_every_input_of_every_layer_gets_a_gradient() -> None:
     policy = make_policy()
     rollout = make_rollout(ENDS, CUTS)
-    policy.loss(on_policy(rollout._replace(hidden=make_hidden(4, 1.0)), policy), generator())[0].backward()
+    acted = on_policy(rollout._replace(hidden=make_hidden(4, 1.0)), policy)
+    policy.loss(policy.with_targets(acted), generator())[0].backward()
     for name, p in policy.named_parameters():
         others = [d for d in range(p.ndim) if d != min(1, p.ndim - 1)]
         assert p.grad.abs().sum(others).min() > 0, name
@@ -351,8 +355,8 @@ def test_every_input_of_every_layer_gets_a_gradient() -> None:
 
 def test_the_recurrent_state_before_the_rollout_matters() -> None:
     policy, rollout = make_policy(), make_rollout(ENDS, CUTS)
-    other, _ = policy.loss(rollout._replace(hidden=make_hidden(4, 1.0)), generator())
-    assert other != policy.loss(rollout, generator())[0]
+    one, other = (policy.with_targets(each) for each in (rollout, rollout._replace(hidden=make_hidden(4, 1.0))))
+    assert policy.loss(other, generator())[0] != policy.loss(one, generator())[0]
 
 
 def test_a_loaded_policy_is_the_saved_one() -> None:

@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import wait_until
-from omegaconf import OmegaConf
+from helpers import frames, generator, make_world, short_episodes, small_learners
 
-from adamas.config import Config
+from adamas.agent.imagination import imagine
+from adamas.agent.rollout import PolicyBatch, Rollout
+from adamas.config import PARTS
+from adamas.data.batch import Segment, Trajectory
+from adamas.evaluation.dreams import dream
+from adamas.training.learners import Learners
 from adamas.training.pace import Pace
-from adamas.training.work_sizes import threads_for
-from adamas.utils import waiting
+from adamas.training.shards import in_shares
 from adamas.utils.errors import UserError
-from adamas.utils.threads import Threads, saved_most
-from adamas.utils.waiting import GOMP_SPINS, WAITING, Waiting, run_delay, wait_briefly
+from adamas.utils.logger import Ratio
+from adamas.utils.random import normal, seeded, split
+from adamas.utils.threads import Threads, saved_cores, threads_of
+from adamas.utils.waiting import GOMP_SPINS, WAITING, wait_briefly
 
 ROOT = Path(__file__).parents[1]
 
 
-def preset_config(preset: str) -> Config:
-    path = ROOT / "config" / "preset" / f"{preset}.yaml"
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path)))
-
-
-LIBGOMP = "import torch; from adamas.utils import waiting; waiting._loaded_gomp() or exit(3)"
-
-
 def plain() -> dict[str, str]:
     """An environment in which nobody has chosen."""
-    kept = {k: v for k, v in os.environ.items() if k not in (*WAITING, waiting.MARK, "OMP_NUM_THREADS")}
+    kept = {k: v for k, v in os.environ.items() if k not in (*WAITING, "OMP_NUM_THREADS")}
     return kept | {"PYTHONPATH": str(ROOT / "src")}
 
 
@@ -54,114 +50,154 @@ def test_a_user_who_chose_how_threads_wait_is_heeded(name: str) -> None:
     assert environment == {name: "passive"}
 
 
-class Busy:
-    """A clock, and how long threads were without a core by then."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = self.delayed = 0.0
-        self.teams: list[bool] = []
-        monkeypatch.setattr(waiting, "_loaded_gomp", lambda: object())
-        monkeypatch.setattr(waiting, "_user_chose", lambda: False)
-        monkeypatch.setattr(waiting, "_idle_team", lambda *_: waiting.threading.Event())
-        self.waiting = Waiting(lambda: self.delayed, lambda: self.now)
-
-    def passes(self, seconds: float, share: float) -> bool:
-        self.now, self.delayed = self.now + seconds, self.delayed + share * seconds
-        self.waiting.look()
-        return self.waiting.sleeping
+@pytest.mark.parametrize(
+    ("cores", "count", "each"), [(1, 1, 1), (2, 2, 1), (4, 4, 1), (7, 4, 1), (8, 4, 2), (64, 4, 16)], ids=str
+)
+def test_cores_are_shared_out_among_few_threads(cores: int, count: int, each: int) -> None:
+    threads = Threads(cores)
+    assert (threads.count, threads.each) == (count, each)
+    on_gpu = threads_of(torch.device("cuda", 0), cores)
+    assert (on_gpu.count, on_gpu.each) == (1, cores), "the CPU's work beside a GPU is as torch divides it"
 
 
-def test_threads_sleep_while_others_want_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    busy = Busy(monkeypatch)
-    assert not busy.passes(1.0, 0.05)
-    assert not busy.passes(0.1, 1.0)  # too short to tell
-    assert busy.passes(1.0, 0.5)
-    assert busy.passes(1.0, 0.05)  # neither
-    assert not busy.passes(1.0, 0.0)
+def test_in_each_thread_torch_has_its_share_of_the_cores_and_afterwards_what_it_had() -> None:
+    had = torch.get_num_threads()
+    with Threads(9) as threads:
+        meet = threading.Barrier(4, timeout=60)  # so that no thread does the work of two
+        seen = threads.map(lambda _: (meet.wait(), torch.get_num_threads(), threading.get_ident())[1:], range(4))
+        assert torch.get_num_threads() == 2
+        assert {each for each, _ in seen} == {2}
+        assert len({thread for _, thread in seen} - {threading.get_ident()}) == 4
+    assert torch.get_num_threads() == had
 
 
-def test_the_machine_is_watched_in_the_middle_of_an_update(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "LOOK_EVERY", 0.01)
-    busy = Busy(monkeypatch)
-    busy.now, busy.delayed = 1.0, 0.5
-    busy.waiting.watch()
-    busy.waiting.watch()  # which changes nothing
-    wait_until(lambda: busy.waiting.sleeping)
-    busy.waiting.close()
-    assert not busy.waiting.sleeping
-    busy.now, busy.delayed = 2.0, 1.5
-    time.sleep(0.1)
-    assert not busy.waiting.sleeping, "nobody looks any more"
+def test_work_is_done_in_the_mode_in_which_it_was_asked_for() -> None:
+    def mode(_: int) -> tuple[bool, torch.dtype]:
+        return torch.is_grad_enabled(), (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+
+    with Threads(2) as threads:
+        assert threads.map(mode, range(3)) == [(True, torch.float32)] * 3
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            assert threads.map(mode, range(3)) == [(False, torch.bfloat16)] * 3
 
 
-def test_a_watcher_ends_with_what_it_watches_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "LOOK_EVERY", 0.01)
-    busy = Busy(monkeypatch)
-    busy.waiting.watch()
-    watcher = busy.waiting._watcher
-    assert watcher is not None
-    del busy
-    wait_until(lambda: gc.collect() >= 0 and not watcher.is_alive())
+def test_an_error_of_a_thread_is_that_of_the_work() -> None:
+    def work(share: int) -> None:
+        if share == 1:
+            raise UserError("no")
+
+    with Threads(2) as threads, pytest.raises(UserError, match="no"):
+        threads.map(work, range(2))
 
 
-def test_threads_are_watched_from_their_first_use_until_they_are_closed() -> None:
-    threads, called = Threads(), []
-    threads.waiting = SimpleNamespace(watch=lambda: called.append("watch"), close=lambda: called.append("close"))
-    threads.use("collect")
-    assert called == ["watch"]
-    threads.close()
-    assert called == ["watch", "close"]
+@pytest.mark.parametrize("rows", [1, 4, 7, 8, 15, 16, 17, 31, 32, 50])
+@pytest.mark.parametrize("cores", [1, 2, 3, 4])
+def test_every_row_is_in_one_share_and_no_share_is_small(rows: int, cores: int) -> None:
+    batch = Trajectory(torch.arange(rows)[:, None], torch.zeros(rows, 0))
+    with Threads(cores) as threads:
+        shares = in_shares(threads, lambda share, _: share.obs, batch, generator())
+    assert torch.equal(torch.cat(shares), batch.obs)
+    assert len(shares) == max(1, min(cores, rows // 8))
+    assert len(shares) == 1 or min(map(len, shares)) >= 8
 
 
-def test_where_the_kernel_does_not_tell_nothing_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run_delay([tmp_path]) is None
-    monkeypatch.setattr(waiting, "_loaded_gomp", lambda: object())
-    unknown = Waiting(lambda: None, lambda: 0.0)
-    unknown.look()
-    assert not unknown.sleeping
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="libgomp is found by /proc")
-def test_an_idle_team_comes_and_goes() -> None:
-    program = f"{LIBGOMP}; import time, os; count = lambda: len(os.listdir('/proc/self/task'))\n"
-    program += "a = count(); release = waiting._idle_team(waiting._loaded_gomp(), 3); b = count(); release.set()\n"
-    program += "time.sleep(.5); print(b - a, count() - a)"
-    done = subprocess.run([sys.executable, "-c", program], env=plain(), capture_output=True, text=True)
-    if done.returncode == 3:
-        pytest.skip("this torch has another OpenMP runtime")
-    assert done.stdout == "3 0\n"
+def test_a_share_draws_what_it_would_draw_alone_and_nothing_that_another_draws() -> None:
+    batch = Trajectory(torch.zeros(32, 1), torch.zeros(32, 0))
+    random = generator()
+    with Threads(2) as threads:
+        shares, later = (in_shares(threads, lambda s, g: normal((len(s.obs), 5), g), batch, random) for _ in range(2))
+        again = in_shares(threads, lambda s, g: normal((len(s.obs), 5), g), batch, generator())
+        each = in_shares(threads, lambda s, g: normal((len(s.obs), 5), g), batch, seeded(range(32)))
+    assert all(torch.equal(one, other) for one, other in zip(shares, again, strict=True))
+    assert len(torch.cat([*shares, *later]).unique()) == 4 * 16 * 5
+    assert torch.equal(
+        torch.cat(each), normal((32, 5), seeded(range(32)))
+    )  # one generator a row: shares change nothing
 
 
 @pytest.mark.parametrize(
-    ("preset", "one_thread"),
-    [
-        ("smoke", {"collect", "play", "games", "first dream", "denoiser", "reward_end", "actor_critic"}),
-        ("cpu", {"collect", "play", "games"}),
-        ("diamond", {"collect"}),
-    ],
+    ("part", "precision"),
+    [*((part, "float32") for part in PARTS), pytest.param("denoiser", "bfloat16", marks=pytest.mark.slow)],
 )
-def test_small_work_has_one_thread_whatever_the_machine_does(preset: str, one_thread: set[str]) -> None:
-    counts = threads_for(preset_config(preset), 8).counts
-    assert {kind for kind, count in counts.items() if count == 1} == one_thread
-    assert {*counts.values()} <= {1, 8}
+def test_threads_make_the_update_that_shares_make_one_after_the_other(part: str, precision: str) -> None:
+    """To the last bit."""
+    found = []
+    with Threads(2) as threads:
+        one_after_the_other = SimpleNamespace(count=2, least_rows=8, map=lambda *arguments: [*map(*arguments)])
+        for workers in (threads, one_after_the_other):
+            learners, batch = make(part, precision)
+            learner = learners.by_part[part]
+            learner.threads = workers
+            for step in range(2):
+                metrics = learner.step(batch, generator(step))
+            found.append((list(learner.module.parameters()), metrics["loss"], metrics["grad_norm"]))
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
 
 
-def test_a_resumed_run_has_the_threads_that_it_had(tmp_path: Path) -> None:
-    path, had = tmp_path / "threads.json", torch.get_num_threads()
-    assert saved_most(path) is None  # a run from before there were such files
-    kept = Threads({"denoiser": 2, "collect": 1}, most=2)
-    kept.save(path)
-    assert saved_most(path) == 2
-    assert kept.describe() == "2 threads; 1 for collect"
-    try:
-        for kind, count in (("denoiser", 2), ("collect", 1), ("evaluation", 2)):
-            kept.use(kind)
-            assert torch.get_num_threads() == count
-    finally:
-        torch.set_num_threads(had)
+@pytest.mark.parametrize("part", ["reward_end", "actor_critic"])  # whose losses draw nothing
+def test_shares_make_the_gradient_and_the_metrics_of_the_whole_batch(part: str) -> None:
+    found = []
+    for cores in (1, 2):
+        learners, batch = make(part)
+        with Threads(cores) as threads:
+            learner = learners.by_part[part]
+            learner.threads = threads
+            loss, metrics = learner.backward(batch, generator())
+        gradients = [parameter.grad for parameter in learner.module.parameters()]
+        found.append((gradients, loss, {name: tuple(x) if isinstance(x, Ratio) else x for name, x in metrics.items()}))
+    assert any(gradient.abs().sum() > 0 for gradient in found[0][0])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-6)
+
+
+def make(part: str, precision: str = "float32") -> tuple[Learners, Segment | PolicyBatch]:
+    """Learners, and a batch of 17 whose rows differ in how many steps are valid."""
+    learners, replay = small_learners(precision=precision, autoregressive_steps=1), short_episodes()
+    torch.nn.init.normal_(learners.models.reward_end.head[-1].weight, generator=generator())
+    if part == "actor_critic":
+        rollout = learners.imagine_rollout(replay.sample_contexts(17, 3, generator()), generator())
+        return learners, learners.models.actor_critic.with_targets(rollout).normalized()
+    return learners, replay.sample(17, 6, generator(), first_target=3)
+
+
+def test_a_rollout_is_imagined_in_shares() -> None:
+    learners = small_learners()
+    context = short_episodes().sample_contexts(17, 3, generator())
+    with Threads(2) as threads:
+        learners.threads = threads
+        rollout = learners.imagine_rollout(context, generator())
+    models = learners.models
+    shares = [context.rows(slice(0, 8)), context.rows(slice(8, 17))]
+    alone = [
+        imagine(models.world, models.actor_critic, share, models.config.actor_critic.horizon, random)
+        for share, random in zip(shares, split(generator(), [8, 9]), strict=True)
+    ]
+    for i, name in enumerate(Rollout._fields[1:], 1):
+        assert torch.equal(rollout[i], torch.cat([alone[0][i], alone[1][i]])), name
+    for ours, one, other in zip(rollout.hidden, *(each.hidden for each in alone), strict=True):
+        assert torch.equal(ours, torch.cat([one, other], dim=1))
+
+
+def test_dreams_have_the_same_pixels_whatever_the_number_of_threads() -> None:
+    world, play = make_world(), Trajectory(frames(20, 7), torch.zeros(20, 6, dtype=torch.int64))
+    ticks: list[list[None]] = []
+    found = []
+    for cores in (1, 2, 3):
+        ticks.append([])
+        with Threads(cores) as threads:
+            found.append(dream(world, play, 3, 5, lambda: ticks[-1].append(None), threads).imagined)
+    assert all(torch.equal(other, found[0]) for other in found[1:])
+    assert len({*map(len, ticks)}) == 1
+
+
+def test_a_resumed_run_has_the_cores_that_it_had(tmp_path: Path) -> None:
+    path = tmp_path / "threads.json"
+    assert saved_cores(path) is None  # a run from before there were such files
+    Threads(8).save(path)
+    assert saved_cores(path) == 8
+    assert [Threads(cores).describe() for cores in (1, 2, 8)] == ["1 thread", "2 threads", "4 threads of 2 cores each"]
     path.write_text("[]")
     with pytest.raises(UserError, match="damaged"):
-        saved_most(path)
+        saved_cores(path)
 
 
 COSTS = {"collect": 0.002, "denoiser": 0.2, "actor_critic": 5.0, "evaluation": 60.0}

@@ -33,9 +33,9 @@ def make(part: str, micro_batch: int = 0, awake: bool = True, **settings: object
     learner = learners.by_part[part]
     learner.micro_batch = micro_batch
     if part == "actor_critic":
-        return learner, imagine(
-            models.world, models.actor_critic, replay.sample_contexts(8, 3, generator()), 6, generator()
-        )
+        context = replay.sample_contexts(8, 3, generator())
+        rollout = imagine(models.world, models.actor_critic, context, 6, generator())
+        return learner, models.actor_critic.with_targets(rollout)
     return learner, replay.sample(8, 6, generator(), first_target=3)
 
 
@@ -74,10 +74,10 @@ def test_a_part_of_a_batch_that_is_nothing_but_padding_changes_nothing(part: str
     found = []
     for micro_batch in (0, 4):
         learner, batch = make(part, micro_batch)
-        batch = batch._replace(mask=batch.mask & (torch.arange(8) < 4)[:, None])
+        rows = batch.rollout if part == "actor_critic" else batch
+        rows = rows._replace(mask=rows.mask & (torch.arange(8) < 4)[:, None])
+        batch = batch._replace(rollout=rows) if part == "actor_critic" else rows
         batch = batch if micro_batch else batch.rows(slice(0, 4))
-        if part == "actor_critic":
-            batch = batch._replace(terminated=batch.terminated & batch.mask)
         loss = learner.step(batch, generator())["loss"]
         found.append(([p.grad for p in learner.module.parameters()], loss))
     torch.testing.assert_close(found[1], found[0])

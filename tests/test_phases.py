@@ -99,7 +99,7 @@ def small(**denoiser: object) -> Config:
 
 
 def rehearse(c: Config) -> Rehearsal:
-    return Rehearsal(c, ("NOOP",), CPU, Threads())
+    return Rehearsal(c, ("NOOP",), CPU, Threads(1))
 
 
 def seconds(monkeypatch: pytest.MonkeyPatch, part: str, c: Config, cost: Callable[[Config, int], float]) -> tuple:

@@ -36,7 +36,7 @@ from adamas.training.trainer import Trainer
 from adamas.utils.errors import UserError
 from adamas.utils.logger import Logger
 from adamas.utils.records import append_record, read_records
-from adamas.utils.threads import Threads, saved_most
+from adamas.utils.threads import Threads, saved_cores
 from adamas.world_model.gym_vector_env import WorldModelVectorEnv
 from adamas.world_model.parallel_rollouts import ParallelRollouts
 
@@ -282,11 +282,11 @@ def records(folder: Path) -> list[tuple[Path, Callable[[], object]]]:
     """Each small file of one record, and what reads it."""
     run, queue = RunFolder(folder), Queue(folder, "smoke", ("evaluation.games=10",))
     run.write_progress({"epoch": 3, "steps": 1234, "seconds": 56.5, "left": 100.0})
-    Threads(most=2).save(run.threads)
+    Threads(2).save(run.threads)
     queue.claim()
     return [
         (run.progress, run.read_progress),
-        (run.threads, lambda: saved_most(run.threads)),
+        (run.threads, lambda: saved_cores(run.threads)),
         (folder / "queue.json", queue.claim),
     ]
 

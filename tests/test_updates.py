@@ -237,7 +237,8 @@ def test_a_minibatch_has_all_that_belongs_to_its_rollouts(replay: Replay, logger
     made.actor_critic()
     (((whole,), _),) = rollouts
     place = {frames.numpy().tobytes(): i for i, frames in enumerate(whole.obs)}
-    for (part, _), _ in calls:
+    for (batch, _), _ in calls:
+        part = batch.rollout
         index = torch.tensor([place[frames.numpy().tobytes()] for frames in part.obs])
         for ours, theirs in zip(part[1:], whole[1:], strict=True):
             assert torch.equal(ours, theirs[index])

@@ -1,7 +1,7 @@
 """How much longer work takes beside other work: `PYTHONPATH=src python scripts/speed/busy.py --presets smoke,cpu`.
 
 Each kind of work is timed in three processes, one after the other, with the same load beside them: `as it was` (torch's
-threads, which spin), `chosen` (how this program waits, and the threads that it chooses) and `one thread`. Loads: nothing,
+threads, which split each operation and spin), `chosen` (threads that work on shares of a batch) and `one thread`. Loads: nothing,
 two and four loops of Python, and one process that makes updates of preset cpu's denoiser as this program does. A cell is
 the median seconds, and how many times the quiet seconds of `as it was`. The work `loop` is a loop of Python as well: what any
 program loses on this machine. Stop other programs first.
@@ -146,9 +146,8 @@ def serve(side: str, preset: str, kinds: list[str], seconds: float, least: int) 
 
     from adamas.config.command_line import compose_config
     from adamas.training.rehearsal import Rehearsal
-    from adamas.training.work_sizes import ACTING, DREAMING, threads_for
     from adamas.utils.device import keep_freed_memory
-    from adamas.utils.threads import Threads
+    from adamas.utils.threads import Threads, threads_of
 
     keep_freed_memory()
     config = compose_config([f"preset={preset}", "env=Pong", "device=cpu"])
@@ -156,20 +155,23 @@ def serve(side: str, preset: str, kinds: list[str], seconds: float, least: int) 
     config.reward_end.imagined_share = float(config.reward_end.imagined_share > 0)
     if side == "one thread":
         torch.set_num_threads(1)
-    threads = threads_for(config, torch.get_num_threads()) if side == "chosen" else Threads()
-    rehearsal = Rehearsal(config, ("NOOP",) * 6, torch.device("cpu"), threads)
-    phases = {"acting": ACTING, "dreams": DREAMING}
+    cores, chip = torch.get_num_threads(), torch.device("cpu")
+    threads = threads_of(chip) if side == "chosen" else Threads(cores, most=1)
+    rehearsal = Rehearsal(config, ("NOOP",) * 6, chip, threads)
     works: dict[str, Callable[[], None]] = {}
     for kind in kinds:
         if kind == "loop":
             works[kind] = lambda: sum(range(LOOP))
-        elif kind in phases:
-            works[kind] = rehearsal._acting(1) if kind == "acting" else rehearsal._dreaming()
+        elif kind == "acting":
+            works[kind] = rehearsal._acting(1)
+        elif kind == "dreams":
+            works[kind] = rehearsal._dreaming()
         else:
             batch = getattr(config, kind).optimization.batch_size
-            works[kind] = rehearsal._updates(kind, batch, config)
-        threads.use(phases.get(kind, kind))
-        works[kind]()
+            works[kind] = rehearsal._updates(kind, batch, config, threads)
+    threads.__enter__()  # this process has no other work
+    for work in works.values():
+        work()
     print(threads.describe(), flush=True)
     for _ in sys.stdin:
         medians = {}
@@ -177,11 +179,10 @@ def serve(side: str, preset: str, kinds: list[str], seconds: float, least: int) 
             times: list[float] = []
             end = time.perf_counter() + seconds
             while len(times) < least or time.perf_counter() < end:
-                threads.use(phases.get(kind, kind))
                 begun = time.perf_counter()
                 work()
                 times.append(time.perf_counter() - begun)
-            medians[kind] = statistics.median(times)
+            medians[kind] = statistics.median(times) / (threads.count if kind == "dreams" else 1)
         print(json.dumps(medians), flush=True)
 
 

@@ -11,17 +11,16 @@ import argparse
 import json
 from pathlib import Path
 
-import torch
 from speed import named
 
 from adamas.config import Config, command_line
 from adamas.envs.make import action_meanings
 from adamas.training.phases import measure_costs, plan
 from adamas.training.rehearsal import Rehearsal
-from adamas.training.work_sizes import threads_for
 from adamas.utils.device import pick_device
 from adamas.utils.errors import UserError
 from adamas.utils.markdown import markdown_table
+from adamas.utils.threads import threads_of
 
 HEADER = ("phase", "units", "ms a unit", "minutes", "share", "minutes at the peak")
 
@@ -52,8 +51,9 @@ def read(path: Path, config: Config, settings: list[str]) -> dict:
 
 def table(config: Config, record: dict) -> str:
     units = plan(config)
-    threads = threads_for(config, torch.get_num_threads())
-    costs = measure_costs(Rehearsal(config, action_meanings(config), pick_device(config.device), threads))
+    chip = pick_device(config.device)
+    with threads_of(chip) as threads:
+        costs = measure_costs(Rehearsal(config, action_meanings(config), chip, threads))
     total = sum(count * costs[phase.name] for phase, count in units.items())
     rows = []
     for phase, count in units.items():

@@ -11,6 +11,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import speed_published
@@ -32,6 +33,7 @@ from adamas.training.models import Models, training_models
 from adamas.training.updates import Updates
 from adamas.utils import device as chips
 from adamas.utils.logger import NullLogger
+from adamas.utils.threads import SERIAL, Threads, threads_of
 from adamas.world_model import denoiser
 
 ROWS = (*PARTS, "frame", "imagine", "replay", "collect")
@@ -146,7 +148,8 @@ def count(work: Work) -> int:
         aten._cudnn_rnn_backward: cudnn(2),
     }
     stance = torch.compiler.set_stance("force_eager")
-    with stance, FlopCounterMode(display=False, custom_mapping=extra) as counter:
+    here = patch.object(Threads, "map", lambda _, work, *arguments: [*map(work, *arguments)])  # it sees one thread
+    with stance, here, FlopCounterMode(display=False, custom_mapping=extra) as counter:
         work()
     return counter.get_total_flops()
 
@@ -154,7 +157,9 @@ def count(work: Work) -> int:
 def ours(config: Config, device: torch.device, path: Path) -> Works:
     """The rows as training and play do them."""
     chips.keep_freed_memory()
-    return _works(config, training_models(config, action_meanings(config.env), device))
+    threads = threads_of(device)
+    torch.set_num_threads(threads.each)  # this process has no other work
+    return _works(config, training_models(config, action_meanings(config.env), device), threads)
 
 
 def eager(config: Config, device: torch.device, path: Path) -> Works:
@@ -164,13 +169,14 @@ def eager(config: Config, device: torch.device, path: Path) -> Works:
     models = Models(config, action_meanings(config.env), device)
     for module in (*(getattr(models, part) for part in PARTS), *models.averages.values()):
         module.to(memory_format=torch.contiguous_format)
-    return _works(config, models)
+    return _works(config, models, SERIAL)
 
 
-def _works(config: Config, models: Models) -> Works:
+def _works(config: Config, models: Models, threads: Threads) -> Works:
     c, a, device = config.denoiser, config.actor_critic, models.device
     c.autoregressive_after = 0  # the longer updates, of which most of a run consists
-    learners, random, replay = Learners(models), Generators.seeded(0, device), random_replay(config, device)
+    learners, random = Learners(models, threads), Generators.seeded(0, device)
+    replay = random_replay(config, device)
     updates = Updates(learners, replay, random, NullLogger())
     context = torch.randint(0, 256, (1, c.context, SIZE, SIZE), dtype=torch.uint8).to(device)
     action = torch.zeros(1, c.context, dtype=torch.int64, device=device)
@@ -185,9 +191,12 @@ def _works(config: Config, models: Models) -> Works:
 
         return inside
 
+    def frame() -> None:
+        models.world.denoiser.sample(context, action, config.sampler, random.noise)
+
     return {
         **{part: (lambda part=part: updates.make(part), 1) for part in PARTS},
-        "frame": (autocast(lambda: models.world.denoiser.sample(context, action, config.sampler, random.noise)), 1),
+        "frame": (on_all_cores(autocast(frame), threads), 1),
         "imagine": (
             lambda: learners.imagine_rollout(replay.sample_contexts(size, c.context, random.data), random.noise),
             size * a.horizon,
@@ -200,6 +209,17 @@ def _works(config: Config, models: Models) -> Works:
         ),
         "collect": (autocast(lambda: game.step(models.policy, random.act)), 1),
     }
+
+
+def on_all_cores(work: Work, threads: Threads) -> Work:
+    """As a player's frame is drawn: there is nothing else to share out."""
+
+    def inside() -> None:
+        torch.set_num_threads(threads.cores)
+        work()
+        torch.set_num_threads(threads.each)
+
+    return inside
 
 
 def random_replay(config: Config, device: torch.device) -> Replay:

@@ -188,7 +188,7 @@ class Both:
         log_p = logits[:, :-1].log_softmax(-1).gather(-1, action[..., None])[..., 0]
         end, none = torch.stack(env.ends, dim=1).bool(), torch.zeros(action.shape, dtype=torch.bool)
         rollout = Rollout(hidden, obs, action, log_p, values, reward, end, none, ~none)
-        mine, metrics = ours.loss(rollout, torch.Generator())
+        mine, metrics = ours.loss(ours.with_targets(rollout), torch.Generator())
         yield compared("actor_critic: value loss", metrics["value"], logs["loss_values"])
         yield compared("actor_critic: entropy", metrics["entropy"], -logs["loss_entropy"] / c.entropy_weight)
         yield self._gradients("actor_critic", mine, other)  # the policy's losses have nothing else in common

@@ -84,10 +84,10 @@ def resume(run: Path) -> tuple[Any, int]:
     from adamas.config.files import load_config
     from adamas.training.run_folder import RunFolder
     from adamas.training.trainer import Trainer
-    from adamas.utils.threads import saved_most
+    from adamas.utils.threads import saved_cores
 
     config, folder = load_config(run / "config.yaml"), RunFolder(run)
-    threads = saved_most(folder.threads)
+    threads = saved_cores(folder.threads)
     trainer = Trainer(config, folder, CPU)
     trainer.resume()
     found = {

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adamas import config
-from adamas.agent.ppo import clipped_surrogate, normalized
+from adamas.agent.ppo import clipped_surrogate
 from adamas.agent.returns import LAMBDA, lambda_returns
-from adamas.agent.rollout import NO_FRAME, Hidden, Rollout
+from adamas.agent.rollout import NO_FRAME, Hidden, PolicyBatch, Rollout
 from adamas.config import SIZE
 from adamas.data.batch import masked_mean
 from adamas.data.frames import to_float, with_changes
@@ -65,23 +65,25 @@ class ActorCritic(nn.Module):
         log_p = F.log_softmax(logits[:, 0], dim=-1).gather(-1, to_device(action, self.device)[:, None])
         return action, log_p[:, 0], value[:, 0], hidden
 
-    def valid_steps(self, rollout: Rollout) -> Tensor:
-        """bool (B, T): which steps the loss is a mean over."""
-        return rollout.mask
+    def with_targets(self, rollout: Rollout) -> PolicyBatch:
+        """With lambda-returns, and their advantage over the values of then."""
+        returns = lambda_returns(
+            rollout.reward, rollout.value, rollout.terminated, rollout.truncated, self.config.discount, LAMBDA
+        )
+        return PolicyBatch(rollout, returns, returns - rollout.value[:, :-1])
 
-    def loss(self, rollout: Rollout, generator: Random) -> tuple[Tensor, Metrics]:
+    def valid_steps(self, batch: PolicyBatch) -> Tensor:
+        """bool (B, T): which steps the loss is a mean over."""
+        return batch.rollout.mask
+
+    def loss(self, batch: PolicyBatch, generator: Random) -> tuple[Tensor, Metrics]:
         """Policy, value and entropy over the steps taken (DIAMOND, appendix D; PPO where `epochs` is above 1).
 
         The policy is run again over the whole rollout at once, with gradients.
         """
-        c, mask = self.config, rollout.mask
+        rollout, returns, advantage = batch
+        mask = rollout.mask
         logits, values, _ = self(rollout.obs, rollout.hidden)
-        returns = lambda_returns(
-            rollout.reward, rollout.value, rollout.terminated, rollout.truncated, c.discount, LAMBDA
-        )
-        advantage = returns - rollout.value[:, :-1]
-        if c.epochs > 1:
-            advantage = normalized(advantage, mask)
         log_p = F.log_softmax(logits[:, :-1], dim=-1)
         taken = log_p.gather(-1, rollout.action[..., None])[..., 0]
         policy = masked_mean(clipped_surrogate(taken, rollout.log_p, advantage), mask)
@@ -94,4 +96,4 @@ class ActorCritic(nn.Module):
             "mean_value": masked_mean(rollout.value[:, :-1], mask),
             "mean_return": masked_mean(returns, mask),
         }
-        return policy + value - c.entropy_weight * entropy, metrics
+        return policy + value - self.config.entropy_weight * entropy, metrics

@@ -83,28 +83,24 @@ def run(config: Config) -> bool:
 
 def lead(config: Config, chip: torch.device) -> bool:
     """The first process of a run, often its only one."""
-    import torch
-
     from adamas.envs.make import action_meanings
     from adamas.training.distributed import joined
     from adamas.training.phases import measure_costs
     from adamas.training.rehearsal import Rehearsal
     from adamas.training.run_folder import RunFolder
     from adamas.training.signals import ending_by_itself
-    from adamas.training.work_sizes import threads_for
-    from adamas.utils.threads import saved_most
+    from adamas.utils.threads import saved_cores, threads_of
 
     say("measuring how fast this machine is")
     chosen = "OMP_NUM_THREADS" in os.environ  # by the user, also at a resume
-    kept = saved_most(RunFolder(Path(config.resume)).threads) if config.resume and not chosen else None
-    threads = threads_for(config, kept or torch.get_num_threads())
-    rehearsal = Rehearsal(config, action_meanings(config), chip, threads)
-    costs = measure_costs(rehearsal)
-    folder = RunFolder(Path(config.resume)) if config.resume else RunFolder.create(config.runs, config.env)
-    with ending_by_itself(), folder.held(new=not config.resume), joined(chip, str(folder.path)):
-        if launched()[1] == 1:  # torchrun sets OMP_NUM_THREADS by itself
-            threads.save(folder.threads)
-        finished = train(config, folder, chip, costs, threads)
+    kept = saved_cores(RunFolder(Path(config.resume)).threads) if config.resume and not chosen else None
+    with threads_of(chip, kept) as threads:
+        costs = measure_costs(Rehearsal(config, action_meanings(config), chip, threads))
+        folder = RunFolder(Path(config.resume)) if config.resume else RunFolder.create(config.runs, config.env)
+        with ending_by_itself(), folder.held(new=not config.resume), joined(chip, str(folder.path)):
+            if launched()[1] == 1:  # torchrun sets OMP_NUM_THREADS by itself
+                threads.save(folder.threads)
+            finished = train(config, folder, chip, costs, threads)
     again = command("train", assignment("resume", folder.path))
     look = (
         f": play its dream with {command('play', assignment('run', folder.path))}"
@@ -133,7 +129,7 @@ def train(config: Config, folder: RunFolder, chip: torch.device, costs: dict[str
     from adamas.training.trainer import Trainer
     from adamas.utils import device
 
-    trainer = Trainer(config, folder, chip)
+    trainer = Trainer(config, folder, chip, threads)
     if config.resume:
         trainer.resume()
     elif config.initialize["from"]:
@@ -144,4 +140,4 @@ def train(config: Config, folder: RunFolder, chip: torch.device, costs: dict[str
     say(announce(config, folder.path, described, trainer.progress, costs))
     units = {phase.name: count for phase, count in plan(config).items()}
     progress, logger, snapshot = trainer.progress, trainer.logger, trainer.state_dict
-    return trainer.run(RunLoop(folder, config.checkpoint, progress, logger, snapshot, costs, units, threads))
+    return trainer.run(RunLoop(folder, config.checkpoint, progress, logger, snapshot, costs, units))

@@ -13,6 +13,7 @@ from adamas.data.batch import Trajectory
 from adamas.evaluation.detail import THRESHOLD
 from adamas.utils.images import difference, tile
 from adamas.utils.random import seeded
+from adamas.utils.threads import SERIAL, Threads
 from adamas.utils.transfer import to_device
 from adamas.world_model.denoiser import Trace
 from adamas.world_model.world_model import WorldModel
@@ -31,7 +32,12 @@ class Dreams(NamedTuple):
 
 
 def dream(
-    world: WorldModel, clip: Trajectory, context: int, seed: int, each_step: Callable[[], None] = lambda: None
+    world: WorldModel,
+    clip: Trajectory,
+    context: int,
+    seed: int,
+    each_step: Callable[[], None] = lambda: None,
+    threads: Threads = SERIAL,
 ) -> Dreams:
     """Imagines what follows the first `context` frames of each clip, open-loop: nothing else of it but its actions.
 
@@ -40,12 +46,13 @@ def dream(
 
     Args:
         each_step: called after each step of a group, `ticks` times in all; may raise to give up.
+        threads: that dream a group each.
     """
-    groups = []
-    for first in range(0, len(clip.obs), GROUP):
-        index = torch.arange(first, first + GROUP).clamp(max=len(clip.obs) - 1)  # the last group repeats its last clip
-        groups.append(_imagine(world, clip.rows(index), context, (index + seed).tolist(), each_step))
-    imagined = torch.cat(groups)[: len(clip.obs)]
+    starts = torch.arange(0, len(clip.obs), GROUP)[:, None]
+    groups = (starts + torch.arange(GROUP)).clamp(max=len(clip.obs) - 1)  # the last one repeats its last clip
+    side_by_side = groups.split(threads.count)
+    frames = [_imagine(world, clip, context, indices, seed, each_step, threads) for indices in side_by_side]
+    imagined = torch.cat(frames)[: len(clip.obs)]
     return Dreams(clip.obs[:, context - 1], clip.obs[:, context:], imagined)
 
 
@@ -56,17 +63,28 @@ def ticks(count: int, steps: int) -> int:
 
 @torch.no_grad()
 def _imagine(
-    world: WorldModel, clip: Trajectory, context: int, seeds: list[int], each_step: Callable[[], None]
+    world: WorldModel,
+    clip: Trajectory,
+    context: int,
+    groups: Tensor,
+    seed: int,
+    each_step: Callable[[], None],
+    threads: Threads,
 ) -> Tensor:
+    """Groups int64 (N, GROUP) of clips -> their frames, uint8 (N * GROUP, T, H, W)."""
     device = world.denoiser.sigma_data.device
-    generators = seeded(seeds, device)
-    obs, action = to_device(clip.obs[:, :context], device), to_device(clip.action, device)
-    state = world.start(Trajectory(obs, action[:, : context - 1]))
-    frames = []
-    for t in range(context - 1, action.shape[1]):
-        state, prediction = world.step(state, action[:, t], generators)
-        frames.append(prediction.obs)
-        each_step()
+    generators = [seeded((group + seed).tolist(), device) for group in groups]
+    starts = [
+        Trajectory(to_device(clip.obs[group, :context], device), to_device(clip.action[group, : context - 1], device))
+        for group in groups
+    ]
+    states, frames = threads.map(world.start, starts), []
+    for action in to_device(clip.action[groups], device).unbind(-1)[context - 1 :]:
+        steps = threads.map(world.step, states, action, generators)
+        states = [state for state, _ in steps]
+        frames.append(torch.cat([prediction.obs for _, prediction in steps]))
+        for _ in groups:
+            each_step()
     return torch.stack(frames, dim=1).cpu()
 
 

@@ -15,6 +15,7 @@ from adamas.envs.make import make_env
 from adamas.evaluation.clips import record
 from adamas.evaluation.detail import Detail, background, measure
 from adamas.evaluation.dreams import Dreams, dream, film, grid, spread, trajectory
+from adamas.utils.threads import SERIAL, Threads
 from adamas.world_model.world_model import WorldModel
 
 FIXED_SEED = 1_000_000_007  # of random play; the seeds of training are far from it
@@ -39,18 +40,23 @@ class Evaluation(NamedTuple):
 
 
 def evaluate_world(
-    world: WorldModel, policy: ActorCritic, config: Config, seed: int, each_step: Callable[[], None] = lambda: None
+    world: WorldModel,
+    policy: ActorCritic,
+    config: Config,
+    seed: int,
+    each_step: Callable[[], None] = lambda: None,
+    threads: Threads = SERIAL,
 ) -> Evaluation:
     """Evaluates on real actions of games played for the purpose: no frame of them is ever trained on.
 
     Args:
         seed: of the agent's play, and of the noise on it.
-        each_step: see `dream`.
+        each_step, threads: see `dream`.
     """
     clip, context = fixed_clip(config), config.denoiser.context
-    fixed = dream(world, clip, context, FIXED_SEED, each_step)
-    fresh = dream(world, clip, context, FRESH_SEED, each_step)
-    own = dream(world, record_clip(policy, config, seed), context, seed, each_step)
+    fixed = dream(world, clip, context, FIXED_SEED, each_step, threads)
+    fresh = dream(world, clip, context, FRESH_SEED, each_step, threads)
+    own = dream(world, record_clip(policy, config, seed), context, seed, each_step, threads)
     detail = {"random_play": measure_dreams(fixed), "agent_play": measure_dreams(own), **baselines(fixed)}
     steps = trajectory(world, clip, context, FIXED_SEED)
     return Evaluation(detail, spread(fixed, fresh), film([fixed, own], SHOWN), grid([fixed, own], SHOWN_STILL), steps)

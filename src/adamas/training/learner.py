@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -11,8 +12,12 @@ from torch import Tensor
 
 from adamas.training import distributed
 from adamas.training.optimizer import Optimizer
+from adamas.training.shards import in_shares
 from adamas.utils.logger import Metrics, Ratio
 from adamas.utils.random import Random
+from adamas.utils.threads import SERIAL, Threads
+
+_Sums = tuple[list[Tensor], Tensor, Metrics]  # the gradient of each parameter, the loss float (), what comes with it
 
 
 class Learner:
@@ -22,7 +27,8 @@ class Learner:
         module: the part.
         optimizer: of the module's parameters.
         autocast: entered around the loss.
-        micro_batch: rows of a batch whose gradients are computed at a time; 0: all.
+        threads: that work on shares of a batch.
+        micro_batch: rows of a share whose gradients are computed at a time; 0: all.
     """
 
     def __init__(
@@ -30,9 +36,11 @@ class Learner:
         module: Any,
         optimizer: Optimizer,
         autocast: Callable[[], AbstractContextManager],
+        threads: Threads = SERIAL,
         micro_batch: int = 0,
     ) -> None:
-        self.module, self.optimizer, self.autocast, self.micro_batch = module, optimizer, autocast, micro_batch
+        self.module, self.optimizer, self.autocast = module, optimizer, autocast
+        self.threads, self.micro_batch = threads, micro_batch
         self.compute_gradients: Callable[[Any, Random], tuple[Tensor, Metrics]] = self.backward  # or a recording of it
 
     def step(self, batch: Any, generator: Random) -> Metrics:
@@ -52,18 +60,27 @@ class Learner:
         self.optimizer.adamw.zero_grad(set_to_none=True)
         own_steps = self.module.valid_steps(batch).sum()
         steps = distributed.all_sum(own_steps).clamp_min(1)
-        total = torch.zeros((), device=own_steps.device)
-        metrics: Metrics = {}
-        for rows in self._micro_batches(batch):
+        sums = in_shares(self.threads, partial(self._sums, steps, own_steps.clamp_min(1)), batch, generator)
+        gradients, loss, metrics = reduce(_added, sums)
+        for parameter, gradient in zip(self.optimizer.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        return loss, metrics
+
+    def _sums(self, steps: Tensor, own_steps: Tensor, rows: Any, generator: Random) -> _Sums:
+        """What some rows of a batch add to the gradients and the loss, a mean over `steps`, and to the metrics, means over
+        `own_steps`; both int64 ()."""
+        parameters = self.optimizer.parameters
+        zeros = [torch.zeros_like(parameter) for parameter in parameters]
+        sums: _Sums = zeros, torch.zeros((), device=steps.device), {}
+        for micro_batch in self._micro_batches(rows):
             with self.autocast():
-                loss, found = self.module.loss(rows, generator)
-            rows_steps = self.module.valid_steps(rows).sum()
-            loss = loss * (rows_steps / steps)
-            loss.backward()
-            total = total + loss.detach()
-            for name, metric in found.items():
-                metrics[name] = _add(metrics.get(name), metric, rows_steps / own_steps.clamp_min(1))
-        return total, metrics
+                loss, metrics = self.module.loss(micro_batch, generator)
+            count = self.module.valid_steps(micro_batch).sum()
+            loss, share = loss * (count / steps), count / own_steps
+            gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
+            scaled = {name: x if isinstance(x, Ratio) else x.detach() * share for name, x in metrics.items()}
+            sums = _added(sums, ([*gradients], loss.detach(), scaled))
+        return sums
 
     def _micro_batches(self, batch: Any) -> Iterator[Any]:
         rows = len(batch.obs)
@@ -71,8 +88,17 @@ class Learner:
         return (batch.rows(slice(first, first + size)) if size < rows else batch for first in range(0, rows, size))
 
 
-def _add(total: Tensor | Ratio | None, metric: Tensor | Ratio, share: Tensor) -> Tensor | Ratio:
-    """A mean counts with its share of the steps; the counts of a ratio are added up."""
-    if isinstance(metric, Ratio):
-        return Ratio(*(a + b for a, b in zip(total, metric, strict=True))) if isinstance(total, Ratio) else metric
-    return metric.detach() * share + (total if isinstance(total, Tensor) else 0)
+def _added(sums: _Sums, more: _Sums) -> _Sums:
+    """Their sum. The gradients of the first are added to in place."""
+    torch._foreach_add_(sums[0], more[0])
+    metrics = {name: _plus(sums[2].get(name), metric) for name, metric in more[2].items()}
+    return sums[0], sums[1] + more[1], metrics
+
+
+def _plus(one: Tensor | Ratio | None, other: Tensor | Ratio) -> Tensor | Ratio:
+    """The counts of a ratio are added up as well."""
+    if one is None:
+        return other
+    if isinstance(one, Ratio) or isinstance(other, Ratio):
+        return Ratio(*(a + b for a, b in zip(one, other, strict=True)))
+    return one + other

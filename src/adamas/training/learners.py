@@ -9,14 +9,16 @@ import torch
 from torch import Tensor
 
 from adamas.agent.imagination import imagine
-from adamas.agent.rollout import Rollout
+from adamas.agent.rollout import Rollout, joined
 from adamas.data.batch import Segment, Trajectory
 from adamas.training.cuda_graphs import Capture, CudaCapture, Graphed
 from adamas.training.learner import Learner
 from adamas.training.models import Models
 from adamas.training.optimizer import Optimizer
+from adamas.training.shards import in_shares
 from adamas.utils.device import records
 from adamas.utils.random import Random
+from adamas.utils.threads import SERIAL, Threads
 
 WEIGHT_DECAY = 1e-2  # of the world model; the policy has none
 WARMUP_UPDATES = 100  # of every part
@@ -26,8 +28,8 @@ MAX_GRAD_NORM = 100.0  # of reward/end and policy
 class Learners:
     """The learners of `models`, by part, and the two works without gradients: imagined rollouts and imagined segments."""
 
-    def __init__(self, models: Models) -> None:
-        c, self.models = models.config, models
+    def __init__(self, models: Models, threads: Threads = SERIAL) -> None:
+        c, self.models, self.threads = models.config, models, threads
         steps = c.actor_critic.epochs * c.actor_critic.minibatches
         self.by_part = {
             "denoiser": self._learner("denoiser", c.micro_batch, WEIGHT_DECAY, c.denoiser.max_grad_norm),
@@ -55,19 +57,27 @@ class Learners:
     ) -> Learner:
         module, c = getattr(self.models, name), getattr(self.models.config, name).optimization
         optimizer = Optimizer(name, module, c, weight_decay, WARMUP_UPDATES, max_grad_norm, steps_per_update)
-        return Learner(module, optimizer, self.models.autocast, micro_batch)
+        return Learner(module, optimizer, self.models.autocast, self.threads, micro_batch)
 
-    @torch.no_grad()
     def _imagine_rollout(self, context: Trajectory, generator: Random) -> Rollout:
         models = self.models
-        with models.autocast():
-            return imagine(models.world, models.actor_critic, context, models.config.actor_critic.horizon, generator)
 
-    @torch.no_grad()
+        def share(context: Trajectory, generator: Random) -> Rollout:
+            with models.autocast():
+                return imagine(
+                    models.world, models.actor_critic, context, models.config.actor_critic.horizon, generator
+                )
+
+        return joined(in_shares(self.threads, share, context, generator))
+
     def _imagine_segment(self, segment: Segment, generator: Random) -> Tensor:
         """The frames of a segment as the world model imagines them, uint8 (B, T, H, W)."""
-        with self.models.autocast():
-            return self.models.world.denoiser.imagine(segment, self.models.config.sampler, generator).obs
+
+        def share(segment: Segment, generator: Random) -> Tensor:
+            with self.models.autocast():
+                return self.models.world.denoiser.imagine(segment, self.models.config.sampler, generator).obs
+
+        return torch.cat(in_shares(self.threads, share, segment, generator))
 
     def state_dict(self) -> dict[str, Any]:
         return {name: learner.optimizer.state_dict() for name, learner in self.by_part.items()}

@@ -23,7 +23,6 @@ from adamas.training.learners import Learners
 from adamas.training.models import Models
 from adamas.training.schedule import planned_updates
 from adamas.training.updates import Updates
-from adamas.training.work_sizes import ACTING, DREAMING, GAMES
 from adamas.utils.device import records
 from adamas.utils.logger import NullLogger
 from adamas.utils.threads import Threads
@@ -47,13 +46,11 @@ class Rehearsal:
 
     def update(self, part: str) -> float:
         """Seconds of an update of a part, on average over the run."""
-        self.threads.use(part)
         with torch.random.fork_rng(devices=[]):
             return sum(share * self._update(part, variant) for share, variant in self._variants(part) if share)
 
     def acting(self, games: int) -> float:
         """Seconds of a step of one of so many games played at once."""
-        self.threads.use(ACTING if games == 1 else GAMES)
         return _seconds(self._acting(games), self.device) / games + step_seconds(self.config)
 
     def _acting(self, games: int) -> Callable[[], None]:
@@ -68,19 +65,21 @@ class Rehearsal:
 
     @cached_property
     def dreaming(self) -> float:
-        """Seconds of a step of a group of dreams."""
-        self.threads.use(DREAMING)
-        return _seconds(self._dreaming(), self.device)
+        """Seconds of a step of a group of dreams, of as many side by side as there are threads."""
+        return _seconds(self._dreaming(), self.device) / self.threads.count
 
     def _dreaming(self) -> Callable[[], None]:
         n, world = self.config.denoiser.context, self._models.world
         obs = torch.zeros(GROUP, n, SIZE, SIZE, dtype=torch.uint8, device=self.device)
         action = torch.zeros(GROUP, n, dtype=torch.int64, device=self.device)
-        random = torch.Generator(self.device).manual_seed(0)
+
+        def one(seed: int) -> None:
+            random = torch.Generator(self.device).manual_seed(seed)
+            world.step(world.start(Trajectory(obs, action[:, 1:])), action[:, 0], random)
 
         def step() -> None:
             with self._models.autocast():
-                world.step(world.start(Trajectory(obs, action[:, 1:])), action[:, 0], random)
+                self.threads.map(one, range(self.threads.count))
 
         return step
 
@@ -105,18 +104,20 @@ class Rehearsal:
         set_up = WARM_UP + 1 if records(config, self.device) else 1
         try:
             if self.device.type == "cpu" and batch < full:
-                seconds = _seconds(self._updates(part, batch, config), self.device)
+                threads = self.threads
+                with Threads(threads.cores, least_rows=max(1, threads.least_rows // FRACTION)) as few_rows:
+                    seconds = _seconds(self._updates(part, batch, config, few_rows), self.device)
                 if seconds > ENOUGH:
                     return seconds * full / batch
-            return _seconds(self._updates(part, full, config), self.device, set_up)
+            return _seconds(self._updates(part, full, config, self.threads), self.device, set_up)
         finally:
             gc.collect()  # networks and their averages refer to themselves
 
-    def _updates(self, part: str, batch: int, config: Config) -> Callable[[], None]:
+    def _updates(self, part: str, batch: int, config: Config, threads: Threads) -> Callable[[], None]:
         """Makes an update of the part with `batch` segments of random frames."""
         config = with_batch(config, part, batch)
         learners, random = (
-            Learners(Models(config, self.action_meanings, self.device)),
+            Learners(Models(config, self.action_meanings, self.device), threads),
             Generators.seeded(0, self.device),
         )
         replay, frames = Replay(64, device=self.device), np.random.default_rng(0)

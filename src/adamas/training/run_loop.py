@@ -17,7 +17,6 @@ from adamas.training.progress_bars import Bars
 from adamas.training.run_folder import RunFolder
 from adamas.training.signals import Stopped, StopRequest
 from adamas.utils.logger import Logger
-from adamas.utils.threads import Threads
 
 KEEP = 2  # newest checkpoints
 FLUSH_EVERY = 50  # rounds of a phase from one point of its TensorBoard curves to the next
@@ -29,7 +28,6 @@ class RunLoop:
     Args:
         snapshot: returns all that a checkpoint holds beside the progress.
         costs: expected seconds a unit of each phase, and `plan` its units in the whole run, for the bars.
-        threads: how many work at each phase.
 
     Inside `with loop:` signals ask to stop, bars are shown, and a resume is possible from the first moment.
     """
@@ -43,11 +41,9 @@ class RunLoop:
         snapshot: Callable[[], dict[str, Any]],
         costs: Mapping[str, float],
         plan: Mapping[str, int],
-        threads: Threads,
     ) -> None:
         self.folder, self.config, self.progress, self.logger, self.snapshot = folder, c, progress, logger, snapshot
         self.bars, self.stop = Bars(costs, plan, progress.total), StopRequest()
-        self.threads = threads
         self.saved_at, self.in_a_run = time.monotonic(), folder.config.is_file()
 
     def __enter__(self) -> RunLoop:
@@ -61,7 +57,6 @@ class RunLoop:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.bars.close()
-        self.threads.close()
         self.logger.close()
         self.stop.__exit__(kind, error, trace)
 
@@ -112,7 +107,6 @@ class RunLoop:
         self.folder.write_progress({"epoch": p.epoch, "steps": p.steps, "seconds": p.seconds, "left": left})
 
     def _work(self, phase: Phase, work: Callable[[], int | None], bar: tqdm) -> None:
-        self.threads.use(phase.name)
         start = time.monotonic()
         units = work() or 1
         seconds = time.monotonic() - start

@@ -35,19 +35,19 @@ from adamas.training.run_records import has_final_evaluation
 from adamas.training.signals import Stopped
 from adamas.training.steps import steps_left, steps_to_collect, steps_to_play
 from adamas.training.updates import Updates
-from adamas.training.work_sizes import DREAMING, GAMES
 from adamas.training.workers import Workers
 from adamas.utils.console import warn
 from adamas.utils.errors import UserError
 from adamas.utils.logger import Logger
+from adamas.utils.threads import SERIAL, Threads
 
 
 class Trainer:
     """One run: its models, its experience, its random numbers, its counters."""
 
-    def __init__(self, config: Config, folder: RunFolder, device: torch.device) -> None:
+    def __init__(self, config: Config, folder: RunFolder, device: torch.device, threads: Threads = SERIAL) -> None:
         torch.manual_seed(config.seed)  # initial weights; all that is drawn later has its own generator
-        self.config, self.folder = config, folder
+        self.config, self.folder, self.threads = config, folder, threads
         self.progress, self.logger = Progress(), Logger(folder.tensorboard)
         self.random = Generators.seeded(config.seed, device)
         count = MODEL_FREE_ENVS if config.policy == "model_free" else 1
@@ -55,7 +55,7 @@ class Trainer:
         if not config.resume and not config.dataset and not envs[0].deterministic:
             warn(f"env={config.env} plays differently from the same seed and actions: a resume begins a new episode")
         self.models = training_models(config, envs[0].action_meanings, device)
-        self.learners, self.workers = Learners(self.models), Workers()
+        self.learners, self.workers = Learners(self.models, threads), Workers()
         if config.dataset:
             self.replay = read_experience(config.dataset, config, device, files_of_run)
         else:
@@ -197,7 +197,6 @@ class Trainer:
     def _evaluate(self, count: int, name: str, loop: RunLoop) -> None:
         c, epoch = self.config, self.progress.epoch
         with self.models.autocast():
-            loop.threads.use(GAMES)
             games = play_games(self.models.policy, c, count, self._seed(), each_step=loop.check_stop)
             dreams = self._evaluate_dreams(name, loop) if c.policy == "imagined" else {}
         score, steps = mean(games.returns), self.progress.steps
@@ -222,7 +221,7 @@ class Trainer:
 
     def _dream(self, loop: RunLoop) -> Evaluation:
         return evaluate_world(
-            self.models.world, self.models.policy, self.config, self._seed(), each_step=loop.check_stop
+            self.models.world, self.models.policy, self.config, self._seed(), loop.check_stop, self.threads
         )
 
     def _show_first_dream(self, loop: RunLoop) -> None:
@@ -232,7 +231,6 @@ class Trainer:
         loop.bars.say(f"the first dream is in {self.folder.dreams / 'first.gif'} and in TensorBoard")
 
     def _evaluate_dreams(self, name: str, loop: RunLoop) -> dict[str, Any]:
-        loop.threads.use(DREAMING)
         evaluation = self._dream(loop)
         media.show(evaluation, self.logger, self.folder.dreams, self.progress.epoch)
         detail = {key: at_horizons(detail) for key, detail in evaluation.detail.items()}

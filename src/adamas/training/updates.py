@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from adamas.agent.rollout import Rollout
+from adamas.agent.rollout import PolicyBatch, Rollout
 from adamas.config.schema import SEGMENT_FRAMES
 from adamas.data.batch import Segment
 from adamas.data.motion import lost_track
@@ -83,13 +83,13 @@ class Updates:
 
     def policy(self, rollout: Rollout) -> None:
         """The same update from imagined and from real rollouts."""
-        c = self.config.actor_critic
+        c, batch = self.config.actor_critic, self.models.actor_critic.with_targets(rollout)
         for _ in range(c.epochs):
-            for minibatch in _minibatches(rollout, c.minibatches, self.random.data):
-                self._learn("actor_critic", minibatch)
+            for minibatch in _minibatches(batch, c.minibatches, self.random.data):
+                self._learn("actor_critic", minibatch.normalized() if c.epochs > 1 else minibatch)
         self.models.update_average("actor_critic")
 
-    def _learn(self, part: str, batch: Segment | Rollout, prefix: str = "") -> None:
+    def _learn(self, part: str, batch: Segment | PolicyBatch, prefix: str = "") -> None:
         metrics = self.learners.by_part[part].step(batch, self.random.noise)
         self.logger.add_all(f"{part}/{prefix}", metrics)
 
@@ -102,8 +102,8 @@ def until_diverged(segment: Segment, obs: Tensor) -> Segment:
     return segment._replace(obs=obs, diverged=lost & (count == 1), mask=segment.mask & kept)
 
 
-def _minibatches(rollout: Rollout, count: int, generator: torch.Generator) -> list[Rollout]:
+def _minibatches(batch: PolicyBatch, count: int, generator: torch.Generator) -> list[PolicyBatch]:
     if count == 1:
-        return [rollout]
-    order = to_device(torch.randperm(len(rollout.obs), generator=generator), rollout.obs.device)
-    return [rollout.rows(index) for index in order.tensor_split(count)]
+        return [batch]
+    order = to_device(torch.randperm(len(batch.obs), generator=generator), batch.obs.device)
+    return [batch.rows(index) for index in order.tensor_split(count)]

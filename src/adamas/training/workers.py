@@ -15,6 +15,7 @@ from adamas.training.models import training_models
 from adamas.training.signals import StopRequest
 from adamas.training.updates import Updates
 from adamas.utils.logger import NullLogger
+from adamas.utils.threads import Threads, threads_of
 
 MEASURE, REAL = "measure", "real"  # in place of a part
 
@@ -60,13 +61,13 @@ def own_rows(rollout: Rollout) -> Rollout:
 
 def work(config: Config, device: torch.device) -> bool:
     """The life of a worker. It leaves signals to rank 0, and ends when that one does."""
-    with distributed.joined(device), StopRequest():
-        _make_updates(config, device)
+    with distributed.joined(device), StopRequest(), threads_of(device) as threads:
+        _make_updates(config, device, threads)
     return True
 
 
-def _make_updates(config: Config, device: torch.device) -> None:
-    learners = Learners(training_models(config, action_meanings(config), device))
+def _make_updates(config: Config, device: torch.device, threads: Threads) -> None:
+    learners = Learners(training_models(config, action_meanings(config), device), threads)
     random = Generators.seeded(config.seed, device)
     replay = Replay(config.collection.steps, config.replay.age_weights, device=device)
     updates = Updates(learners, replay, random, NullLogger())

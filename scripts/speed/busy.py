@@ -1,6 +1,6 @@
 """How much longer work takes beside other work: `PYTHONPATH=src python scripts/speed/busy.py --presets smoke,cpu`.
 
-Each kind of work is timed in three processes, one after the other, with the same load beside them: `as it was` (torch's
+Each kind of work is timed in three processes, in turns, with the same load beside them: `as it was` (torch's
 threads, which split each operation and spin), `chosen` (threads that work on shares of a batch) and `one thread`. Loads: nothing,
 two and four loops of Python, and one process that makes updates of preset cpu's denoiser as this program does. A cell is
 the median seconds, and how many times the quiet seconds of `as it was`. The work `loop` is a loop of Python as well: what any
@@ -10,7 +10,6 @@ program loses on this machine. Stop other programs first.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -41,7 +40,7 @@ def main() -> None:
     parser.add_argument("--serve", nargs=2, metavar=("SIDE", "PRESET"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        serve(*arguments.serve, arguments.kinds.split(","), arguments.seconds, arguments.least)
+        serve(*arguments.serve, arguments.kinds.split(","))
         return
     arguments.out.mkdir(parents=True, exist_ok=True)
     command = " ".join(["python scripts/speed/busy.py", *sys.argv[1:]])
@@ -59,10 +58,21 @@ def main() -> None:
 # The process that starts the others
 
 
-def ask(side: subprocess.Popen) -> dict[str, float]:
-    side.stdin.write("go\n")
+def ask(side: subprocess.Popen, kind: str) -> float:
+    """Seconds of one run of the work."""
+    side.stdin.write(f"{kind}\n")
     side.stdin.flush()
-    return json.loads(side.stdout.readline())
+    return float(side.stdout.readline())
+
+
+def medians(sides: dict[str, subprocess.Popen], kind: str, a: argparse.Namespace) -> dict[str, float]:
+    """Seconds of the work of each side, which take turns, so that what else happens on the machine meets all alike."""
+    times: dict[str, list[float]] = {side: [] for side in sides}
+    end = time.monotonic() + a.seconds * len(sides)
+    while min(map(len, times.values())) < a.least or time.monotonic() < end:
+        for side, process in sides.items():
+            times[side].append(ask(process, kind))
+    return {side: statistics.median(found) for side, found in times.items()}
 
 
 def start(side: str, preset: str, a: argparse.Namespace) -> subprocess.Popen:
@@ -70,7 +80,6 @@ def start(side: str, preset: str, a: argparse.Namespace) -> subprocess.Popen:
     if side != "chosen":  # libgomp's own default, written out, is a choice of the user's
         environment["GOMP_SPINCOUNT"] = "300000"
     command = [sys.executable, __file__, "--serve", side, preset, "--kinds", a.kinds]
-    command += ["--seconds", str(a.seconds), "--least", str(a.least)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     print(side, process.stdout.readline().strip(), file=sys.stderr, flush=True)
     return process
@@ -82,11 +91,10 @@ def begin_load(load: str) -> list[subprocess.Popen]:
     count, kind = load.split()
     if kind == "loops":
         return [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(int(count))]
-    a_run = argparse.Namespace(kinds="denoiser", seconds=1e6, least=1)
-    runs = [start("chosen", "cpu", a_run) for _ in range(int(count))]
+    runs = [start("chosen", "cpu", argparse.Namespace(kinds="denoiser")) for _ in range(int(count))]
     for run in runs:
-        run.stdin.write("go\n")
-        run.stdin.flush()
+        run.stdin.write("denoiser\n" * 5_000)
+        run.stdin.close()
     return runs
 
 
@@ -102,20 +110,20 @@ def beside(load: str, work: Callable[[], None]) -> None:
 
 def measure(preset: str, a: argparse.Namespace) -> str:
     sides, loads = {side: start(side, preset, a) for side in a.sides.split(",")}, a.loads.split(",")
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    kinds: list[str] = a.kinds.split(",")
+    found: dict[str, dict[str, dict[str, float]]] = {load: {} for load in loads}
     try:
         for load in loads:
-            found[load] = {}
-            beside(load, lambda load=load: found[load].update({side: ask(sides[side]) for side in sides}))
+            beside(load, lambda load=load: found[load].update({kind: medians(sides, kind, a) for kind in kinds}))
             print(load, found[load], file=sys.stderr, flush=True)
     finally:
         for side in sides.values():
             side.kill()
     lines = ["| work | " + " | ".join(loads) + " |", "|" + "---|" * (1 + len(loads))]
-    for kind in a.kinds.split(","):
-        alone = next(iter(found[loads[0]].values()))[kind]
+    for kind in kinds:
+        alone = next(iter(found[loads[0]][kind].values()))
         for side in sides:
-            cells = (f"{found[load][side][kind]:.4f} ({found[load][side][kind] / alone:.2f}x)" for load in loads)
+            cells = (f"{found[load][kind][side]:.4f} ({found[load][kind][side] / alone:.2f}x)" for load in loads)
             lines.append(f"| {kind}, {side} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -141,7 +149,7 @@ def whole(loads: list[str], out: Path) -> str:
 # The process that is timed
 
 
-def serve(side: str, preset: str, kinds: list[str], seconds: float, least: int) -> None:
+def serve(side: str, preset: str, kinds: list[str]) -> None:
     import torch
 
     from adamas.config.command_line import compose_config
@@ -173,17 +181,12 @@ def serve(side: str, preset: str, kinds: list[str], seconds: float, least: int) 
     for work in works.values():
         work()
     print(threads.describe(), flush=True)
-    for _ in sys.stdin:
-        medians = {}
-        for kind, work in works.items():
-            times: list[float] = []
-            end = time.perf_counter() + seconds
-            while len(times) < least or time.perf_counter() < end:
-                begun = time.perf_counter()
-                work()
-                times.append(time.perf_counter() - begun)
-            medians[kind] = statistics.median(times) / (threads.count if kind == "dreams" else 1)
-        print(json.dumps(medians), flush=True)
+    for line in sys.stdin:
+        kind = line.strip()
+        begun = time.perf_counter()
+        works[kind]()
+        seconds = time.perf_counter() - begun
+        print(seconds / (threads.count if kind == "dreams" else 1), flush=True)
 
 
 if __name__ == "__main__":

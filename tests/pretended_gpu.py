@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import ctypes
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -183,17 +183,9 @@ class GeneratorCheck(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def backward(loss: Tensor) -> None:
-    """In the place of Tensor.backward, which asks for a real GPU: none of our code runs there. Gives every leaf a gradient."""
-    nodes, seen = [loss.grad_fn], set()
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        nodes += [following for following, _ in node.next_functions]
-        if hasattr(node, "variable"):
-            node.variable.grad = torch.empty_like(node.variable)
+def gradients(loss: Tensor, parameters: Sequence[Tensor], materialize_grads: bool) -> tuple[Tensor, ...]:
+    """In the place of torch.autograd.grad, which asks for a real GPU: none of our code runs there."""
+    return tuple(map(torch.empty_like, parameters))
 
 
 class Stream:
@@ -233,7 +225,7 @@ def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendedGpu]:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: Stream(mode))
     monkeypatch.setattr(torch.backends.cudnn, "is_acceptable", lambda tensor: False)  # the LSTM reads its addresses
-    monkeypatch.setattr(torch.Tensor, "backward", backward)
+    monkeypatch.setattr(torch.autograd, "grad", gradients)
     monkeypatch.setattr(torch, "tensor", tensor)
     monkeypatch.setattr(torch, "Generator", AnyGenerator)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: mode.pin(self))

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import frames, generator, make_world, short_episodes, small_learners
+from helpers import frames, generator, make_world, short_episodes, small_learners, spy
+from torch import Tensor
 
 from adamas.agent.imagination import imagine
 from adamas.agent.rollout import PolicyBatch, Rollout
@@ -20,11 +21,11 @@ from adamas.data.batch import Segment, Trajectory
 from adamas.evaluation.dreams import dream
 from adamas.training.learners import Learners
 from adamas.training.pace import Pace
-from adamas.training.shards import in_shares
+from adamas.training.shares import in_shares
 from adamas.utils.errors import UserError
 from adamas.utils.logger import Ratio
 from adamas.utils.random import normal, seeded, split
-from adamas.utils.threads import Threads, saved_cores, threads_of
+from adamas.utils.threads import SERIAL, Threads, saved_cores, threads_of
 from adamas.utils.waiting import GOMP_SPINS, WAITING, wait_briefly
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +52,9 @@ def test_a_user_who_chose_how_threads_wait_is_heeded(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cores", "count", "each"), [(1, 1, 1), (2, 2, 1), (4, 4, 1), (7, 4, 1), (8, 4, 2), (64, 4, 16)], ids=str
+    ("cores", "count", "each"),
+    [(1, 1, 1), (2, 2, 1), (4, 4, 1), (5, 4, 1), (6, 3, 2), (8, 4, 2), (10, 2, 5), (64, 4, 16)],
+    ids=str,
 )
 def test_cores_are_shared_out_among_few_threads(cores: int, count: int, each: int) -> None:
     threads = Threads(cores)
@@ -62,7 +65,7 @@ def test_cores_are_shared_out_among_few_threads(cores: int, count: int, each: in
 
 def test_in_each_thread_torch_has_its_share_of_the_cores_and_afterwards_what_it_had() -> None:
     had = torch.get_num_threads()
-    with Threads(9) as threads:
+    with Threads(8) as threads:
         meet = threading.Barrier(4, timeout=60)  # so that no thread does the work of two
         seen = threads.map(lambda _: (meet.wait(), torch.get_num_threads(), threading.get_ident())[1:], range(4))
         assert torch.get_num_threads() == 2
@@ -154,8 +157,8 @@ def make(part: str, precision: str = "float32") -> tuple[Learners, Segment | Pol
     learners, replay = small_learners(precision=precision, autoregressive_steps=1), short_episodes()
     torch.nn.init.normal_(learners.models.reward_end.head[-1].weight, generator=generator())
     if part == "actor_critic":
-        rollout = learners.imagine_rollout(replay.sample_contexts(17, 3, generator()), generator())
-        return learners, learners.models.actor_critic.with_targets(rollout).normalized()
+        batch = learners.imagine_rollout(replay.sample_contexts(17, 3, generator()), generator())
+        return learners, batch.normalized()
     return learners, replay.sample(17, 6, generator(), first_target=3)
 
 
@@ -164,7 +167,7 @@ def test_a_rollout_is_imagined_in_shares() -> None:
     context = short_episodes().sample_contexts(17, 3, generator())
     with Threads(2) as threads:
         learners.threads = threads
-        rollout = learners.imagine_rollout(context, generator())
+        rollout = learners.imagine_rollout(context, generator()).rollout
     models = learners.models
     shares = [context.rows(slice(0, 8)), context.rows(slice(8, 17))]
     alone = [
@@ -175,6 +178,47 @@ def test_a_rollout_is_imagined_in_shares() -> None:
         assert torch.equal(rollout[i], torch.cat([alone[0][i], alone[1][i]])), name
     for ours, one, other in zip(rollout.hidden, *(each.hidden for each in alone), strict=True):
         assert torch.equal(ours, torch.cat([one, other], dim=1))
+
+
+def test_a_segment_is_imagined_in_shares() -> None:
+    learners, segment = make("denoiser")
+    with Threads(2) as threads:
+        learners.threads = threads
+        obs = learners.imagine_segment(segment, generator())
+    learners.threads = SERIAL
+    shares = zip((slice(0, 8), slice(8, 17)), split(generator(), [8, 9]), strict=True)
+    alone = [learners.imagine_segment(segment.rows(rows), random) for rows, random in shares]
+    assert torch.equal(obs, torch.cat(alone))
+    assert not torch.equal(obs, segment.obs)
+
+
+def test_a_share_that_ends_early_leaves_the_weights_of_the_others_cast() -> None:
+    """In bfloat16 the gradients of a weight that is used twice are added up before or after they are float32."""
+    weight = torch.full((1, 1), 1 / 3, requires_grad=True)
+    gone = threading.Event()
+
+    def gradient(share: int) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = torch.full((1, 1), 1.1) @ weight
+            if share == 0:
+                assert gone.wait(60)
+            loss = loss + torch.full((1, 1), 0.0041) @ weight
+        gone.set()
+        return torch.autograd.grad(loss, weight)[0]
+
+    with Threads(2) as threads:
+        held, _ = threads.map(gradient, range(2))
+    assert torch.equal(held, gradient(1))
+
+
+def test_threads_together_hold_no_more_rows_than_a_micro_batch() -> None:
+    learners, batch = make("denoiser")
+    calls = spy(learners.models.denoiser, "loss")
+    with Threads(2) as threads:
+        learner = learners.by_part["denoiser"]
+        learner.threads, learner.micro_batch = threads, 8
+        learner.backward(batch, generator())
+    assert sorted(len(args[0].obs) for args, _ in calls) == [1, 4, 4, 4, 4]
 
 
 def test_dreams_have_the_same_pixels_whatever_the_number_of_threads() -> None:

@@ -49,6 +49,7 @@ from adamas.training.workers import Workers
 from adamas.utils.device import pick_device
 from adamas.utils.errors import UserError
 from adamas.utils.logger import Logger
+from adamas.utils.threads import SERIAL
 from adamas.world_model import edm
 
 EVEN = "actor_critic.optimization.batch_size=4"  # two minibatches in each of two processes
@@ -94,6 +95,8 @@ def step_of(part: str, rows: slice, micro_batch: int = 0) -> dict[str, Any]:
     learner = learners.by_part[part]
     learner.micro_batch = micro_batch
     batch = batch_of(part, learners).rows(rows)
+    if part == "actor_critic":
+        batch = learners.models.actor_critic.with_targets(batch)
     metrics = learner.step(batch, generator())
     return {
         "gradients": [p.grad for p in learner.module.parameters()],
@@ -139,7 +142,7 @@ def lead_or_follow(folder: Path) -> dict[str, Any]:
     What was learned from, and the weights."""
     config = small_config(reward_end={"imagined_share": 0.5}, target="change", ema_decay=0.9)
     made: list[Learners] = []
-    workers.Learners = lambda models: made.append(Learners(models)) or made[0]
+    workers.Learners = lambda models, _: made.append(Learners(models)) or made[0]
     calls: dict[str, list] = {}
 
     def watch(learners: Learners) -> None:
@@ -167,7 +170,7 @@ def lead_or_follow(folder: Path) -> dict[str, Any]:
             torch.manual_seed(6)  # a worker takes the weights of rank 0
             load = Learners.load_state_dict
             Learners.load_state_dict = lambda self, state: (load(self, state), watch(self))[0]
-            workers._make_updates(config, CPU)
+            workers._make_updates(config, CPU, SERIAL)
     models = made[0].models
     return {
         "rows": {part: [args[0].obs.flatten(1).sum(1).tolist() for args, _ in calls[part]] for part in PARTS},

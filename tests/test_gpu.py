@@ -143,8 +143,8 @@ def apart(mine: Tensor, theirs: Tensor) -> float:
 def test_losses_and_gradients_are_those_of_the_cpu(precision: str, most: float, numbers: SameNumbers) -> None:
     replay, on_cpu = short_episodes(), Learners(make_models(CPU, precision))
     segment = replay.sample(8, 6, generator(), first_target=3)
-    rollout = on_cpu.imagine_rollout(replay.sample_contexts(8, 3, generator()), generator())
-    batches = {"denoiser": segment, "reward_end": segment, "actor_critic": rollout}
+    imagined = on_cpu.imagine_rollout(replay.sample_contexts(8, 3, generator()), generator())
+    batches = {"denoiser": segment, "reward_end": segment, "actor_critic": imagined}
     found: dict[str, list[Tensor]] = {part: [] for part in PARTS}
     for learners in (on_cpu, Learners(make_models(GPU, precision))):
         device = learners.models.device

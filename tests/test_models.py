@@ -81,7 +81,7 @@ def test_an_averaged_policy_plays_and_its_own_weights_dream(replay: Replay, logg
         torch.testing.assert_close(weights(models.policy), expected, rtol=1e-5, atol=1e-7)
     models.policy.actor.bias.data.fill_(0)[2] = 1e3  # it would do nothing but 2
     context = replay.sample_contexts(8, 3, updates.random.data)
-    assert not (updates.learners.imagine_rollout(context, updates.random.noise).action == 2).all()
+    assert not (updates.learners.imagine_rollout(context, updates.random.noise).rollout.action == 2).all()
 
 
 def test_the_average_has_the_measured_sigma_data(replay: Replay, logger: Logger) -> None:

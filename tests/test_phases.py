@@ -76,7 +76,7 @@ class Clock:
     def __init__(self, seconds: Callable[[Config, int], float]) -> None:
         self.now, self.seconds, self.batches = 0.0, seconds, []
 
-    def updates(self, _: object, part: str, batch: int, c: Config) -> Callable[[], None]:
+    def updates(self, _: object, part: str, batch: int, c: Config, threads: Threads) -> Callable[[], None]:
         runs: list[float] = []
 
         def update() -> None:

@@ -51,7 +51,7 @@ def test_preset_smoke_runs_the_whole_loop(tmp_path: Path) -> None:
     folder = only_run(tmp_path)
     for words in (
         "adamas learns Breakout",
-        "cpu (1 threads",
+        "cpu (1 thread)",
         str(folder.relative_to(tmp_path)),
         "tensorboard",
         "about ",

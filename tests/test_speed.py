@@ -86,7 +86,7 @@ def test_plain_eager_code_is_float32_in_torchs_own_layout(monkeypatch: pytest.Mo
     for module in (speed_sides.encoders, speed_sides.denoiser):
         monkeypatch.setattr(module, "patches", module.patches)  # undone after the test
     models: list = []
-    monkeypatch.setattr(speed_sides, "_works", lambda config, made: models.append(made))
+    monkeypatch.setattr(speed_sides, "_works", lambda config, made, _: models.append(made))
     speed_sides.eager(speed.Config(precision="bfloat16"), CPU, Path())
     conv, x = models[0].denoiser.net.unet.conv_in, torch.zeros(1, 5, 84, 84)
     assert not conv.weight.is_contiguous(memory_format=torch.channels_last)

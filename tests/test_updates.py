@@ -202,9 +202,10 @@ def test_each_random_number_comes_from_its_own_generator(replay: Replay, logger:
 
 def test_the_policy_learns_from_rollouts_of_its_horizon(replay: Replay, logger: Logger) -> None:
     made = make(replay, logger)
-    rollouts = spy(made, "policy")
+    calls = spy(made, "_policy")
     made.actor_critic()
-    (((rollout,), _),) = rollouts
+    rollout = calls[0][0][0].rollout
+    assert len(calls) == 1
     assert rollout.obs.shape == (8, 5, 84, 84)
     assert rollout.action.shape == (8, 4)
 
@@ -233,9 +234,9 @@ def test_there_are_as_many_minibatches_as_were_asked_for(replay: Replay, logger:
 
 def test_a_minibatch_has_all_that_belongs_to_its_rollouts(replay: Replay, logger: Logger) -> None:
     made = make(replay, logger, actor_critic={"minibatches": 3, "frame_stack": 3})
-    rollouts, calls = spy(made, "policy"), spy(made.models.actor_critic, "loss")
+    batches, calls = spy(made, "_policy"), spy(made.models.actor_critic, "loss")
     made.actor_critic()
-    (((whole,), _),) = rollouts
+    whole = batches[0][0][0].rollout
     place = {frames.numpy().tobytes(): i for i, frames in enumerate(whole.obs)}
     for (batch, _), _ in calls:
         part = batch.rollout

@@ -99,14 +99,22 @@ LEARNING = (
         "agent.actor_critic", "test_actor_critic.py",
         ("ActorCritic.loss", "the entropy bonus has the wrong sign", Swap("A - B.entropy_weight * C", "A + B.entropy_weight * C")),
         ("ActorCritic.loss", "the policy learns from steps not taken", Swap("masked_mean(clipped_surrogate(...), B)", "clipped_surrogate(...).mean()")),
-        ("ActorCritic.loss", "gradients flow through the advantage", Swap("A - rollout.value[:, :-1]", "A - values[:, :-1]")),
+        ("ActorCritic.loss", "gradients flow through the advantage", Swap("clipped_surrogate(A, B, advantage)", "clipped_surrogate(A, B, returns - values[:, :-1])")),
         ("ActorCritic.forward", "the stack of frames never moves on", Swap("A[None, :, T:]", "A[None, :, :-T]")),
     ),
     *_faults(
-        "training.learner", "test_learner.py test_updates.py",
-        ("Learner.backward", "micro-batches weigh alike, however many steps they hold", Swap("A * (B / C)", "A")),
-        ("Learner.backward", "gradients of the update before are kept", drop("self.optimizer.adamw.zero_grad(...)")),
-        ("_add", "the loss of a micro-batch logged as if it were all", Swap("A.detach() * B", "A.detach()")),
+        "training.learner", "test_learner.py test_updates.py test_busy.py",
+        ("Learner._sums", "micro-batches weigh alike, however many steps they hold", Swap("A * (B / C)", "A")),
+        ("Learner._sums", "the loss of a micro-batch logged as if it were all", Swap("A.detach() * B", "A.detach()")),
+        ("Learner.backward", "the gradient of one thread's rows alone", Swap("reduce(_added, sums)", "sums[0]")),
+    ),
+    *_faults(
+        "training.shares", "test_busy.py",
+        ("in_shares", "the last rows are nobody's", Swap("rows * i // count", "rows // count * i")),
+    ),
+    *_faults(
+        "utils.random", "test_busy.py",
+        ("split", "all threads draw the same numbers", Swap("A.manual_seed(seed)", "A.manual_seed(seeds[0])")),
     ),
     *_faults(
         "training.optimizer", "test_optimizer.py test_learner.py test_updates.py",

@@ -71,6 +71,7 @@ def medians(sides: dict[str, subprocess.Popen], kind: str, a: argparse.Namespace
     end = time.monotonic() + a.seconds * len(sides)
     while min(map(len, times.values())) < a.least or time.monotonic() < end:
         for side, process in sides.items():
+            time.sleep(0.05)  # until the threads of the side before spin no more
             times[side].append(ask(process, kind))
     return {side: statistics.median(found) for side, found in times.items()}
 
@@ -93,7 +94,7 @@ def begin_load(load: str) -> list[subprocess.Popen]:
         return [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(int(count))]
     runs = [start("chosen", "cpu", argparse.Namespace(kinds="denoiser")) for _ in range(int(count))]
     for run in runs:
-        run.stdin.write("denoiser\n" * 5_000)
+        run.stdin.write("again and again\n")
         run.stdin.close()
     return runs
 
@@ -173,7 +174,7 @@ def serve(side: str, preset: str, kinds: list[str]) -> None:
         elif kind == "acting":
             works[kind] = rehearsal._acting(1)
         elif kind == "dreams":
-            works[kind] = rehearsal._dreaming()
+            works[kind] = rehearsal._dreaming(threads.count)
         else:
             batch = getattr(config, kind).optimization.batch_size
             works[kind] = rehearsal._updates(kind, batch, config, threads)
@@ -183,6 +184,8 @@ def serve(side: str, preset: str, kinds: list[str]) -> None:
     print(threads.describe(), flush=True)
     for line in sys.stdin:
         kind = line.strip()
+        while kind not in works:  # a load
+            works[kinds[0]]()
         begun = time.perf_counter()
         works[kind]()
         seconds = time.perf_counter() - begun

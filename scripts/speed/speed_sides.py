@@ -54,7 +54,8 @@ def serve(connection: Connection, side: str, config: Config, device: torch.devic
     """Answers (method of Bench, arguments) with (True, result) or (False, one line), as long as it lives."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks stops this one
     try:
-        bench = Bench(SIDES[side](config, device, path), device, clock)
+        cores = torch.get_num_threads()
+        bench = Bench(SIDES[side](config, device, path), device, clock, cores)
         connection.send((True, None))
         while True:
             method, arguments = connection.recv()
@@ -67,8 +68,8 @@ def serve(connection: Connection, side: str, config: Config, device: torch.devic
 class Bench:
     """Times the rows of one side."""
 
-    def __init__(self, works: Works, device: torch.device, clock: str) -> None:
-        self.works, self.device, self.clock = works, device, CLOCKS[clock]
+    def __init__(self, works: Works, device: torch.device, clock: str, cores: int = 1) -> None:
+        self.works, self.device, self.clock, self.cores = works, device, CLOCKS[clock], cores
         self.repeats: dict[str, int] = {}
 
     def has(self, row: str) -> bool:
@@ -103,7 +104,11 @@ class Bench:
             conv(x)
 
         flops, repeats = count(work), 1 if self.device.type == "cpu" else 20
-        return flops / min(self._time(work, repeats)[0] / repeats for _ in range(PEAK_RUNS)), str(kind).split(".")[1]
+        had = torch.get_num_threads()
+        torch.set_num_threads(self.cores)
+        seconds = min(self._time(work, repeats)[0] / repeats for _ in range(PEAK_RUNS))
+        torch.set_num_threads(had)
+        return flops / seconds, str(kind).split(".")[1]
 
     def compiled(self) -> int:
         """Graphs that torch has compiled."""

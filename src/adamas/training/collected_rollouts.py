@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from adamas.agent.actor_critic import ActorCritic
-from adamas.agent.rollout import Rollout
+from adamas.agent.rollout import Rollout, joined
 from adamas.training.collector import Collector, Ended, Step
 
 
@@ -38,7 +38,7 @@ def collect_rollouts(
         left -= taken
     empty = rows[0]._replace(mask=torch.zeros_like(rows[0].mask))
     rows += [empty] * (count - len(rows))
-    return Collected(_joined(rows), most - left, ended)
+    return Collected(joined(rows), most - left, ended)
 
 
 def _row(
@@ -72,8 +72,3 @@ def _row(
         column([torch.tensor(step.drawn) for step in steps], no),
     )
     return rollout, len(steps), steps[-1].ended
-
-
-def _joined(rows: list[Rollout]) -> Rollout:
-    hidden = type(rows[0].hidden)(*(torch.cat(each, dim=1) for each in zip(*(row.hidden for row in rows), strict=True)))
-    return Rollout(hidden, *(torch.cat(each) for each in zip(*(row[1:] for row in rows), strict=True)))

@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial, reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from adamas.training import distributed
 from adamas.training.optimizer import Optimizer
-from adamas.training.shards import in_shares
+from adamas.training.shares import in_shares
 from adamas.utils.logger import Metrics, Ratio
 from adamas.utils.random import Random
 from adamas.utils.threads import SERIAL, Threads
 
-_Sums = tuple[list[Tensor], Tensor, Metrics]  # the gradient of each parameter, the loss float (), what comes with it
+
+class _Sums(NamedTuple):
+    """What some rows of a batch add to an update."""
+
+    gradients: list[Tensor]  # of each parameter
+    loss: Tensor  # float ()
+    metrics: Metrics
 
 
 class Learner:
@@ -28,7 +34,7 @@ class Learner:
         optimizer: of the module's parameters.
         autocast: entered around the loss.
         threads: that work on shares of a batch.
-        micro_batch: rows of a share whose gradients are computed at a time; 0: all.
+        micro_batch: rows of a batch whose gradients are computed at a time, by all threads together; 0: all.
     """
 
     def __init__(
@@ -71,28 +77,28 @@ class Learner:
         `own_steps`; both int64 ()."""
         parameters = self.optimizer.parameters
         zeros = [torch.zeros_like(parameter) for parameter in parameters]
-        sums: _Sums = zeros, torch.zeros((), device=steps.device), {}
+        sums = _Sums(zeros, torch.zeros((), device=steps.device), {})
         for micro_batch in self._micro_batches(rows):
             with self.autocast():
                 loss, metrics = self.module.loss(micro_batch, generator)
             count = self.module.valid_steps(micro_batch).sum()
-            loss, share = loss * (count / steps), count / own_steps
+            loss, fraction = loss * (count / steps), count / own_steps
             gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
-            scaled = {name: x if isinstance(x, Ratio) else x.detach() * share for name, x in metrics.items()}
-            sums = _added(sums, ([*gradients], loss.detach(), scaled))
+            scaled = {name: x if isinstance(x, Ratio) else x.detach() * fraction for name, x in metrics.items()}
+            sums = _added(sums, _Sums([*gradients], loss.detach(), scaled))
         return sums
 
     def _micro_batches(self, batch: Any) -> Iterator[Any]:
         rows = len(batch.obs)
-        size = self.micro_batch or rows
+        size = max(1, self.micro_batch // self.threads.count) if self.micro_batch else rows
         return (batch.rows(slice(first, first + size)) if size < rows else batch for first in range(0, rows, size))
 
 
 def _added(sums: _Sums, more: _Sums) -> _Sums:
     """Their sum. The gradients of the first are added to in place."""
-    torch._foreach_add_(sums[0], more[0])
-    metrics = {name: _plus(sums[2].get(name), metric) for name, metric in more[2].items()}
-    return sums[0], sums[1] + more[1], metrics
+    torch._foreach_add_(sums.gradients, more.gradients)
+    metrics = {name: _plus(sums.metrics.get(name), metric) for name, metric in more.metrics.items()}
+    return _Sums(sums.gradients, sums.loss + more.loss, metrics)
 
 
 def _plus(one: Tensor | Ratio | None, other: Tensor | Ratio) -> Tensor | Ratio:

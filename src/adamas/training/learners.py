@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from adamas.agent.imagination import imagine
-from adamas.agent.rollout import Rollout, joined
+from adamas.agent.rollout import PolicyBatch, Rollout, joined
 from adamas.data.batch import Segment, Trajectory
 from adamas.training.cuda_graphs import Capture, CudaCapture, Graphed
 from adamas.training.learner import Learner
 from adamas.training.models import Models
 from adamas.training.optimizer import Optimizer
-from adamas.training.shards import in_shares
+from adamas.training.shares import in_shares
 from adamas.utils.device import records
 from adamas.utils.random import Random
 from adamas.utils.threads import SERIAL, Threads
@@ -36,7 +36,7 @@ class Learners:
             "reward_end": self._learner("reward_end", c.micro_batch, WEIGHT_DECAY, MAX_GRAD_NORM),
             "actor_critic": self._learner("actor_critic", 0, 0.0, MAX_GRAD_NORM, steps),
         }
-        self.imagine_rollout: Callable[[Trajectory, Random], Rollout] = self._imagine_rollout
+        self.imagine_rollout: Callable[[Trajectory, Random], PolicyBatch] = self._imagine_rollout
         self.imagine_segment: Callable[[Segment, Random], Tensor] = self._imagine_segment
         if records(c, models.device):
             self.record(CudaCapture())
@@ -59,25 +59,24 @@ class Learners:
         optimizer = Optimizer(name, module, c, weight_decay, WARMUP_UPDATES, max_grad_norm, steps_per_update)
         return Learner(module, optimizer, self.models.autocast, self.threads, micro_batch)
 
-    def _imagine_rollout(self, context: Trajectory, generator: Random) -> Rollout:
+    def _imagine_rollout(self, context: Trajectory, generator: Random) -> PolicyBatch:
         models = self.models
 
-        def share(context: Trajectory, generator: Random) -> Rollout:
+        def imagine_rows(rows: Trajectory, generator: Random) -> Rollout:
             with models.autocast():
-                return imagine(
-                    models.world, models.actor_critic, context, models.config.actor_critic.horizon, generator
-                )
+                return imagine(models.world, models.actor_critic, rows, models.config.actor_critic.horizon, generator)
 
-        return joined(in_shares(self.threads, share, context, generator))
+        rollout = joined(in_shares(self.threads, imagine_rows, context, generator))
+        return models.actor_critic.with_targets(rollout)
 
     def _imagine_segment(self, segment: Segment, generator: Random) -> Tensor:
         """The frames of a segment as the world model imagines them, uint8 (B, T, H, W)."""
 
-        def share(segment: Segment, generator: Random) -> Tensor:
+        def imagine_rows(rows: Segment, generator: Random) -> Tensor:
             with self.models.autocast():
-                return self.models.world.denoiser.imagine(segment, self.models.config.sampler, generator).obs
+                return self.models.world.denoiser.imagine(rows, self.models.config.sampler, generator).obs
 
-        return torch.cat(in_shares(self.threads, share, segment, generator))
+        return torch.cat(in_shares(self.threads, imagine_rows, segment, generator))
 
     def state_dict(self) -> dict[str, Any]:
         return {name: learner.optimizer.state_dict() for name, learner in self.by_part.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -65,10 +66,12 @@ class Rehearsal:
 
     @cached_property
     def dreaming(self) -> float:
-        """Seconds of a step of a group of dreams, of as many side by side as there are threads."""
-        return _seconds(self._dreaming(), self.device) / self.threads.count
+        """Seconds of a step of a group of dreams, where as many are dreamed side by side as an evaluation has."""
+        groups = math.ceil(self.config.evaluation.dreams / GROUP)
+        together = min(self.threads.count, groups)
+        return _seconds(self._dreaming(together), self.device) * math.ceil(groups / together) / groups
 
-    def _dreaming(self) -> Callable[[], None]:
+    def _dreaming(self, groups: int) -> Callable[[], None]:
         n, world = self.config.denoiser.context, self._models.world
         obs = torch.zeros(GROUP, n, SIZE, SIZE, dtype=torch.uint8, device=self.device)
         action = torch.zeros(GROUP, n, dtype=torch.int64, device=self.device)
@@ -79,7 +82,7 @@ class Rehearsal:
 
         def step() -> None:
             with self._models.autocast():
-                self.threads.map(one, range(self.threads.count))
+                self.threads.map(one, range(groups))
 
         return step
 

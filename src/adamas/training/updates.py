@@ -73,17 +73,21 @@ class Updates:
         c = self.config
         batch = c.actor_critic.optimization.batch_size // distributed.world_size()
         context = self.replay.sample_contexts(batch, c.denoiser.context, self.random.data)
-        rollout = self.learners.imagine_rollout(context, self.random.noise)
+        imagined = self.learners.imagine_rollout(context, self.random.noise)
+        rollout = imagined.rollout
         self.logger.add("imagination/reward", rollout.reward.sum(1).mean())
         self.logger.add("imagination/end", rollout.terminated.any(1).float().mean())
         diverged = rollout.truncated.any(1) | ~rollout.mask[:, 0]  # after some steps, or in the first one
         self.logger.add("imagination/diverged", diverged.float().mean())
-        self.policy(rollout)
+        self._policy(imagined)
         return diverged
 
     def policy(self, rollout: Rollout) -> None:
-        """The same update from imagined and from real rollouts."""
-        c, batch = self.config.actor_critic, self.models.actor_critic.with_targets(rollout)
+        """The same update from real rollouts."""
+        self._policy(self.models.actor_critic.with_targets(rollout))
+
+    def _policy(self, batch: PolicyBatch) -> None:
+        c = self.config.actor_critic
         for _ in range(c.epochs):
             for minibatch in _minibatches(batch, c.minibatches, self.random.data):
                 self._learn("actor_critic", minibatch.normalized() if c.epochs > 1 else minibatch)

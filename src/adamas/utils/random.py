@@ -37,7 +37,7 @@ def split(generator: Random, sizes: Sequence[int]) -> list[Random]:
     """One for each share of a batch, of so many samples each. A single generator draws a seed for each."""
     if isinstance(generator, torch.Generator):
         device = generator.device
-        seeds = torch.randint(2**62, (len(sizes),), generator=generator, device=device).tolist()
+        seeds = torch.randint(2**32, (len(sizes),), generator=generator, device=device).tolist()
         return [torch.Generator(device).manual_seed(seed) for seed in seeds]
     first = [sum(sizes[:i]) for i in range(len(sizes))]
     return [generator[at : at + size] for at, size in zip(first, sizes, strict=True)]

@@ -1,4 +1,4 @@
-"""The threads of a run on a CPU: each does a share of the work from end to end, so that they wait for each other once.
+"""The threads of a run on a CPU: each does a share of the work from end to end, and they wait for each other at its end.
 
 Threads that split each operation meet at a barrier thousands of times an update, and beside other programs each of these
 waits for whichever of them has lost its core.
@@ -23,14 +23,18 @@ Result = TypeVar("Result")
 
 class Threads:
     """One thread for each of `cores`, but `most` at most: of more cores each thread has several, among which torch splits each
-    operation. Results depend on `cores` in their last bits, so they are part of a run.
+    operation, and of 2 to `most` threads there are so many as use most cores. Results depend on `cores` in their last bits, so
+    they are part of a run.
 
     Args:
         least_rows: of a batch that is shared out, what a thread gets.
     """
 
     def __init__(self, cores: int, most: int = MOST_SHARES, least_rows: int = LEAST_ROWS) -> None:
-        self.cores, self.count, self.each, self.least_rows = cores, min(cores, most), max(1, cores // most), least_rows
+        several = range(2, min(cores, most) + 1)
+        self.cores, self.least_rows = cores, least_rows
+        self.count = max(several, key=lambda count: (cores // count * count, count), default=1)
+        self.each = cores // self.count
         self._before = torch.get_num_threads()
         self._pool: ThreadPoolExecutor | None = None
 
@@ -39,7 +43,7 @@ class Threads:
         if self.count == 1:
             return list(map(work, *arguments))
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.count, "share", torch.set_num_threads, (self.each,))
+            self._pool = ThreadPoolExecutor(self.count, "share", _begin, (self.each,))
         gradients, autocast = torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu")
 
@@ -47,7 +51,10 @@ class Threads:
             with torch.set_grad_enabled(gradients), torch.autocast("cpu", dtype, enabled=autocast):
                 return work(*argument)
 
-        return list(self._pool.map(as_here, *arguments))
+        try:
+            return list(self._pool.map(as_here, *arguments))
+        finally:
+            torch.clear_autocast_cache()
 
     def __enter__(self) -> Threads:
         """From now on this thread has as many as each of the others."""
@@ -68,6 +75,13 @@ class Threads:
 
     def save(self, path: Path) -> None:
         write_record(path, {"most": self.cores})
+
+
+def _begin(each: int) -> None:
+    """All threads share torch's cache of weights in bfloat16, and a thread that leaves its outermost autocast clears it. Inside
+    one more, none does in the middle of another's work, which would then add up gradients in another order."""
+    torch.set_num_threads(each)
+    torch.autocast_increment_nesting()
 
 
 SERIAL = Threads(1)  # all work where it is called for

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from helpers import CPU, same, small_config
 
 from adamas.config import PARTS, Config
 from adamas.training import checkpoint
 from adamas.training.run_folder import RunFolder
 from adamas.training.trainer import Trainer
+from adamas.utils.threads import Threads
 
 CONFIG: Config = small_config(reward_end={"imagined_share": 0.5}, ema_decay=0.9)
+for part in PARTS:
+    getattr(CONFIG, part).optimization.batch_size = 16
 
 
 def live(trainer: Trainer) -> None:
@@ -29,15 +33,17 @@ def save(trainer: Trainer) -> None:
     checkpoint.save(trainer.folder.checkpoints, 1, parts, keep=1)
 
 
-def test_a_resumed_trainer_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    trainer = Trainer(CONFIG, RunFolder(tmp_path), CPU)
-    live(trainer)
-    save(trainer)
-    resumed = Trainer(CONFIG, RunFolder(tmp_path), CPU)
-    resumed.resume()
-    assert same(resumed.progress.state_dict(), trainer.progress.state_dict())
-    for each in (trainer, resumed):
-        live(each)
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_resumed_trainer_goes_on_bit_for_bit(cores: int, tmp_path: Path) -> None:
+    with Threads(cores) as threads, Threads(cores) as other_threads:
+        trainer = Trainer(CONFIG, RunFolder(tmp_path), CPU, threads)
+        live(trainer)
+        save(trainer)
+        resumed = Trainer(CONFIG, RunFolder(tmp_path), CPU, other_threads)
+        resumed.resume()
+        assert same(resumed.progress.state_dict(), trainer.progress.state_dict())
+        for each in (trainer, resumed):
+            live(each)
     one, other = (each.state_dict() for each in (trainer, resumed))
     assert one.keys() == other.keys()
     assert [key for key in one if not same(one[key], other[key])] == []

@@ -25,6 +25,7 @@ from adamas.utils.device import describe, keep_freed_memory, pick_device
 from adamas.utils.errors import UserError
 from adamas.utils.images import gif, png
 from adamas.utils.quoting import as_typed
+from adamas.utils.threads import SERIAL, Threads, threads_of
 
 
 def evaluate(
@@ -56,10 +57,10 @@ def evaluate(
     say(f"{game}: {len(paths)} checkpoints, {dreams} dreams of {steps} steps each, on {describe(chip)}")
     rounds = (len(paths) + DREAM_SETS) * ticks(dreams, steps) + (frechet_ticks(saved.config, frechet) if frechet else 0)
     distances: list[Frechet] = []
-    with tqdm(total=rounds, unit="step", file=Lasting(sys.stderr)) as bar:
-        columns, models = measure_checkpoints(saved, paths, chip, bar)
+    with tqdm(total=rounds, unit="step", file=Lasting(sys.stderr)) as bar, threads_of(chip) as threads:
+        columns, models = measure_checkpoints(saved, paths, chip, bar, threads)
         with models.autocast():
-            last = evaluate_world(models.world, models.policy, saved.config, seed, bar.update)
+            last = evaluate_world(models.world, models.policy, saved.config, seed, bar.update, threads)
             if frechet:
                 weights, cache = Path(inception) if inception else None, saved.folder.frechet
                 distances = measure_frechet(models.world, saved.config, cache, frechet, weights, bar.update)
@@ -89,13 +90,13 @@ def open_run(path: Path) -> SavedRun:
 
 
 def measure_checkpoints(
-    run: SavedRun, paths: list[Path], device: torch.device, bar: tqdm
+    run: SavedRun, paths: list[Path], device: torch.device, bar: tqdm, threads: Threads = SERIAL
 ) -> tuple[list[Column], Models]:
     """A column a good checkpoint, and the models of the newest of them. UserError if there is none."""
     clip, context, columns = fixed_clip(run.config), run.config.denoiser.context, []
     for path, models, updates in readable(run, paths, device, bar):
         with models.autocast():
-            dreams = dream(models.world, clip, context, FIXED_SEED, bar.update)
+            dreams = dream(models.world, clip, context, FIXED_SEED, bar.update, threads)
         columns.append(Column(path.name, updates, dreams, measure_dreams(dreams)))
         newest = models
     if not columns:

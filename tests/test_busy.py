@@ -60,7 +60,9 @@ def test_cores_are_shared_out_among_few_threads(cores: int, count: int, each: in
     threads = Threads(cores)
     assert (threads.count, threads.each) == (count, each)
     on_gpu = threads_of(torch.device("cuda", 0), cores)
-    assert (on_gpu.count, on_gpu.each) == (1, cores), "the CPU's work beside a GPU is as torch divides it"
+    compiled = threads_of(torch.device("cpu"), cores, compiled=True)
+    for one in (on_gpu, compiled):
+        assert (one.count, one.each) == (1, cores), "torch divides the work"
 
 
 def test_in_each_thread_torch_has_its_share_of_the_cores_and_afterwards_what_it_had() -> None:

@@ -89,12 +89,13 @@ def lead(config: Config, chip: torch.device) -> bool:
     from adamas.training.rehearsal import Rehearsal
     from adamas.training.run_folder import RunFolder
     from adamas.training.signals import ending_by_itself
+    from adamas.utils.device import compiles
     from adamas.utils.threads import saved_cores, threads_of
 
     say("measuring how fast this machine is")
     chosen = "OMP_NUM_THREADS" in os.environ  # by the user, also at a resume
     kept = saved_cores(RunFolder(Path(config.resume)).threads) if config.resume and not chosen else None
-    with threads_of(chip, kept) as threads:
+    with threads_of(chip, kept, compiles(config, chip)) as threads:
         costs = measure_costs(Rehearsal(config, action_meanings(config), chip, threads))
         folder = RunFolder(Path(config.resume)) if config.resume else RunFolder.create(config.runs, config.env)
         with ending_by_itself(), folder.held(new=not config.resume), joined(chip, str(folder.path)):

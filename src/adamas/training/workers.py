@@ -14,6 +14,7 @@ from adamas.training.learners import Learners
 from adamas.training.models import training_models
 from adamas.training.signals import StopRequest
 from adamas.training.updates import Updates
+from adamas.utils.device import compiles
 from adamas.utils.logger import NullLogger
 from adamas.utils.threads import Threads, threads_of
 
@@ -61,7 +62,7 @@ def own_rows(rollout: Rollout) -> Rollout:
 
 def work(config: Config, device: torch.device) -> bool:
     """The life of a worker. It leaves signals to rank 0, and ends when that one does."""
-    with distributed.joined(device), StopRequest(), threads_of(device) as threads:
+    with distributed.joined(device), StopRequest(), threads_of(device, compiled=compiles(config, device)) as threads:
         _make_updates(config, device, threads)
     return True
 

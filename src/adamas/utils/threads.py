@@ -87,10 +87,12 @@ def _begin(each: int) -> None:
 SERIAL = Threads(1)  # all work where it is called for
 
 
-def threads_of(device: torch.device, cores: int | None = None) -> Threads:
-    """Those that work is shared out to on this device: on a GPU one, to which all of `cores` belong (None: torch's own number)."""
+def threads_of(device: torch.device, cores: int | None = None, compiled: bool = False) -> Threads:
+    """Those that work is shared out to on this device, where there are so many `cores` (None: torch's own number). It is one, to
+    which all cores belong, beside a GPU and where networks are compiled: torch does not compile beside a thread that runs
+    what is compiled."""
     cores = cores or torch.get_num_threads()
-    return Threads(cores) if device.type == "cpu" else Threads(cores, most=1)
+    return Threads(cores) if device.type == "cpu" and not compiled else Threads(cores, most=1)
 
 
 def saved_cores(path: Path) -> int | None:

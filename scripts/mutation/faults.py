@@ -153,13 +153,13 @@ EXPERIENCE = (
     ),
     *_faults(
         "data.sampling", "test_replay.py",
-        ("by_age", "the first row of an episode alone", Swap("bounds[A] + B", "bounds[A]")),
-        ("by_age", "the newest episodes left out", Swap("torch.where(A, B, C)", "torch.full_like(B, C)")),
+        ("by_age", "the first row of an episode alone", Swap("starts[A] + B", "starts[A]")),
+        ("by_age", "the newest episodes left out", Swap("np.where(A, B, C)", "np.full_like(B, C)")),
     ),
     *_faults(
         "data.batch", "test_replay.py test_data_path.py",
         ("cut_segments", "padding passes for frames", Swap("A == B", "A == A")),
-        ("cut_segments", "a segment goes on into the next episode", Swap("A.clamp(B, C)", "A.clamp(0, len(columns['obs']) - 1)")),
+        ("cut_segments", "a segment goes on into the next episode", Swap("A.clip(B, C)", "A.clip(0, len(columns['obs']) - 1)")),
         ("Segment.valid", "a transition from padding is real", Swap("A & B", "B")),
     ),
     *_faults(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,27 +52,30 @@ def cut_segments(columns: dict[str, Tensor], bounds: Tensor, row: Tensor, positi
         bounds: int64 (episodes + 1,), on the CPU: the rows at which episodes start, and the number of rows.
         row, position: int64 (B,), on the CPU.
     """
-    episode = torch.searchsorted(bounds, row, right=True)
-    wanted = (row - position)[:, None] + torch.arange(length)  # (B, T)
-    index = wanted.clamp(bounds[episode - 1, None], bounds[episode, None] - 1)
+    starts, rows = bounds.numpy(), row.numpy()
+    episode = np.searchsorted(starts, rows, side="right")
+    wanted = (rows - position.numpy())[:, None] + np.arange(length)  # (B, T)
+    index = wanted.clip(starts[episode - 1, None], starts[episode, None] - 1)
     return _gather(columns, index, mask=index == wanted)
 
 
-def _gather(columns: dict[str, Tensor], index: Tensor, mask: Tensor) -> Segment:
-    def column(name: str) -> Tensor:  # index_select copies whole frames: 20 times as fast as obs[index]
-        x = columns[name]
-        return x.index_select(0, to_device(index.flatten(), x.device)).reshape(*index.shape, *x.shape[1:])
-
+def _gather(columns: dict[str, Tensor], index: np.ndarray, mask: np.ndarray) -> Segment:
+    """The small columns by NumPy, whose calls take a fraction of the time of torch's."""
+    frames = columns["obs"]
+    chosen = to_device(torch.from_numpy(index.ravel()), frames.device)
+    obs = frames.index_select(0, chosen).reshape(*index.shape, *frames.shape[1:])  # 20 times as fast as frames[index]
+    action, reward, terminated, truncated = (
+        columns[name].numpy()[index] for name in ("action", "reward", "terminated", "truncated")
+    )
     small = (
-        column("action").long() * mask,
-        column("reward") * mask,
-        column("terminated") & mask,
-        column("truncated") & mask,
-        torch.zeros_like(mask),
+        action.astype(np.int64) * mask,
+        reward * mask,
+        terminated & mask,
+        truncated & mask,
+        np.zeros_like(mask),
         mask,
     )
-    obs = column("obs")
-    return Segment(obs, *(to_device(x, obs.device) for x in small))
+    return Segment(obs, *(to_device(torch.from_numpy(x), obs.device) for x in small))
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:

@@ -23,8 +23,8 @@ Result = TypeVar("Result")
 
 class Threads:
     """One thread for each of `cores`, but `most` at most: of more cores each thread has several, among which torch splits each
-    operation, and of 2 to `most` threads there are so many as use most cores. Results depend on `cores` in their last bits, so
-    they are part of a run.
+    operation, and of 2 to `most` threads there are so many as use most cores. Each share of a batch draws random numbers of
+    its own, so results depend on `cores`, and they are part of a run.
 
     Args:
         least_rows: of a batch that is shared out, what a thread gets.

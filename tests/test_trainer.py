@@ -14,8 +14,6 @@ from adamas.training.trainer import Trainer
 from adamas.utils.threads import Threads
 
 CONFIG: Config = small_config(reward_end={"imagined_share": 0.5}, ema_decay=0.9)
-for part in PARTS:
-    getattr(CONFIG, part).optimization.batch_size = 16
 
 
 def live(trainer: Trainer) -> None:
@@ -35,7 +33,7 @@ def save(trainer: Trainer) -> None:
 
 @pytest.mark.parametrize("cores", [1, 2])
 def test_a_resumed_trainer_goes_on_bit_for_bit(cores: int, tmp_path: Path) -> None:
-    with Threads(cores) as threads, Threads(cores) as other_threads:
+    with Threads(cores, least_rows=4) as threads, Threads(cores, least_rows=4) as other_threads:
         trainer = Trainer(CONFIG, RunFolder(tmp_path), CPU, threads)
         live(trainer)
         save(trainer)

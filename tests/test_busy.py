@@ -16,7 +16,6 @@ from torch import Tensor
 
 from adamas.agent.imagination import imagine
 from adamas.agent.rollout import PolicyBatch, Rollout
-from adamas.config import PARTS
 from adamas.data.batch import Segment, Trajectory
 from adamas.evaluation.dreams import dream
 from adamas.training.learners import Learners

@@ -76,7 +76,9 @@ class Learner:
         """What some rows of a batch add to the gradients and the loss, a mean over `steps`, and to the metrics, means over
         `own_steps`; both int64 ()."""
         parameters = self.optimizer.parameters
-        zeros = [torch.zeros_like(parameter) for parameter in parameters]
+        zeros = [
+            torch.zeros_like(parameter) for parameter in parameters
+        ]  # autograd may give two parameters one gradient
         sums = _Sums(zeros, torch.zeros((), device=steps.device), {})
         for micro_batch in self._micro_batches(rows):
             with self.autocast():

@@ -108,7 +108,7 @@ class Rehearsal:
         try:
             if self.device.type == "cpu" and batch < full:
                 threads = self.threads
-                with Threads(threads.cores, least_rows=max(1, threads.least_rows // FRACTION)) as few_rows:
+                with Threads(threads.cores, threads.count, max(1, threads.least_rows // FRACTION)) as few_rows:
                     seconds = _seconds(self._updates(part, batch, config, few_rows), self.device)
                 if seconds > ENOUGH:
                     return seconds * full / batch

@@ -178,18 +178,18 @@ def serve(side: str, preset: str, kinds: list[str]) -> None:
         else:
             batch = getattr(config, kind).optimization.batch_size
             works[kind] = rehearsal._updates(kind, batch, config, threads)
-    threads.__enter__()  # this process has no other work
-    for work in works.values():
-        work()
-    print(threads.describe(), flush=True)
-    for line in sys.stdin:
-        kind = line.strip()
-        while kind not in works:  # a load
-            works[kinds[0]]()
-        begun = time.perf_counter()
-        works[kind]()
-        seconds = time.perf_counter() - begun
-        print(seconds / (threads.count if kind == "dreams" else 1), flush=True)
+    with threads:
+        for work in works.values():
+            work()
+        print(threads.describe(), flush=True)
+        for line in sys.stdin:
+            kind = line.strip()
+            while kind not in works:  # a load
+                works[kinds[0]]()
+            begun = time.perf_counter()
+            works[kind]()
+            seconds = time.perf_counter() - begun
+            print(seconds / (threads.count if kind == "dreams" else 1), flush=True)
 
 
 if __name__ == "__main__":

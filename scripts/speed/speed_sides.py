@@ -33,7 +33,7 @@ from adamas.training.models import Models, training_models
 from adamas.training.updates import Updates
 from adamas.utils import device as chips
 from adamas.utils.logger import NullLogger
-from adamas.utils.threads import SERIAL, Threads, threads_of
+from adamas.utils.threads import Threads, threads_of
 from adamas.world_model import denoiser
 
 ROWS = (*PARTS, "frame", "imagine", "replay", "collect")
@@ -174,7 +174,7 @@ def eager(config: Config, device: torch.device, path: Path) -> Works:
     models = Models(config, action_meanings(config.env), device)
     for module in (*(getattr(models, part) for part in PARTS), *models.averages.values()):
         module.to(memory_format=torch.contiguous_format)
-    return _works(config, models, SERIAL)
+    return _works(config, models, Threads(torch.get_num_threads(), most=1))
 
 
 def _works(config: Config, models: Models, threads: Threads) -> Works:

@@ -25,7 +25,7 @@ from adamas.utils.device import describe, keep_freed_memory, pick_device
 from adamas.utils.errors import UserError
 from adamas.utils.images import gif, png
 from adamas.utils.quoting import as_typed
-from adamas.utils.threads import SERIAL, Threads, threads_of
+from adamas.utils.threads import Threads, threads_of
 
 
 def evaluate(
@@ -57,11 +57,13 @@ def evaluate(
     say(f"{game}: {len(paths)} checkpoints, {dreams} dreams of {steps} steps each, on {describe(chip)}")
     rounds = (len(paths) + DREAM_SETS) * ticks(dreams, steps) + (frechet_ticks(saved.config, frechet) if frechet else 0)
     distances: list[Frechet] = []
-    with tqdm(total=rounds, unit="step", file=Lasting(sys.stderr)) as bar, threads_of(chip) as threads:
-        columns, models = measure_checkpoints(saved, paths, chip, bar, threads)
-        with models.autocast():
-            last = evaluate_world(models.world, models.policy, saved.config, seed, bar.update, threads)
-            if frechet:
+    with tqdm(total=rounds, unit="step", file=Lasting(sys.stderr)) as bar:
+        with threads_of(chip) as threads:
+            columns, models = measure_checkpoints(saved, paths, chip, bar, threads)
+            with models.autocast():
+                last = evaluate_world(models.world, models.policy, saved.config, seed, bar.update, threads)
+        if frechet:
+            with models.autocast():
                 weights, cache = Path(inception) if inception else None, saved.folder.frechet
                 distances = measure_frechet(models.world, saved.config, cache, frechet, weights, bar.update)
     title = f"{game}, {saved.path.name}, {columns[-1].updates:,} updates, {dreams} dreams"
@@ -90,7 +92,7 @@ def open_run(path: Path) -> SavedRun:
 
 
 def measure_checkpoints(
-    run: SavedRun, paths: list[Path], device: torch.device, bar: tqdm, threads: Threads = SERIAL
+    run: SavedRun, paths: list[Path], device: torch.device, bar: tqdm, threads: Threads
 ) -> tuple[list[Column], Models]:
     """A column a good checkpoint, and the models of the newest of them. UserError if there is none."""
     clip, context, columns = fixed_clip(run.config), run.config.denoiser.context, []

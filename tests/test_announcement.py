@@ -14,7 +14,7 @@ from adamas.training import phases
 from adamas.training.announcement import announce, in_words
 from adamas.training.phases import measure_costs, plan
 from adamas.training.progress import Progress
-from adamas.training.schedule import epochs, planned_updates
+from adamas.training.schedule import epochs_left, planned_updates
 
 
 def units(c: Config) -> dict[str, int]:
@@ -23,15 +23,15 @@ def units(c: Config) -> dict[str, int]:
 
 def test_other_plans() -> None:
     stored = Config(dataset="somewhere")
-    assert epochs(stored) == 1 + 50
+    assert epochs_left(stored, Progress()) == 1 + 50
     assert "collect" not in units(stored)
     assert units(stored)["denoiser"] == 10_000 + 50 * 400
     free = Config(policy="model_free")
-    assert epochs(free) == 1 + 950
+    assert epochs_left(free, Progress()) == 1 + 950
     assert units(free) == {"play": 100_000, "evaluation": 96, "final evaluation": 1}
     assert [planned_updates(free, part) for part in PARTS] == [0, 0, 0]
     short = Config(collection=config.Collection(steps=100))
-    assert (epochs(short), units(short)["collect"]) == (51, 100)
+    assert (epochs_left(short, Progress()), units(short)["collect"]) == (51, 100)
 
 
 def test_no_dream_is_shown_of_a_denoiser_that_has_learned_nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +15,10 @@ from helpers import CPU, generator, wake
 from adamas import config
 from adamas.agent.actor_critic import ActorCritic
 from adamas.agent.rollout import NO_FRAME, Hidden
-from adamas.data.replay import Replay
+from adamas.config import Config
+from adamas.data.replay import Replay, read_dataset
 from adamas.envs.atari import AtariEnv
+from adamas.envs.make import make_env
 from adamas.training import collector
 from adamas.training.collector import Collector, Ended
 
@@ -25,9 +28,9 @@ def _no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collector, "EPSILON", 0.0)
 
 
-def make_policy(awake: bool = True) -> ActorCritic:
+def make_policy(awake: bool = True, actions: int = 4) -> ActorCritic:
     torch.manual_seed(0)
-    policy = ActorCritic(config.ActorCritic(channels=[8], frame_stack=3), config.Network(patch=4, lstm_dim=8), 4)
+    policy = ActorCritic(config.ActorCritic(channels=[8], frame_stack=3), config.Network(patch=4, lstm_dim=8), actions)
     return wake(policy) if awake else policy
 
 
@@ -161,3 +164,29 @@ def test_epsilon_is_the_chance_of_a_random_action(epsilon: float, monkeypatch: p
         played.step(policy, random)
     done = played.replay._columns["action"][~played.replay._columns["final"]][:40].unique().tolist()
     assert done == ([2] if epsilon == 0 else [0, 1, 2, 3])
+
+
+@pytest.mark.parametrize("steps", [[0, 7, 5], [9, 0, 11], [3, 20, 20, 1], [20, 0, 0, 20]])
+def test_what_is_stored_of_a_game_that_cannot_be_restored_is_read_again(
+    steps: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The env does not go on with its episode at any resume, within an episode and between two of 20 steps."""
+    policy, random = make_policy(actions=3), generator()
+    env = make_env(Config(env="pixel_games:Unseeded-v0", env_kwargs={"length": 20}), episodic_life=True)
+    played = Collector(env, Replay(400), 0)
+    for count in steps:
+        for _ in range(count):
+            played.step(policy, random)
+        manifest, state = played.replay.save(tmp_path), played.state_dict()
+        played = Collector(env, Replay(400), 0)
+        played.replay.load(tmp_path, manifest)
+        played.load_state_dict(state, CPU)
+        assert played.start_over()
+    played.replay.save(tmp_path)
+    read = read_dataset(tmp_path, [1.0])
+    rows = read.rows(0)
+    assert read.num_steps == sum(steps)
+    assert not (rows["final"][1:] & rows["final"][:-1]).any()
+    assert read.num_episodes == int(rows["final"].sum())
+    for name, column in played.replay.rows(0).items():
+        assert torch.equal(column, rows[name])

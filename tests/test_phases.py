@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import CPU
+from helpers import CPU, small_config
 from torch.optim.swa_utils import AveragedModel
 
 from adamas import config
 from adamas.config import Config
 from adamas.training import rehearsal
 from adamas.training.generators import Generators
-from adamas.training.phases import measure_costs, plan
+from adamas.training.phases import COLLECT, PLAY, Phase, measure_costs, plan, units_left
 from adamas.training.progress import Progress
 from adamas.training.rehearsal import Rehearsal
+from adamas.training.run_folder import RunFolder
+from adamas.training.trainer import Trainer
 from adamas.utils.threads import Threads
 from adamas.utils.torchrun import SET
 
@@ -175,3 +180,67 @@ def test_a_rehearsal_leaves_no_networks_behind() -> None:
         assert alive() == before
     finally:
         gc.enable()
+
+
+# What is ahead
+
+
+class Counts:
+    """A run loop that does nothing but count, and notes after each round what was said to be ahead."""
+
+    def __init__(self, trainer: Trainer, diverged: int) -> None:
+        self.trainer, self.progress, self.diverged = trainer, trainer.progress, diverged
+        self.bars = SimpleNamespace(say=lambda line: None)
+        self.ahead: list[dict[str, int]] = []
+        self.behind: list[dict[str, int]] = []
+
+    def run(self, phase: Phase, target: Callable[[], int], work: Callable[[], int | None]) -> None:
+        while left := max(0, target() - self.progress.done[phase.name]):
+            self.progress.tick(phase.name, min(30, left) if phase in (COLLECT, PLAY) else 1)
+            if phase.name == "actor_critic" and self.diverged:
+                self.progress.count_rollouts(4, self.diverged)
+            self.ahead.append(units_left(self.trainer.config, self.progress))
+            self.behind.append(dict(self.progress.total))
+
+    def save(self) -> None:
+        pass
+
+
+STEPS = {"steps": 500, "first_steps": 90, "first_steps_most": 90, "steps_per_epoch": 70}
+WHOLE_RUNS = {
+    "imagined": {},
+    "the first collection waits for rewards": {"collection": {**STEPS, "first_steps_most": 300}},
+    "no epochs at the end": {"final_epochs": 0},
+    "a dataset": {"dataset": "somewhere"},
+    "the real game alone": {"policy": "model_free"},
+    "collected steps too": {"real_share": 0.25},
+    "collected steps too, and dreams that go wrong": {"real_share": 0.25, "diverged": 3},
+}
+
+
+@pytest.mark.parametrize("name", WHOLE_RUNS)
+def test_what_is_ahead_of_a_run_is_what_it_will_do(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = {"collection": STEPS, "final_epochs": 3, "dataset": None, "policy": "imagined", **WHOLE_RUNS[name]}
+    c = small_config(actor_critic={"real_share": case.get("real_share", 0.0)})
+    c.collection = config.Collection(**case["collection"])
+    c.final_epochs, c.policy, c.evaluation.every_epochs = case["final_epochs"], case["policy"], 3
+    for part, first, later in (("denoiser", 7, 4), ("reward_end", 5, 3), ("actor_critic", 8, 8)):
+        optimization = getattr(c, part).optimization
+        optimization.first_updates, optimization.updates = first, later
+    trainer = Trainer(c, RunFolder(tmp_path), CPU)
+    trainer.config = replace(c, dataset=case["dataset"])
+    monkeypatch.setattr(Trainer, "look_at_the_data", lambda self, loop: None)
+    planned = units_left(trainer.config, Progress())
+    trainer.train(loop := Counts(trainer, case.get("diverged", 0)))
+    made = loop.behind[-1]
+    assert set(loop.ahead[-1].values()) == {0}
+    rounds = list(zip(loop.ahead, loop.behind, strict=True))
+    if "waits" in name:
+        assert planned["denoiser"] > made["denoiser"], "fewer epochs than it would have had"
+        rounds = [(ahead, behind) for ahead, behind in rounds if behind["collect"] >= 300]
+    else:
+        rounds.insert(0, (planned, {}))
+    assert len(rounds) > 10
+    known = set(planned) - ({"actor_critic"} if "wrong" in name else set())
+    for ahead, behind in rounds:
+        assert {n: ahead[n] + behind.get(n, 0) for n in known} == {n: made.get(n, 0) for n in known}

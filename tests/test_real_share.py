@@ -14,10 +14,9 @@ from test_updates import CountingLoop
 from adamas.config import Config
 from adamas.config.rules import check
 from adamas.config.schema import Collection
-from adamas.training.dyna import Dyna
 from adamas.training.phases import Phase
 from adamas.training.run_folder import RunFolder
-from adamas.training.schedule import planned_updates
+from adamas.training.schedule import planned_updates, updates_left
 from adamas.training.trainer import Trainer
 from adamas.utils.errors import UserError
 
@@ -45,7 +44,7 @@ def config_of(share: float = 0.25) -> Config:
 
 def imagined(trainer: Trainer) -> int:
     """Updates in imagination that this epoch has."""
-    trainer.fit_policy(loop := CountingLoop())
+    trainer.fit("actor_critic", loop := CountingLoop())
     return loop.units[-1]
 
 
@@ -58,6 +57,8 @@ def test_imagination_gives_way_by_the_share_that_diverges_or_the_least_share(tmp
     assert imagined(trainer) == 6
     trainer.progress.next_epoch()
     assert imagined(trainer) == 9
+    later = 4 + trainer.config.final_epochs  # epochs; half of all rollouts diverged so far
+    assert updates_left(trainer.config, trainer.progress, "actor_critic") == 9 + later * 6
     assert planned_updates(trainer.config, "actor_critic") == 9 * (2 + trainer.config.final_epochs)
 
 
@@ -66,8 +67,7 @@ def test_without_a_share_or_without_collecting_all_updates_are_imagined(
     share: float, dataset: str | None, tmp_path: Path
 ) -> None:
     trainer = Trainer(config_of(share), RunFolder(tmp_path), CPU)
-    trainer.updates.config = replace(trainer.config, dataset=dataset)
-    trainer.dyna = Dyna(trainer.updates, trainer.progress, trainer.workers)
+    trainer.config = replace(trainer.config, dataset=dataset)
     trainer.progress.count_rollouts(imagined=16, diverged=16)
     assert imagined(trainer) == 12
 
@@ -83,9 +83,9 @@ def test_all_collected_steps_are_learned_from_and_none_is_too_many(tmp_path: Pat
 def test_diverged_rollouts_are_counted(tmp_path: Path) -> None:
     trainer = Trainer(config_of(), RunFolder(tmp_path), CPU)
     trainer.collect(Loop(trainer))
-    trainer.fit_policy(Loop(trainer))
+    trainer.fit("actor_critic", Loop(trainer))
     assert trainer.progress.done["imagined rollouts"] == 8 * 9
-    assert trainer.progress.diverged_share() == 0, "this model does not predict divergence"
+    assert trainer.progress.done["diverged rollouts"] == 0, "this model does not predict divergence"
 
 
 @pytest.mark.parametrize("rounds", mostly_slow([1, 2, 6], ["2"]))
@@ -94,13 +94,13 @@ def test_a_run_that_was_saved_goes_on_bit_for_bit(rounds: int, tmp_path: Path) -
     trainer = Trainer(config_of(), RunFolder(tmp_path), CPU)
     first = Loop(trainer, rounds)
     trainer.collect(first)
-    trainer.fit_policy(first)
+    trainer.fit("actor_critic", first)
     save(trainer)
     resumed = Trainer(config_of(), RunFolder(tmp_path), CPU)
     resumed.resume()
     for each in (trainer, resumed):
         each.collect(Loop(each))
-        each.fit_policy(Loop(each))
+        each.fit("actor_critic", Loop(each))
     assert same(trainer.progress.state_dict(), resumed.progress.state_dict())
     one, other = (each.state_dict() for each in (trainer, resumed))
     assert [key for key in one if not same(one[key], other[key])] == []

@@ -447,7 +447,7 @@ def test_nothing_is_saved_where_the_run_folder_is_gone(tmp_path: Path) -> None:
     gone = r"run is gone, or its config.yaml: somebody moved or removed it"
     with pytest.raises(UserError, match=gone), RunFolder(folder).held():
         move_away(folder)
-    loop = RunLoop(RunFolder(tmp_path / "elsewhere"), Config().checkpoint, Progress(), Logger(tmp_path), dict, {}, {})
+    loop = RunLoop(RunFolder(tmp_path / "elsewhere"), Config().checkpoint, Progress(), Logger(tmp_path), dict, {}, dict)
     loop.save()
     shutil.rmtree(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="is gone"):

@@ -188,8 +188,12 @@ EXPERIENCE = (
         ("collect_rollouts", "more steps than are left", Swap("min(A, B)", "A")),
     ),
     *_faults(
-        "training.dyna", "test_real_share.py",
-        ("Dyna.share_now", "imagination never gives way", Swap("max(A, B)", "A")),
+        "training.schedule", "test_real_share.py",
+        ("real_share", "imagination never gives way", Swap("max(A, B / max(1, C))", "A")),
+    ),
+    *_faults(
+        "training.schedule", "test_phases.py",
+        ("epochs_left", "the time left knows too few epochs behind the last collection", Swap("max(0, A - B)", "A - B")),
     ),
 )
 

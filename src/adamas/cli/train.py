@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,7 +126,7 @@ def with_absolute_paths(config: Config) -> Config:
 def train(config: Config, folder: RunFolder, chip: torch.device, costs: dict[str, float], threads: Threads) -> bool:
     """Composes the parts of a run and sets it going."""
     from adamas.training.announcement import announce
-    from adamas.training.phases import plan
+    from adamas.training.phases import units_left
     from adamas.training.run_loop import RunLoop
     from adamas.training.trainer import Trainer
     from adamas.utils import device
@@ -139,6 +140,6 @@ def train(config: Config, folder: RunFolder, chip: torch.device, costs: dict[str
     folder.add_origin()
     described = f"{chip} ({threads.describe()})" if chip.type == "cpu" else device.describe(chip)
     say(announce(config, folder.path, described, trainer.progress, costs))
-    units = {phase.name: count for phase, count in plan(config).items()}
     progress, logger, snapshot = trainer.progress, trainer.logger, trainer.state_dict
-    return trainer.run(RunLoop(folder, config.checkpoint, progress, logger, snapshot, costs, units))
+    left = partial(units_left, config, progress)
+    return trainer.run(RunLoop(folder, config.checkpoint, progress, logger, snapshot, costs, left))

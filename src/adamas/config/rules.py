@@ -68,7 +68,10 @@ def check(config: Config) -> Config:
         parts <= rollouts, f"actor_critic.minibatches={parts} is more than there are rollouts, {rollouts}: lower it"
     )
     _require(
-        config.actor_critic.real_share == 0 or parts <= REAL_ROLLOUTS,
+        config.actor_critic.real_share == 0
+        or config.policy == "model_free"
+        or bool(config.dataset)
+        or parts <= REAL_ROLLOUTS,
         f"actor_critic.real_share takes {REAL_ROLLOUTS} real rollouts to an update, fewer than actor_critic.minibatches={parts}: lower it or set actor_critic.real_share=0",
     )
     _check_initialize(config.initialize)

@@ -47,9 +47,9 @@ class Collection:
     """How much real experience, and when."""
 
     steps: int = knob(100_000, "agent steps in all", least=1)
-    first_steps: int = knob(5_000, "least agent steps before the first update", least=1)
+    first_steps: int = knob(5_000, "least agent steps of the first epoch", least=1)
     first_steps_most: int = knob(
-        10_000, "most agent steps before the first update; up to there it waits for rewards of both kinds", least=1
+        10_000, "most agent steps of the first epoch; up to there it waits for rewards of both kinds", least=1
     )
     steps_per_epoch: int = knob(100, "agent steps in each later epoch", least=1)
 
@@ -132,7 +132,7 @@ class Denoiser:
 class Sampler:
     """How the next frame is drawn from the denoiser."""
 
-    method: str = knob("euler", "first or second order steps (heun: 5 steps or more)", choices=("euler", "heun"))
+    method: str = knob("euler", "first or second order steps; heun pays from 5 steps on", choices=("euler", "heun"))
     steps: int = knob(3, "denoising steps a frame", least=1)
     sigma_max: float = knob(5.0, "first noise level", above=SIGMA_MIN)
     initial_noise: str = knob(
@@ -174,8 +174,8 @@ class ActorCritic:
     )
     real_share: float = knob(
         0.0,
-        "least share of the imagined updates that give way to updates from the steps that are collected, as large as the share "
-        "of the imagined rollouts that diverge; 0: imagination alone",
+        "0: the policy learns from imagination alone; above 0: also once from each collected step, and of its imagined updates "
+        "this share is left out, or the share of imagined rollouts that diverge if that is larger",
         least=0,
         most=1,
     )

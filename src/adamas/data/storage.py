@@ -150,10 +150,14 @@ def _arrays(path: Path, names: list[str]) -> dict[str, np.ndarray]:
 
 
 def _check_final(path: Path, columns: dict[str, np.ndarray]) -> None:
+    """A final frame follows a step of its episode, which may be in the chunk before. That step need not be an end: an episode
+    can be broken off."""
     ended, final = columns["terminated"] | columns["truncated"], columns["final"]
-    after_end = np.concatenate([[False], ended[:-1]])
-    wrong = np.flatnonzero(final & (ended | ~after_end))
+    span = row_span(path)
+    first_follows = span is not None and span[0] > 0
+    follows = np.concatenate([[first_follows], ~final[:-1]])
+    wrong = np.flatnonzero(final & (ended | ~follows))
     if len(wrong):
         raise UserError(
-            f"{path}: row {wrong[0]} is 'final', but the row before it does not end an episode or it ends one itself"
+            f"{path}: row {wrong[0]} is 'final', but no step of its episode comes before it or it ends one itself"
         )

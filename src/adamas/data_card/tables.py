@@ -7,8 +7,6 @@ from typing import Any
 from adamas.data_card.quality import MEANING
 from adamas.utils.markdown import markdown_table
 
-MOST_CLUSTERS = 24
-
 
 def markdown(card: dict[str, Any]) -> str:
     """All figures of `Card.plain()`, with headings."""

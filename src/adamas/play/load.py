@@ -19,7 +19,7 @@ from adamas.training import checkpoint
 from adamas.training.load_run import SavedRun, replay_files
 from adamas.training.models import Models
 from adamas.training.run_folder import RunFolder, folder_name
-from adamas.utils.console import say
+from adamas.utils.console import warn
 from adamas.utils.device import pick_device
 from adamas.utils.errors import UserError
 from adamas.utils.torchrun import command
@@ -82,7 +82,7 @@ def open_agent(options: Options, runs: Path = RUNS, shipped: Path = SHIPPED) -> 
         except UserError as error:
             if options.checkpoint:  # of this run, not of an older one
                 raise
-            _warn(f"{error}; trying the run before it")
+            warn(f"{error}; trying the run before it")
     if (shipped / "config.yaml").is_file() and options.env in (None, SavedRun(shipped).config.env):
         return _open_run(shipped, options, device)
     game = options.env or "Breakout"
@@ -121,13 +121,9 @@ def _newest_time(run: Path) -> int:
 def _read_checkpoint(run: SavedRun, name: str | None) -> tuple[dict[str, Any], Path]:
     """The checkpoint of that file name or number, or the newest one that is not damaged. It is read once."""
     if name is None:
-        return checkpoint.load_newest(run.folder.checkpoints, _warn)
+        return checkpoint.load_newest(run.folder.checkpoints, warn)
     for path in run.checkpoints():
         if name in (path.name, path.stem) or (name.isdecimal() and int(name) == checkpoint.step_of(path)):
             return checkpoint.load(path), path
     numbers = ", ".join(str(checkpoint.step_of(path)) for path in run.checkpoints())
     raise UserError(f"checkpoint={name} is not in {run.folder.checkpoints}: there are {numbers}")
-
-
-def _warn(line: str) -> None:
-    say(line, error=True)

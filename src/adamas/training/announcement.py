@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adamas.config import Config
 from adamas.config.help import shown
-from adamas.training.phases import plan
+from adamas.training.phases import plan, units_left
 from adamas.training.progress import Progress
 from adamas.utils.quoting import assignment
 from adamas.utils.torchrun import command
@@ -34,7 +34,7 @@ def announce(config: Config, folder: Path, device: str, progress: Progress, cost
     """What the run will do, where, and about how long it will take."""
     units = {phase.name: count for phase, count in plan(config).items()}
     phases = {name: total_seconds({name: count}, costs) for name, count in units.items()}
-    left = sum(phases.values()) - total_seconds(progress.total, costs)
+    left = total_seconds(units_left(config, progress), costs)
     steps = (
         f"{config.collection.steps:,} agent steps" if not config.dataset else f"no steps, but {shown(config.dataset)}"
     )

@@ -118,7 +118,7 @@ class Collector:
         the screen, and a new one begins. Returns whether that was so."""
         if self._goes_on:
             return False
-        if self.replay.num_rows:
+        if self.replay.num_rows and not self.replay.rows(self.replay.num_rows - 1)["final"]:
             self.replay.extend(_final_row(self.replay, self.obs))
         self._end(game_over=True)
         self._goes_on = True

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from adamas.config import PARTS, Config
 from adamas.config.schema import REAL_ROLLOUTS
+from adamas.training.schedule import learns_from_steps
 from adamas.utils.errors import LostProcess, UserError
 from adamas.utils.quoting import assignment
 from adamas.utils.torchrun import command, launched
@@ -55,7 +56,7 @@ def check_processes(config: Config) -> None:
     rows, parts = config.actor_critic.optimization.batch_size // size, config.actor_critic.minibatches
     if size > 1 and parts > rows:
         raise UserError(f"actor_critic.minibatches={parts} is more than each process has rollouts, {rows}: lower it")
-    if size > 1 and config.actor_critic.real_share and parts > REAL_ROLLOUTS // size:
+    if size > 1 and learns_from_steps(config) and parts > REAL_ROLLOUTS // size:
         raise UserError(
             f"actor_critic.real_share needs a real rollout for each of actor_critic.minibatches={parts} in each of {size} "
             f"processes, and there are {REAL_ROLLOUTS}: lower one of the two, or set actor_critic.real_share=0"

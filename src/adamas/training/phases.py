@@ -5,15 +5,15 @@ A unit is an agent step, an update, or an evaluation.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from adamas.config import PARTS, Config
 from adamas.evaluation.dreams import ticks
 from adamas.evaluation.evaluate import DREAM_SETS
+from adamas.training.progress import Progress
 from adamas.training.rehearsal import Rehearsal
-from adamas.training.schedule import epochs, planned_updates, real_share
+from adamas.training.schedule import epochs_left, learns_from_steps, steps_left, updates_left
 
 STEPS_A_GAME = 1_000  # agent steps: a guess, before any game was played
 FIRST_DREAM_AFTER = 1_000  # updates of the denoiser, or half of the first epoch's
@@ -25,13 +25,13 @@ class Phase:
 
     Args:
         name: of its counters in a checkpoint, its curves and its bar.
-        planned: units in the whole run.
+        left: units that a run has ahead, from where it stands.
         seconds: expected seconds a unit, on this machine.
         shown: the curve whose newest value stands beside the bar.
     """
 
     name: str
-    planned: Callable[[Config], int]
+    left: Callable[[Config, Progress], int]
     seconds: Callable[[Rehearsal], float]
     shown: str = ""
 
@@ -42,7 +42,20 @@ def first_dream_after(c: Config) -> int:
 
 
 def _updates(part: str, shown: str) -> Phase:
-    return Phase(part, lambda c: planned_updates(c, part), lambda rehearsal: rehearsal.update(part), shown)
+    return Phase(
+        part, lambda c, progress: updates_left(c, progress, part), lambda rehearsal: rehearsal.update(part), shown
+    )
+
+
+def _first_dreams_left(c: Config, progress: Progress) -> int:
+    shown = c.policy == "imagined" and first_dream_after(c) > 0
+    return int(shown and progress.epoch == 0 and not progress.done["first dream"])
+
+
+def _evaluations_left(c: Config, progress: Progress) -> int:
+    ahead = range(progress.epoch, progress.epoch + epochs_left(c, progress))
+    due = sum(epoch % c.evaluation.every_epochs == 0 for epoch in ahead)
+    return max(0, due - progress.done["evaluation"])
 
 
 def _evaluation(rehearsal: Rehearsal, games: int) -> float:
@@ -58,34 +71,41 @@ def _dreams(rehearsal: Rehearsal) -> float:
 
 COLLECT = Phase(
     "collect",
-    lambda c: c.collection.steps if c.policy == "imagined" and not c.dataset else 0,
-    lambda rehearsal: (2 if real_share(rehearsal.config) else 1) * rehearsal.acting(1),
+    lambda c, progress: steps_left(c, progress) if c.policy == "imagined" else 0,
+    lambda rehearsal: (2 if learns_from_steps(rehearsal.config) else 1) * rehearsal.acting(1),
 )
 PLAY = Phase(  # in the real game, and learn from it: policy=model_free
     "play",
-    lambda c: c.collection.steps if c.policy == "model_free" else 0,
+    lambda c, progress: steps_left(c, progress) if c.policy == "model_free" else 0,
     lambda rehearsal: 2 * rehearsal.acting(1),
 )
 UPDATES = {
     part: _updates(part, shown)
     for part, shown in zip(PARTS, ("denoiser/loss", "reward_end/loss", "imagination/reward"), strict=True)
 }
-FIRST_DREAM = Phase("first dream", lambda c: int(c.policy == "imagined" and first_dream_after(c) > 0), _dreams)
+FIRST_DREAM = Phase("first dream", _first_dreams_left, _dreams)
 EVALUATION = Phase(
     "evaluation",
-    lambda c: math.ceil(epochs(c) / c.evaluation.every_epochs),
+    _evaluations_left,
     lambda rehearsal: _evaluation(rehearsal, rehearsal.config.evaluation.games),
 )
 FINAL_EVALUATION = Phase(
-    "final evaluation", lambda c: 1, lambda rehearsal: _evaluation(rehearsal, rehearsal.config.evaluation.final_games)
+    "final evaluation",
+    lambda c, progress: 1 - progress.done["final evaluation"],
+    lambda rehearsal: _evaluation(rehearsal, rehearsal.config.evaluation.final_games),
 )
 PHASES = (COLLECT, PLAY, *UPDATES.values(), FIRST_DREAM, EVALUATION, FINAL_EVALUATION)
 
 
 def plan(config: Config) -> dict[Phase, int]:
     """The phases that a run has, with their units."""
-    units = {phase: phase.planned(config) for phase in PHASES}
+    units = {phase: phase.left(config, Progress()) for phase in PHASES}
     return {phase: count for phase, count in units.items() if count}
+
+
+def units_left(config: Config, progress: Progress) -> dict[str, int]:
+    """Units of each phase, by its name, that a run has ahead from where it stands."""
+    return {phase.name: phase.left(config, progress) for phase in PHASES}
 
 
 def measure_costs(rehearsal: Rehearsal) -> dict[str, float]:

@@ -30,13 +30,9 @@ class Progress:
         self.total[phase] += units
 
     def count_rollouts(self, imagined: int, diverged: int) -> None:
-        """So many more rollouts of this epoch were imagined, of which some diverged."""
-        self.done[IMAGINED] += imagined
-        self.done[DIVERGED] += diverged
-
-    def diverged_share(self) -> float:
-        """Of this epoch's imagined rollouts."""
-        return self.done[DIVERGED] / max(1, self.done[IMAGINED])
+        """So many more rollouts were imagined, of which some diverged."""
+        self.tick(IMAGINED, imagined)
+        self.tick(DIVERGED, diverged)
 
     def next_epoch(self) -> None:
         collected = self.done["collect"] or self.done["play"]

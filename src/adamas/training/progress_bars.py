@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from tqdm import tqdm
@@ -18,12 +18,14 @@ class Bars:
 
     Args:
         costs: seconds a unit of each phase, as measured before the run.
-        plan: units of each phase in the whole run.
+        units_left: returns the units of each phase that are ahead.
         behind: units of each phase that a resumed run has behind it.
     """
 
-    def __init__(self, costs: Mapping[str, float], plan: Mapping[str, int], behind: Mapping[str, int]) -> None:
-        self.pace, self.plan = Pace(costs), plan
+    def __init__(
+        self, costs: Mapping[str, float], units_left: Callable[[], Mapping[str, int]], behind: Mapping[str, int]
+    ) -> None:
+        self.pace, self.units_left = Pace(costs), units_left
         self.done = Counter({phase: units for phase, units in behind.items() if phase in costs})
         self.live = sys.stderr.isatty()
         form = "run {percentage:3.0f}%|{bar:24}| {elapsed}<{desc}{postfix}"
@@ -65,7 +67,7 @@ class Bars:
 
     def left(self) -> float:
         """Expected seconds to the end of the run, at the pace of now."""
-        return self.pace.total({phase: max(0, units - self.done[phase]) for phase, units in self.plan.items()})
+        return self.pace.total(self.units_left())
 
     def _show_left(self) -> None:
         self.run.set_description_str(tqdm.format_interval(self.left()), refresh=False)

@@ -116,7 +116,7 @@ class Rehearsal:
         finally:
             gc.collect()  # networks and their averages refer to themselves
 
-    def _updates(self, part: str, batch: int, config: Config, threads: Threads) -> Callable[[], None]:
+    def _updates(self, part: str, batch: int, config: Config, threads: Threads) -> Callable[[], object]:
         """Makes an update of the part with `batch` segments of random frames."""
         config = with_batch(config, part, batch)
         learners, random = (
@@ -140,7 +140,7 @@ def with_batch(config: Config, part: str, batch: int) -> Config:
     return config
 
 
-def _seconds(work: Callable[[], None], device: torch.device, set_up: int = 1) -> float:
+def _seconds(work: Callable[[], object], device: torch.device, set_up: int = 1) -> float:
     """Mean seconds of the last one or two of several runs: those before set things up."""
     for _ in range(set_up):
         first = _stopwatch(work, 1, device)
@@ -150,7 +150,7 @@ def _seconds(work: Callable[[], None], device: torch.device, set_up: int = 1) ->
     return once if once > ENOUGH else _stopwatch(work, 2, device)
 
 
-def _stopwatch(work: Callable[[], None], times: int, device: torch.device) -> float:
+def _stopwatch(work: Callable[[], object], times: int, device: torch.device) -> float:
     """Mean seconds of running it so many times."""
     _wait(device)
     start = time.perf_counter()

@@ -27,7 +27,8 @@ class RunLoop:
 
     Args:
         snapshot: returns all that a checkpoint holds beside the progress.
-        costs: expected seconds a unit of each phase, and `plan` its units in the whole run, for the bars.
+        costs: expected seconds a unit of each phase, for the bars.
+        left: returns the units of each phase that are ahead.
 
     Inside `with loop:` signals ask to stop, bars are shown, and a resume is possible from the first moment.
     """
@@ -40,10 +41,10 @@ class RunLoop:
         logger: Logger,
         snapshot: Callable[[], dict[str, Any]],
         costs: Mapping[str, float],
-        plan: Mapping[str, int],
+        left: Callable[[], Mapping[str, int]],
     ) -> None:
         self.folder, self.config, self.progress, self.logger, self.snapshot = folder, c, progress, logger, snapshot
-        self.bars, self.stop = Bars(costs, plan, progress.total), StopRequest()
+        self.bars, self.stop = Bars(costs, left, progress.total), StopRequest()
         self.saved_at, self.in_a_run = time.monotonic(), folder.config.is_file()
 
     def __enter__(self) -> RunLoop:

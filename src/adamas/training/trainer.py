@@ -10,7 +10,7 @@ import torch
 
 from adamas.config import Config
 from adamas.config.help import shown
-from adamas.config.schema import MODEL_FREE_ENVS
+from adamas.config.schema import MODEL_FREE_ENVS, REAL_ROLLOUTS
 from adamas.data.datasets import read_experience
 from adamas.data.replay import Replay
 from adamas.data.storage import verify
@@ -20,8 +20,8 @@ from adamas.evaluation.evaluate import Evaluation, evaluate_world
 from adamas.evaluation.games import play_games
 from adamas.evaluation.tables import at_horizons, each_horizon
 from adamas.training import checkpoint, media
+from adamas.training.collected_rollouts import collect_rollouts
 from adamas.training.collector import Collector, Ended
-from adamas.training.dyna import Dyna
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
 from adamas.training.load_run import chunks_of, files_of_run, read_state, read_to_resume
@@ -32,8 +32,15 @@ from adamas.training.real_rollouts import RealRollouts
 from adamas.training.run_folder import RunFolder
 from adamas.training.run_loop import RunLoop
 from adamas.training.run_records import has_final_evaluation
+from adamas.training.schedule import (
+    finished,
+    learns_from_steps,
+    real_share,
+    steps_to_collect,
+    steps_to_play,
+    updates_of_epoch,
+)
 from adamas.training.signals import Stopped
-from adamas.training.steps import steps_left, steps_to_collect, steps_to_play
 from adamas.training.updates import Updates
 from adamas.training.workers import Workers
 from adamas.utils.console import warn
@@ -63,7 +70,6 @@ class Trainer:
             self.replay = Replay(kept, config.replay.age_weights, device=device)
         self.dataset_digest = self.replay.digest() if config.dataset else None
         self.updates = Updates(self.learners, self.replay, self.random, self.logger)
-        self.dyna = Dyna(self.updates, self.progress, self.workers)
         self.player: Any  # a Collector, or RealRollouts for policy=model_free
         if config.policy == "model_free":
             self.player = RealRollouts(envs, self.models.actor_critic, config.seed)
@@ -82,7 +88,7 @@ class Trainer:
 
     def train(self, loop: RunLoop) -> None:
         """The recipe."""
-        while not self.finished():
+        while not finished(self.config, self.progress):
             if self.config.policy == "model_free":
                 self.learn_in_the_game(loop)
             else:
@@ -91,31 +97,21 @@ class Trainer:
                 self.show_first_dream(loop)
                 self.fit("denoiser", loop)
                 self.fit("reward_end", loop)
-                self.fit_policy(loop)
+                self.fit("actor_critic", loop)
             self.evaluate_if_due(loop)
             self.progress.next_epoch()
         self.evaluate_at_the_end(loop)
         loop.save()
 
-    def finished(self) -> bool:
-        """Between two epochs, whether there is none ahead. An epoch that was cut short has units done."""
-        final = 0 if self.config.policy == "model_free" else self.config.final_epochs
-        return (
-            self.progress.epoch > 0
-            and not any(units for phase, units in self.progress.done.items() if phase != FINAL_EVALUATION.name)
-            and steps_left(self.config, self.progress) == 0
-            and self.progress.final_epochs >= final
-        )
-
     def collect(self, loop: RunLoop) -> None:
-        work = self._collect_and_learn if self.dyna.share else self._collect_step
+        work = self._collect_and_learn if learns_from_steps(self.config) else self._collect_step
         loop.run(COLLECT, self._steps_this_epoch, work)
 
     def look_at_the_data(self, loop: RunLoop) -> None:
         """Before the first update of the denoiser: what the data is worth, and the scale of what is diffused."""
         if self.progress.total["denoiser"] == 0 and self.progress.epoch == 0:
             self._show_data_card(loop)
-        if self.progress.total["denoiser"] == 0 and self._planned("denoiser") and not self._initialized("denoiser"):
+        if self._measures_changes():
             self.workers.measure_changes(self.replay)
             self.updates.measure_changes()
 
@@ -127,11 +123,7 @@ class Trainer:
             loop.run(FIRST_DREAM, lambda: min(first, 1), lambda: self._show_first_dream(loop))
 
     def fit(self, part: str, loop: RunLoop) -> None:
-        loop.run(UPDATES[part], lambda: self._planned(part), lambda: self._update(part))
-
-    def fit_policy(self, loop: RunLoop) -> None:
-        """In imagination."""
-        loop.run(UPDATES["actor_critic"], self.dyna.imagined_updates, lambda: self.dyna.imagine(self.replay))
+        loop.run(UPDATES[part], lambda: updates_of_epoch(self.config, self.progress, part), lambda: self._update(part))
 
     def learn_in_the_game(self, loop: RunLoop) -> None:
         loop.run(PLAY, lambda: steps_to_play(self.config, self.progress), self._learn_from_real_rollouts)
@@ -151,14 +143,11 @@ class Trainer:
         said = f": {'; '.join(findings)}" if findings else ""
         loop.bars.say(f"the data card is in {self.folder.data_card} and in TensorBoard, {len(findings)} findings{said}")
 
-    def _planned(self, part: str) -> int:
-        """Updates of this epoch."""
-        optimization = getattr(self.config, part).optimization
-        return optimization.first_updates if self.progress.epoch == 0 else optimization.updates
-
-    def _initialized(self, part: str) -> bool:
-        """Whether its weights come from another run, and with them the scale of what it diffuses."""
-        return bool(self.config.initialize["from"]) and part in self.config.initialize["parts"]
+    def _measures_changes(self) -> bool:
+        """Whether the denoiser is about to make its first update. Weights of another run bring the scale of what they diffuse."""
+        source, parts = self.config.initialize["from"], self.config.initialize["parts"]
+        updates = updates_of_epoch(self.config, self.progress, "denoiser")
+        return self.progress.total["denoiser"] == 0 and updates > 0 and not (source and "denoiser" in parts)
 
     def _steps_this_epoch(self) -> int:
         return steps_to_collect(self.config, self.progress, self.replay.reward_counts)
@@ -175,14 +164,19 @@ class Trainer:
 
     def _collect_and_learn(self) -> int:
         most = self._steps_this_epoch() - self.progress.done[COLLECT.name]
-        collected = self.dyna.learn_from_steps(self.player, most, self.random.act)
+        policy, horizon = self.models.actor_critic, self.config.actor_critic.horizon
+        with self.models.autocast():
+            collected = collect_rollouts(self.player, policy, REAL_ROLLOUTS, horizon, most, self.random.act)
+        self.updates.policy(self.workers.learn(collected.rollout))
         for ended in collected.ended:
             self._log(ended)
         return collected.steps
 
     def _update(self, part: str) -> None:
         self.workers.update(part, self.replay)
-        self.updates.make(part)
+        diverged = self.updates.make(part)
+        if diverged is not None and learns_from_steps(self.config):
+            self.progress.count_rollouts(len(diverged), int(diverged.sum()))
 
     def _learn_from_real_rollouts(self) -> int:
         with self.models.autocast():
@@ -210,7 +204,7 @@ class Trainer:
             "steps": steps,
             "seconds": round(loop.seconds()),
             "return": score,
-            **({"real_share": round(self.dyna.share_now(), 3)} if self.dyna.share else {}),
+            **({"real_share": round(real_share(c, self.progress.total), 3)} if learns_from_steps(c) else {}),
         }
         self.folder.append_evaluation({**record, **games._asdict(), **dreams})
         loop.bars.say(f"epoch {epoch}: mean return {score:.2f} over {count} full games")

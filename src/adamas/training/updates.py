@@ -27,9 +27,9 @@ class Updates:
         self.learners, self.replay, self.random, self.logger = learners, replay, random, logger
         self.models, self.config = learners.models, learners.models.config
 
-    def make(self, part: str) -> None:
-        """One update of a part of PARTS."""
-        {"denoiser": self.denoiser, "reward_end": self.reward_end, "actor_critic": self.actor_critic}[part]()
+    def make(self, part: str) -> Tensor | None:
+        """One update of a part of PARTS. Of the actor-critic, returns which imagined rollouts diverged, bool (B,)."""
+        return {"denoiser": self.denoiser, "reward_end": self.reward_end, "actor_critic": self.actor_critic}[part]()
 
     def measure_changes(self) -> None:
         """How large the change from frame to frame is, which a denoiser of changes has to know before its first update."""
@@ -84,13 +84,13 @@ class Updates:
 
     def policy(self, rollout: Rollout) -> None:
         """The same update from real rollouts."""
-        self._policy(self.models.actor_critic.with_targets(rollout))
+        self._policy(self.models.actor_critic.with_targets(rollout), "real_")
 
-    def _policy(self, batch: PolicyBatch) -> None:
+    def _policy(self, batch: PolicyBatch, prefix: str = "") -> None:
         c = self.config.actor_critic
         for _ in range(c.epochs):
             for minibatch in _minibatches(batch, c.minibatches, self.random.data):
-                self._learn("actor_critic", minibatch.normalized() if c.epochs > 1 else minibatch)
+                self._learn("actor_critic", minibatch.normalized() if c.epochs > 1 else minibatch, prefix)
         self.models.update_average("actor_critic")
 
     def _learn(self, part: str, batch: Segment | PolicyBatch, prefix: str = "") -> None:

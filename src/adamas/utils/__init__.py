@@ -1,1 +1,1 @@
-"""What knows nothing of the project: errors, devices, files, locks, logging, random numbers."""
+"""Errors, devices, threads, files, locks, logging, random numbers. Only `device` knows the config."""

@@ -110,7 +110,7 @@ def rehearse(c: Config) -> Rehearsal:
 def seconds(monkeypatch: pytest.MonkeyPatch, part: str, c: Config, cost: Callable[[Config, int], float]) -> tuple:
     """What an update is said to take, and the batches of the rehearsal."""
     clock = Clock(cost)
-    monkeypatch.setattr(Rehearsal, "_updates", lambda *args: clock.updates(*args))
+    monkeypatch.setattr(Rehearsal, "updates", lambda *args: clock.updates(*args))
     monkeypatch.setattr(rehearsal.time, "perf_counter", lambda: clock.now)
     return rehearse(c).update(part), clock.batches
 

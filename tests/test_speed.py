@@ -8,18 +8,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import TINY, run_script
+from helpers import TINY, run_script, small_config
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts" / "speed"))
 import costs
+import flops
 import minutes
 import speed
 import speed_published
 import speed_record
 import speed_sides
 
-from adamas.config import Config
+from adamas.config import PARTS, Config
 from adamas.utils.errors import UserError
 
 CPU = torch.device("cpu")
@@ -49,6 +50,17 @@ def test_flops_of_an_lstm_and_its_gradients() -> None:
     with torch.no_grad():
         assert speed_sides.count(lambda: lstm(x)) == forward
     assert speed_sides.count(lambda: lstm(x)[0].sum().backward()) == 3 * forward
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_flops_of_an_update_are_those_of_its_rows(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    c = small_config()
+    c.precision, c.reward_end.imagined_share = "float32", 0.5
+    getattr(c, part).optimization.batch_size = 8
+    few = flops.gigaflop(c, part)
+    monkeypatch.setattr(flops, "ROWS", 8)
+    assert few == pytest.approx(flops.gigaflop(c, part))
+    assert few > 0
 
 
 def test_a_measurement_is_of_one_unit() -> None:

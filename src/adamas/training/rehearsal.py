@@ -48,7 +48,7 @@ class Rehearsal:
     def update(self, part: str) -> float:
         """Seconds of an update of a part, on average over the run."""
         with torch.random.fork_rng(devices=[]):
-            return sum(share * self._update(part, variant) for share, variant in self._variants(part) if share)
+            return sum(share * self._update(part, variant) for share, variant in self.variants(part) if share)
 
     def acting(self, games: int) -> float:
         """Seconds of a step of one of so many games played at once."""
@@ -86,7 +86,7 @@ class Rehearsal:
 
         return step
 
-    def _variants(self, part: str) -> list[tuple[float, Config]]:
+    def variants(self, part: str) -> list[tuple[float, Config]]:
         """What a run makes updates of in turn, and which share of them: the denoiser before and after it is shown its own
         frames, reward and end with frames that are real and that are imagined."""
         c = self.config
@@ -109,14 +109,14 @@ class Rehearsal:
             if self.device.type == "cpu" and batch < full:
                 threads = self.threads
                 with Threads(threads.cores, threads.count, max(1, threads.least_rows // FRACTION)) as few_rows:
-                    seconds = _seconds(self._updates(part, batch, config, few_rows), self.device)
+                    seconds = _seconds(self.updates(part, batch, config, few_rows), self.device)
                 if seconds > ENOUGH:
                     return seconds * full / batch
-            return _seconds(self._updates(part, full, config, self.threads), self.device, set_up)
+            return _seconds(self.updates(part, full, config, self.threads), self.device, set_up)
         finally:
             gc.collect()  # networks and their averages refer to themselves
 
-    def _updates(self, part: str, batch: int, config: Config, threads: Threads) -> Callable[[], object]:
+    def updates(self, part: str, batch: int, config: Config, threads: Threads) -> Callable[[], object]:
         """Makes an update of the part with `batch` segments of random frames."""
         config = with_batch(config, part, batch)
         learners, random = (

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import change_config
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts" / "studies"))
+import intervals
 
 from adamas.benchmark import aggregates as figures
+from adamas.utils.errors import UserError
 
-PUBLISHED = figures.read_published(Path(__file__).parents[1] / "results/published/atari100k_scores.json")
+RESULTS = Path(__file__).parents[1] / "results"
+PUBLISHED = figures.read_published(RESULTS / "published/atari100k_scores.json")
 GAMES = PUBLISHED.games
 RLIABLE = json.loads((Path(__file__).parent / "data" / "rliable.json").read_text())  # which names its version and calls
 
@@ -161,3 +169,42 @@ def test_the_interval_of_improvement_is_that_of_drawing_seeds_anew() -> None:
     ]
     found = figures.improvement(x, y, draws=3000)
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(slow, [0.025, 0.975])), abs=0.03)
+
+
+# Beside random play
+
+
+def test_games_above_random_play_are_those_whose_intervals_lie_apart() -> None:
+    chance = {
+        "Boxing": intervals.Mean(0, -1, 1),
+        "Breakout": intervals.Mean(0, -1, 1),
+        "Pong": intervals.Mean(0, -1, 1),
+    }
+    ours = {
+        "Boxing": intervals.Mean(-3, -4, -1.1),
+        "Breakout": intervals.Mean(2, 1.1, 3),
+        "Pong": intervals.Mean(2, 1, 3),
+    }
+    told = intervals.table({"ours": ours, "theirs": {"Breakout": intervals.Mean(9, 8, 10)}}, chance).splitlines()
+    assert told[-3:] == [
+        "ours beside random play, 3 games: 1 above, 1 not apart, 1 below",
+        "theirs beside random play, 1 games: 1 above, 0 not apart, 0 below",
+        "theirs beside ours, 1 games: 1 above, 0 not apart, 0 below",
+    ]
+    assert len(told) == 2 + 26 + 1 + 3
+
+
+def test_the_mean_of_a_game_is_that_of_its_games_at_the_end(tmp_path: Path) -> None:
+    ours = RESULTS / "model-free" / "Boxing"
+    found = intervals.read(ours)["Boxing"]
+    returns = json.loads((ours / "evaluations.jsonl").read_text().splitlines()[-1])["returns"]
+    assert found.value == pytest.approx(sum(returns) / len(returns))
+    assert found.low < found.value < found.high
+    for seed in (0, 1):
+        shutil.copytree(ours, tmp_path / str(seed))
+        change_config(tmp_path / str(seed), seed=seed)
+    with pytest.raises(UserError, match="has several seeds of Boxing: give one folder a seed"):
+        intervals.read(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty holds no finished run"):
+        intervals.read(tmp_path / "empty")

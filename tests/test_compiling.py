@@ -15,7 +15,8 @@ from torch import nn
 
 from adamas.config import Config
 from adamas.config.rules import check
-from adamas.utils.device import check_compiling, compiles, records, set_tf32
+from adamas.training.compiling import check_compiling, compiles, records
+from adamas.utils.device import set_tf32
 from adamas.utils.errors import UserError
 from adamas.utils.torchrun import SET
 

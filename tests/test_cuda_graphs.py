@@ -19,12 +19,12 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from adamas.config import PARTS, Config
+from adamas.training.compiling import check_compiling
 from adamas.training.cuda_graphs import WARM_UP, Capture, CudaCapture, Graphed
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
 from adamas.training.models import Models
 from adamas.training.updates import Updates
-from adamas.utils.device import check_compiling
 from adamas.utils.errors import UserError
 from adamas.utils.logger import Logger
 

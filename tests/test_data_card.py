@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from helpers import mostly_slow, open_picture
 
+from adamas.cli.data_card import main
 from adamas.data import storage
 from adamas.data.replay import read_dataset
 from adamas.data_card import alignment, clusters, coverage, dreams, quality
 from adamas.data_card.card import Card, make_card
-from adamas.data_card.command import main
 from adamas.data_card.filter import write_filtered
 from adamas.data_card.first_update import show_card
 from adamas.data_card.scan import change_features, perceptual_bits, scan

@@ -35,6 +35,7 @@ from adamas.config import PARTS, Atari, Config
 from adamas.data.batch import Trajectory
 from adamas.evaluation.dreams import dream
 from adamas.evaluation.games import play_games
+from adamas.training.compiling import compiles
 from adamas.training.cuda_graphs import WARM_UP, CudaCapture
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
@@ -42,7 +43,7 @@ from adamas.training.models import Models
 from adamas.training.optimizer import LOOK_EVERY
 from adamas.training.updates import Updates
 from adamas.utils import random
-from adamas.utils.device import compiles, peak_usage
+from adamas.utils.device import peak_usage
 from adamas.utils.errors import UserError
 from adamas.utils.logger import NullLogger
 

@@ -102,12 +102,20 @@ def test_no_file_imports_itself_through_others() -> None:
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
 
 
+def test_no_folder_imports_itself_through_others() -> None:
+    graph: dict[str, set[str]] = {}
+    for module, path in FILES.items():
+        used = {folder(name) for name in imports(path.read_text())}
+        graph.setdefault(folder(module), set()).update(used - {folder(module), ""})
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
+
+
 @pytest.mark.parametrize(
     ("library", "homes"),
     [
         ("hydra", {"config"}),
         ("omegaconf", {"config", "cli", "conversion"}),
-        ("tqdm", {"training", "benchmark", "conversion", "data_card"}),
+        ("tqdm", {"training", "benchmark", "conversion", "data_card", "cli"}),
         ("websockets", {"play"}),
         ("ale_py", {"envs"}),
     ],

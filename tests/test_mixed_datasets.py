@@ -13,7 +13,7 @@ from helpers import CPU, TINY, adamas, final_parts, generator, train
 from adamas.config import Config
 from adamas.config.dataset_parts import Part, parts_of, with_paths
 from adamas.data import storage
-from adamas.data.datasets import read_experience
+from adamas.training.datasets import read_experience
 from adamas.utils.errors import UserError
 
 DARK, BRIGHT = 10, 200  # the frames of two datasets

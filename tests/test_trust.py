@@ -21,10 +21,10 @@ from adamas.cli import train as train_command
 from adamas.config import Config, command_line
 from adamas.config.files import load_config, save_config
 from adamas.data import storage
-from adamas.data.datasets import read_experience
 from adamas.play.load import open_agent
 from adamas.play.settings import Options
 from adamas.training import checkpoint
+from adamas.training.datasets import read_experience
 from adamas.training.load_run import files_of_run, read_to_resume
 from adamas.training.phases import FINAL_EVALUATION
 from adamas.training.progress import Progress

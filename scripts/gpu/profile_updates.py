@@ -16,12 +16,13 @@ from torch.profiler import ProfilerActivity, profile
 from adamas.config import PARTS, SIZE, Config, command_line
 from adamas.data.replay import Replay
 from adamas.envs.make import action_meanings
+from adamas.training.compiling import records
 from adamas.training.cuda_graphs import WARM_UP
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
 from adamas.training.models import training_models
 from adamas.training.updates import Updates
-from adamas.utils.device import pick_device, records
+from adamas.utils.device import pick_device
 from adamas.utils.logger import NullLogger
 
 ROWS = 500  # of random frames, to draw batches from

@@ -16,9 +16,9 @@ import torch
 from tqdm import trange
 
 from adamas.config import Config, command_line
-from adamas.data.datasets import read_experience
 from adamas.data.replay import Replay
 from adamas.envs.make import action_meanings
+from adamas.training.datasets import read_experience
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
 from adamas.training.models import Models

@@ -158,7 +158,7 @@ def yaml(run: Path, folder: Path, count: int) -> Row:
 
 def npz(run: Path, folder: Path, count: int) -> Row:
     from adamas.config.files import load_config
-    from adamas.data.datasets import read_experience
+    from adamas.training.datasets import read_experience
     from adamas.utils.errors import exit_code
 
     folder.mkdir(exist_ok=True)

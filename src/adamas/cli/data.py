@@ -11,8 +11,8 @@ from adamas.utils.errors import UserError, exit_code
 COMMANDS = {
     "import": ("adamas.cli.data_import", "make a dataset for training of Minari, npz, videos or PNG"),
     "export": ("adamas.cli.data_export", "write the experience of a run as Minari or mp4"),
-    "card": ("adamas.data_card.command", "say what a dataset covers and what is wrong with it"),
-    "filter": ("adamas.data_card.command", "copy a dataset without what is wrong with it"),
+    "card": ("adamas.cli.data_card", "say what a dataset covers and what is wrong with it"),
+    "filter": ("adamas.cli.data_card", "copy a dataset without what is wrong with it"),
 }
 
 

@@ -44,8 +44,11 @@ def check_here(config: Config) -> None:
     from adamas.envs.make import check_env, is_atari
     from adamas.evaluation.evaluate import record_clip
     from adamas.training import distributed
+    from adamas.training.compiling import check_compiling
     from adamas.training.load_run import SavedRun
-    from adamas.utils import device  # torch takes seconds to import: not before the config is known to be right
+    from adamas.utils.device import (
+        pick_device,  # torch takes seconds to import: not before the config is known to be right
+    )
 
     check_env(config)
     if config.policy == "imagined" and not config.resume and not is_atari(config.env):
@@ -59,7 +62,7 @@ def check_here(config: Config) -> None:
     if source and not config.resume and not Path(source).is_file():
         SavedRun(Path(source)).checkpoints()
     distributed.check_processes(config)
-    device.check_compiling(config, device.pick_device(config.device))
+    check_compiling(config, pick_device(config.device))
 
 
 def run(config: Config) -> bool:
@@ -85,12 +88,12 @@ def run(config: Config) -> bool:
 def lead(config: Config, chip: torch.device) -> bool:
     """The first process of a run, often its only one."""
     from adamas.envs.make import action_meanings
+    from adamas.training.compiling import compiles
     from adamas.training.distributed import joined
     from adamas.training.phases import measure_costs
     from adamas.training.rehearsal import Rehearsal
     from adamas.training.run_folder import RunFolder
     from adamas.training.signals import ending_by_itself
-    from adamas.utils.device import compiles
     from adamas.utils.threads import saved_cores, threads_of
 
     say("measuring how fast this machine is")

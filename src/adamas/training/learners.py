@@ -11,12 +11,12 @@ from torch import Tensor
 from adamas.agent.imagination import imagine
 from adamas.agent.rollout import PolicyBatch, Rollout, joined
 from adamas.data.batch import Segment, Trajectory
+from adamas.training.compiling import records
 from adamas.training.cuda_graphs import Capture, CudaCapture, Graphed
 from adamas.training.learner import Learner
 from adamas.training.models import Models
 from adamas.training.optimizer import Optimizer
 from adamas.training.shares import in_shares
-from adamas.utils.device import records
 from adamas.utils.random import Random
 from adamas.utils.threads import SERIAL, Threads
 

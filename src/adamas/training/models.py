@@ -12,8 +12,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from adamas.agent.actor_critic import ActorCritic
 from adamas.config import MEANING, PARTS, Config
+from adamas.training.compiling import compiles
 from adamas.utils.console import say
-from adamas.utils.device import compiles, set_tf32, use_bfloat16
+from adamas.utils.device import set_tf32, use_bfloat16
 from adamas.utils.errors import UserError
 from adamas.world_model.denoiser import TARGET_CHANGE_SCALE, Denoiser
 from adamas.world_model.reward_end import RewardEnd

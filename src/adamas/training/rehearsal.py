@@ -18,13 +18,13 @@ from adamas.data.batch import Trajectory
 from adamas.data.replay import Replay
 from adamas.envs.make import step_seconds
 from adamas.evaluation.dreams import GROUP
+from adamas.training.compiling import records
 from adamas.training.cuda_graphs import WARM_UP
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
 from adamas.training.models import Models
 from adamas.training.schedule import planned_updates
 from adamas.training.updates import Updates
-from adamas.utils.device import records
 from adamas.utils.logger import NullLogger
 from adamas.utils.threads import Threads
 from adamas.utils.torchrun import launched

@@ -11,7 +11,6 @@ import torch
 from adamas.config import Config
 from adamas.config.help import shown
 from adamas.config.schema import MODEL_FREE_ENVS, REAL_ROLLOUTS
-from adamas.data.datasets import read_experience
 from adamas.data.replay import Replay
 from adamas.data.storage import verify
 from adamas.data_card.first_update import show_card
@@ -22,6 +21,7 @@ from adamas.evaluation.tables import at_horizons, each_horizon
 from adamas.training import checkpoint, media
 from adamas.training.collected_rollouts import collect_rollouts
 from adamas.training.collector import Collector, Ended
+from adamas.training.datasets import read_experience
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
 from adamas.training.load_run import chunks_of, files_of_run, read_state, read_to_resume

@@ -9,12 +9,12 @@ from adamas.config import PARTS, Config
 from adamas.data.replay import Replay
 from adamas.envs.make import action_meanings
 from adamas.training import distributed
+from adamas.training.compiling import compiles
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
 from adamas.training.models import training_models
 from adamas.training.signals import StopRequest
 from adamas.training.updates import Updates
-from adamas.utils.device import compiles
 from adamas.utils.logger import NullLogger
 from adamas.utils.threads import Threads, threads_of
 

@@ -1,1 +1,1 @@
-"""Errors, devices, threads, files, locks, logging, random numbers. Only `device` knows the config."""
+"""What knows nothing of the project: errors, devices, threads, files, locks, logging, random numbers."""

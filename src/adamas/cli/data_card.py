@@ -69,14 +69,15 @@ def _named(words: list[str], *names: str) -> list[str]:
 
 
 def run_card(options: CardOptions) -> None:
-    from adamas.data_card import look, output
+    from adamas.cli import dataset as named
+    from adamas.data_card import output
     from adamas.utils.console import say
     from adamas.utils.quoting import as_typed
 
     path = Path(options.dir)
-    dataset = look.open_dataset(path, options.env)
+    dataset = named.open_dataset(path, options.env)
     with output.progress(2 * dataset.source.rows) as bar:
-        card = look.card_of(dataset, Path(options.run) if options.run else None, options.device, bar)
+        card = named.card_of(dataset, Path(options.run) if options.run else None, options.device, bar)
     title = f"{path}: {dataset.source.rows:,} rows"
     folder = Path(options.out) if options.out else (path if path.is_dir() else path.parent) / "card"
     text = output.write(card, title, folder, command=as_typed(sys.argv))
@@ -84,12 +85,13 @@ def run_card(options: CardOptions) -> None:
 
 
 def run_filter(options: FilterOptions) -> None:
-    from adamas.data_card import look, output, quality
+    from adamas.cli import dataset as named
+    from adamas.data_card import output, quality
     from adamas.data_card.filter import write_filtered
     from adamas.data_card.scan import scan
     from adamas.utils.console import say, warn
 
-    dataset = look.open_dataset(Path(options.dir), options.env)
+    dataset = named.open_dataset(Path(options.dir), options.env)
     source = dataset.source
     for line in source.broken:
         warn(f"{line}; left out")

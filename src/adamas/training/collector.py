@@ -63,7 +63,7 @@ class Collector:
 
     @torch.no_grad()
     def take(self, policy: ActorCritic, generator: torch.Generator) -> Step:
-        """The same step, told whole."""
+        """One agent step into the replay, with all that a rollout needs of it."""
         shown = torch.from_numpy(self.obs)
         choice, log_p, value, hidden = policy.act(shown[None], self.remembered(policy), generator)
         self.hidden, action = hidden, int(choice)

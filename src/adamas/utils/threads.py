@@ -22,12 +22,17 @@ Result = TypeVar("Result")
 
 
 class Threads:
-    """One thread for each of `cores`, but `most` at most: of more cores each thread has several, among which torch splits each
-    operation, and of 2 to `most` threads there are so many as use most cores. Each share of a batch draws random numbers of
-    its own, so results depend on `cores`, and they are part of a run.
+    """Threads that share the rows of a batch out among themselves.
+
+    Up to `most` cores each thread has one core. On more cores each has several, and torch splits its operations among these; the
+    number of threads, 2 to `most`, is the one that leaves the fewest cores idle.
+
+    Each share draws random numbers of its own. So results depend on `cores`, which a run saves.
 
     Args:
-        least_rows: of a batch that is shared out, what a thread gets.
+        cores: that the threads have in all.
+        most: threads at most.
+        least_rows: that each thread gets of a batch at least.
     """
 
     def __init__(self, cores: int, most: int = MOST_SHARES, least_rows: int = LEAST_ROWS) -> None:
@@ -78,8 +83,11 @@ class Threads:
 
 
 def _begin(each: int) -> None:
-    """All threads share torch's cache of weights in bfloat16, and a thread that leaves its outermost autocast clears it. Inside
-    one more, none does in the middle of another's work, which would then add up gradients in another order."""
+    """Begins a thread of the pool. It stays inside one level of autocast.
+
+    Torch has one cache of bfloat16 weights for all threads, and clears it when any thread leaves its outermost autocast. In the
+    middle of another thread's work that would change the order in which gradients are added up.
+    """
     torch.set_num_threads(each)
     torch.autocast_increment_nesting()
 
@@ -88,9 +96,11 @@ SERIAL = Threads(1)  # all work where it is called for
 
 
 def threads_of(device: torch.device, cores: int | None = None, compiled: bool = False) -> Threads:
-    """Those that work is shared out to on this device, where there are so many `cores` (None: torch's own number). It is one, to
-    which all cores belong, beside a GPU and where networks are compiled: torch does not compile beside a thread that runs
-    what is compiled."""
+    """The threads of a run on this device, with so many `cores` (None: torch's own number).
+
+    One thread has all cores beside a GPU, and where networks are compiled: torch cannot compile in one thread while another runs
+    compiled code.
+    """
     cores = cores or torch.get_num_threads()
     return Threads(cores) if device.type == "cpu" and not compiled else Threads(cores, most=1)
 

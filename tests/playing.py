@@ -56,7 +56,7 @@ def make_run(path: Path, steps: int = 60) -> Path:
     torch.manual_seed(0)
     models = Models(CONFIG, action_meanings("Breakout"), CPU)
     wake(models.actor_critic)
-    wake(models.reward_end)  # the denoiser stays asleep: its dream of a change of nothing is a standing picture
+    wake(models.reward_end)  # the denoiser stays asleep: its dream of a change of nothing is a still picture
     path.mkdir(parents=True)
     save_config(CONFIG, path / "config.yaml")
     env, replay = AtariEnv("Breakout", CONFIG.atari, episodic_life=True), Replay(steps)

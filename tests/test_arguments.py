@@ -22,7 +22,7 @@ from adamas.cli.main import COMMANDS, main
 from adamas.config import arguments
 from adamas.config.hints import game_name
 from adamas.config.literals import literal
-from adamas.config.schema import knob
+from adamas.config.schema import setting
 from adamas.training.signals import StopRequest
 from adamas.utils import torchrun
 from adamas.utils.console import Lasting, say
@@ -84,11 +84,11 @@ def test_a_command_line_is_shown_as_it_is_typed(argv: list[str], typed: str) -> 
 class Some:
     """A schema."""
 
-    run: str = knob(MISSING, "a run folder")
-    runs: list[str] = knob([], "run folders")
-    count: int = knob(3, "of them", least=1)
-    out: Optional[str] = knob(None, "a folder")
-    newest: bool = knob(False, "the newest alone")
+    run: str = setting(MISSING, "a run folder")
+    runs: list[str] = setting([], "run folders")
+    count: int = setting(3, "of them", least=1)
+    out: Optional[str] = setting(None, "a folder")
+    newest: bool = setting(False, "the newest alone")
 
 
 def test_arguments_have_the_types_of_their_schema() -> None:

@@ -289,7 +289,7 @@ def test_resume_takes_the_saved_config_and_overrides_on_top(terminal: Terminal, 
 def test_resume_mistakes(terminal: Terminal, saved: Path) -> None:
     resume = f"resume='{saved}'"
     keys = ["preset=cpu", "env=Pong", "seed=2", "initialize.from=x", "denoiser.target=change"]
-    keys += [f"{knob}=1" for knob in MEANING]
+    keys += [f"{setting}=1" for setting in MEANING]
     typed, *not_these, sweep, nowhere, empty = terminal.errors(
         [resume, "final_epochs=x"], *([resume, key] for key in keys), ["-m", resume], ["resume=nowhere"], ["resume="]
     )
@@ -303,7 +303,7 @@ def test_resume_mistakes(terminal: Terminal, saved: Path) -> None:
     assert terminal.errors([resume]) == [f"{saved}/config.yaml: unknown key 'sede': did you mean seed?"]
 
 
-def test_help_shows_the_usual_commands_the_presets_and_every_knob(terminal: Terminal) -> None:
+def test_help_shows_the_usual_commands_the_presets_and_every_setting(terminal: Terminal) -> None:
     done = terminal("--help")
     assert (done.returncode, done.stderr) == (0, "")
     for text in (
@@ -317,7 +317,7 @@ def test_help_shows_the_usual_commands_the_presets_and_every_knob(terminal: Term
     assert help.describe(Config) in done.stdout
 
 
-def test_describe_names_each_knob_with_its_default() -> None:
+def test_describe_names_each_setting_with_its_default() -> None:
     lines = [line.split()[0] for line in help.describe(Config).splitlines() if line.startswith("  ")]
     shown = dict(line.split("=") for line in lines)
     assert shown["denoiser.optimization.learning_rate"] == "0.0001"
@@ -376,7 +376,7 @@ def test_damaged_saved_config_names_the_file(tmp_path: Path, text: str | None, w
     assert words in str(raised.value)
 
 
-def test_knobs_newer_than_the_file_get_their_default(tmp_path: Path) -> None:
+def test_settings_newer_than_the_file_get_their_default(tmp_path: Path) -> None:
     assert files.load_config(_written(tmp_path / "config.yaml", "seed: 3\n")) == Config(seed=3)
 
 

@@ -196,7 +196,7 @@ def test_bad_updates_that_are_not_in_a_row_do_not_end_the_run() -> None:
     assert optimizer.skipped == 5 * (PATIENCE - 1)
 
 
-def test_a_loaded_optimizer_keeps_the_knobs_of_now() -> None:
+def test_a_loaded_optimizer_keeps_the_settings_of_now() -> None:
     net, optimizer = make(weight_decay=0.5)
     train(net, optimizer, 1)
     _, other = make(weight_decay=0.25)

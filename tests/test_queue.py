@@ -14,7 +14,7 @@ import pytest
 from helpers import OFTEN, ROOT, TINY
 
 from adamas.benchmark import launch, status, systems, worker
-from adamas.benchmark.queue import Queue, Standing, Task
+from adamas.benchmark.queue import Queue, RunStatus, Task
 from adamas.benchmark.worker import Attempt, work_off
 from adamas.cli.main import main
 from adamas.training.signals import StopRequest
@@ -65,7 +65,7 @@ def wait_until(true: Callable[[], bool], seconds: float = 200) -> None:
 
 
 def states(runs: Path) -> list[str]:
-    return [Queue(runs, "smoke").standing(Task(game, 0), {}).state for game in ("Breakout", "Pong")]
+    return [Queue(runs, "smoke").status_of(Task(game, 0), {}).state for game in ("Breakout", "Pong")]
 
 
 @pytest.mark.slow
@@ -165,7 +165,7 @@ def ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> tuple[
     while (state := attempt.poll()) is None:
         time.sleep(0.01)
     assert not is_locked(mine.lock(task))
-    assert (mine.standing(task, {}).state == "failed") == (state == "failed")
+    assert (mine.status_of(task, {}).state == "failed") == (state == "failed")
     return state, attempt.tries
 
 
@@ -190,9 +190,9 @@ def test_each_gpu_has_a_run_of_its_own(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_table() -> None:
     rows = [
-        Standing(Task("Alien", 0), "finished", 100_000, 812.34, 7000.0),
-        Standing(Task("Alien", 1), "running", 50_000, 400.0, 3500.0, 3700.0),
-        Standing(Task("Boxing", 0), "waiting"),
+        RunStatus(Task("Alien", 0), "finished", 100_000, 812.34, 7000.0),
+        RunStatus(Task("Alien", 1), "running", 50_000, 400.0, 3500.0, 3700.0),
+        RunStatus(Task("Boxing", 0), "waiting"),
     ]
     assert status.table(rows).splitlines() == [
         "game    seed  step     return  time left  state",

@@ -207,11 +207,11 @@ def test_a_run_with_more_ahead_of_it_is_not_finished(config: Config, done: bool)
 def test_a_queue_goes_on_with_a_finished_run_that_was_extended(tmp_path: Path) -> None:
     queue, task = Queue(tmp_path, "diamond"), Task("Pong", 0)
     run = RunFolder(make_run(queue.place(task), Config(env="Pong"), 3.0))
-    assert queue.standing(task, {}).state == "finished"
+    assert queue.status_of(task, {}).state == "finished"
     (run.checkpoints).mkdir()
     (run.checkpoints / f"00000001-{'0' * 16}.pt").touch()
     save_config(Config(env="Pong", final_epochs=60), run.config)
-    assert queue.standing(task, {}).state == "to resume"
+    assert queue.status_of(task, {}).state == "to resume"
     assert queue.command(task)[-1] == f"resume={run.path}"
 
 

@@ -17,7 +17,7 @@ from playing import set_on_2
 
 from adamas.benchmark import showcase, systems
 from adamas.benchmark.aggregates import read_published
-from adamas.benchmark.figures import Curve, draw_curves
+from adamas.benchmark.figures import Curve, plot_curves
 from adamas.config import Atari, Collection, Config, Denoiser, Evaluation
 from adamas.envs.atari import AtariEnv
 from adamas.training import run_records
@@ -87,7 +87,7 @@ def test_the_newest_run_of_a_seed_is_the_one_that_began_last_whatever_its_folder
     assert systems.newest_of_each_seed(found[::-1])["Breakout"][0].score == 3.0
 
 
-def test_the_command_of_a_run_has_the_knobs_that_a_resume_changed(tmp_path: Path) -> None:
+def test_the_command_of_a_run_has_the_settings_that_a_resume_changed(tmp_path: Path) -> None:
     run = make_run(tmp_path, Config(), 1.0)
     starts = ["main.py", "env=Pong"], ["main.py", "resume=a"], ["main.py", "evaluation.final_games=9", "resume=a"]
     (run / "origin.jsonl").write_text("".join(json.dumps({"command": command}) + "\n" for command in starts))
@@ -100,7 +100,7 @@ def test_a_level_below_negative_scores_is_drawn_and_not_called_above(
     told = []
     monkeypatch.setattr(plt.Axes, "annotate", lambda axis, text, *args, **options: told.append(text))
     curve = Curve("adamas", 0, [(0, -21.0)], [(0, -20.5)], (100, -20.0, -20.5, -19.0))
-    draw_curves([curve], {"random": -20.7, "human": 14.6}, "Pong", tmp_path / "curve.png")
+    plot_curves([curve], {"random": -20.7, "human": 14.6}, "Pong", tmp_path / "curve.png")
     assert told == ["random -20.7", "above: human 14.6"]
 
 

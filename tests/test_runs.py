@@ -148,8 +148,15 @@ def test_model_free_learns_from_the_real_game_alone(tmp_path: Path) -> None:
 
 def test_a_rollout_beyond_an_epoch_of_model_free_is_made_up_for_in_the_next(tmp_path: Path) -> None:
     """A rollout of 8 games and 4 steps is three epochs long: there are about as many as planned all the same."""
-    knobs = ["policy=model_free", "collection.steps=300", "collection.steps_per_epoch=10", "evaluation.every_epochs=99"]
-    parts, _ = checkpoint.load_newest(train("env=Breakout", *TINY, *knobs, cwd=tmp_path) / "checkpoints", pytest.fail)
+    settings = [
+        "policy=model_free",
+        "collection.steps=300",
+        "collection.steps_per_epoch=10",
+        "evaluation.every_epochs=99",
+    ]
+    parts, _ = checkpoint.load_newest(
+        train("env=Breakout", *TINY, *settings, cwd=tmp_path) / "checkpoints", pytest.fail
+    )
     assert 1 + (300 - 60) // 10 - 3 <= parts["progress"]["epoch"] <= 1 + (300 - 60) // 10
     assert 300 <= parts["progress"]["total"]["play"] < 300 + 32
 
@@ -157,7 +164,7 @@ def test_a_rollout_beyond_an_epoch_of_model_free_is_made_up_for_in_the_next(tmp_
 @pytest.mark.slow  # a minute of imagined frames at the published size; test_updates makes an update of each part
 def test_preset_diamond_takes_an_update_of_each_kind(tmp_path: Path) -> None:
     once = [
-        *[knob for knob in TINY[2:] if not knob.split("=")[0].endswith(("channels", "depths", "lstm_dim"))],
+        *[setting for setting in TINY[2:] if not setting.split("=")[0].endswith(("channels", "depths", "lstm_dim"))],
         *(
             f"{part}.optimization.{name}"
             for part in ("denoiser", "reward_end", "actor_critic")

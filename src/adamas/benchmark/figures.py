@@ -55,7 +55,7 @@ def palette(systems: Sequence[str], ours: Sequence[str]) -> dict[str, str]:
     return {**{name: COOL[i] if i < len(COOL) else REST for i, name in enumerate(others)}, **warm}
 
 
-def draw_games(
+def plot_games(
     scores: Mapping[str, Mapping[str, Sequence[float]]], games: Sequence[str], colours: Mapping[str, str], path: Path
 ) -> None:
     """A bar a game and system, its mean, with a dot a seed; a game without a seed says so.
@@ -86,7 +86,7 @@ def draw_games(
         _save(figure, path)
 
 
-def draw_intervals(aggregates: Mapping[str, Mapping[str, Estimate]], colours: Mapping[str, str], path: Path) -> None:
+def plot_intervals(aggregates: Mapping[str, Mapping[str, Estimate]], colours: Mapping[str, str], path: Path) -> None:
     """Every system's IQM, median, mean and optimality gap with 95% intervals, best IQM on top.
 
     A system of one seed has a hollow point and no interval.
@@ -112,7 +112,7 @@ def draw_intervals(aggregates: Mapping[str, Mapping[str, Estimate]], colours: Ma
         _save(figure, path)
 
 
-def draw_profiles(scores: Mapping[str, Array], colours: Mapping[str, str], path: Path) -> None:
+def plot_profiles(scores: Mapping[str, Array], colours: Mapping[str, str], path: Path) -> None:
     """Which share of runs is above each score; bands are 95% intervals. Systems in grey share one name."""
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8.5, 5), layout="constrained")
@@ -136,7 +136,7 @@ def draw_profiles(scores: Mapping[str, Array], colours: Mapping[str, str], path:
         _save(figure, path)
 
 
-def draw_improvement(reference: str, estimates: Mapping[str, Estimate], path: Path) -> None:
+def plot_improvement(reference: str, estimates: Mapping[str, Estimate], path: Path) -> None:
     """How probably a run of `reference` beats one of each other system on a game drawn at random."""
     order = sorted(estimates, key=lambda name: estimates[name].value)
     with plt.rc_context(STYLE):
@@ -155,7 +155,7 @@ def draw_improvement(reference: str, estimates: Mapping[str, Estimate], path: Pa
         _save(figure, path)
 
 
-def draw_reference(lines: Sequence[Line], levels: Mapping[str, float], title: str, path: Path) -> None:
+def plot_reference(lines: Sequence[Line], levels: Mapping[str, float], title: str, path: Path) -> None:
     """Learning curves of one game and preset, the highlighted one on top.
 
     Args:
@@ -177,7 +177,7 @@ def draw_reference(lines: Sequence[Line], levels: Mapping[str, float], title: st
         _save(figure, path)
 
 
-def draw_curves(curves: Sequence[Curve], levels: Mapping[str, float], title: str, path: Path) -> None:
+def plot_curves(curves: Sequence[Curve], levels: Mapping[str, float], title: str, path: Path) -> None:
     """Returns against agent steps: a line a seed, the running mean of collected games; a dot an evaluation; a diamond that
     at the end, with its interval."""
     colours = dict(zip(dict.fromkeys(curve.system for curve in curves), cycle((*OURS, *COOL)), strict=False))

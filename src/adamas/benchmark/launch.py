@@ -29,7 +29,7 @@ def start(queue: Queue, tasks: Sequence[Task], slurm: Mapping[str, str] | None) 
     words = departures(compose(queue, tasks[0]))
     queue.claim()
     say(f"{len(tasks)} runs in {queue.runs}" + (f"; not Atari 100k: {', '.join(words)}" if words else ""))
-    tasks = [task for task in tasks if queue.standing(task, {}).state != FINISHED]
+    tasks = [task for task in tasks if queue.status_of(task, {}).state != FINISHED]
     return work(queue, tasks) if slurm is None else submit(queue, tasks, slurm)
 
 
@@ -38,7 +38,7 @@ def show_status(queue: Queue, tasks: Sequence[Task]) -> int:
     if not queue.runs.is_dir():
         raise UserError(f"{queue.runs} is not there: without --status the queue begins")
     jobs = jobs_of_cluster()
-    say(table([queue.standing(task, jobs) for task in tasks]))
+    say(table([queue.status_of(task, jobs) for task in tasks]))
     return 0
 
 
@@ -65,7 +65,7 @@ def work(queue: Queue, tasks: Sequence[Task]) -> int:
     gpus: list[str | None] = [*visible.split(",")] if count > 1 else [None]
     with StopRequest() as stop:
         ended = work_off(queue, tasks, gpus, stop, say=say)
-    say(summary([queue.standing(task, {}) for task in tasks]))
+    say(summary([queue.status_of(task, {}) for task in tasks]))
     failed = [str(task) for task, state in ended.items() if state == FAILED]
     if failed:
         raise UserError(

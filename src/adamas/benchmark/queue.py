@@ -46,7 +46,7 @@ class Found(NamedTuple):
     final: dict[str, Any] | None  # the one at its end; None as long as it is not finished
 
 
-class Standing(NamedTuple):
+class RunStatus(NamedTuple):
     """Where a task stands; None is not known, or not yet."""
 
     task: Task
@@ -91,17 +91,17 @@ class Queue:
         begun = finished or [run for run in found if newest_first(run.folder.checkpoints)]
         return begun[-1] if begun else None
 
-    def standing(self, task: Task, jobs: Mapping[str, str]) -> Standing:
+    def status_of(self, task: Task, jobs: Mapping[str, str]) -> RunStatus:
         """`jobs`: the states of those on a cluster, by name."""
         run = self.find(task)
         if run is not None and run.final:
-            return Standing(task, FINISHED, run.final["steps"], run.final["return"], run.final["seconds"])
+            return RunStatus(task, FINISHED, run.final["steps"], run.final["return"], run.final["seconds"])
         state = self._state_of_unfinished(task, run, jobs)
         if run is None:
-            return Standing(task, state)
+            return RunStatus(task, state)
         progress = run.folder.read_progress()
         score = run.curve[-1]["return"] if run.curve else None
-        return Standing(task, state, progress.get("steps"), score, progress.get("seconds"), progress.get("left"))
+        return RunStatus(task, state, progress.get("steps"), score, progress.get("seconds"), progress.get("left"))
 
     def command(self, task: Task) -> list[str]:
         """What starts the run, or goes on with it."""

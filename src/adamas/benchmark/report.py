@@ -66,20 +66,20 @@ def write(report: Report, out: Path) -> None:
     (out / "atari100k.json").write_text(json.dumps(to_json(report), indent=1) + "\n", encoding="utf-8")
     with open(out / "atari100k.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(to_csv(report))
-    draw(report, out)
+    plot(report, out)
     for path in sorted(out.glob("atari100k*")):
         say(str(path))
 
 
-def draw(report: Report, out: Path) -> None:
+def plot(report: Report, out: Path) -> None:
     ours = [name for name, system in report.systems.items() if system.ours]
     colours = figures.palette([*NAMED, *report.systems], ours)
     bars = {name: report.systems[name].normal for name in [YARDSTICK, *ours]}
     whole = {name: s.matrix for name, s in report.systems.items() if s.matrix is not None}
-    figures.draw_games(bars, report.published.games, colours, out / "atari100k-games.png")
-    figures.draw_intervals(report.aggregates, colours, out / "atari100k-intervals.png")
-    figures.draw_profiles(whole, colours, out / "atari100k-profiles.png")
-    figures.draw_improvement(report.reference, report.improvement, out / "atari100k-improvement.png")
+    figures.plot_games(bars, report.published.games, colours, out / "atari100k-games.png")
+    figures.plot_intervals(report.aggregates, colours, out / "atari100k-intervals.png")
+    figures.plot_profiles(whole, colours, out / "atari100k-profiles.png")
+    figures.plot_improvement(report.reference, report.improvement, out / "atari100k-improvement.png")
 
 
 def to_json(report: Report) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def to_csv(report: Report) -> list[list[Any]]:
     return rows
 
 
-def draw_reference(folders: Sequence[Path], game: str, out: Path) -> None:
+def plot_reference(folders: Sequence[Path], game: str, out: Path) -> None:
     """The newest run of `game` in the first folder over all others of that game with the same settings."""
     if not folders:
         raise UserError("reference= needs a folder of runs: adamas report runs=runs reference=Breakout")
@@ -148,5 +148,5 @@ def draw_reference(folders: Sequence[Path], game: str, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"reference-{game}.png"
     title = f"{game}, preset {newest.config.preset}: {newest.path.name} over {len(lines) - 1} others"
-    figures.draw_reference(lines, levels, title, path)
+    figures.plot_reference(lines, levels, title, path)
     say(f"{title}\n{path}")

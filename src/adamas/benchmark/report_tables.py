@@ -154,7 +154,7 @@ def _runs(report: Report) -> str:
     groups: dict[str, list[Outcome]] = {}
     for system, run in report.runs:
         groups.setdefault(system, []).append(run)
-    notes = [f"{system} differs from #1 in `{knobs}`." for system, knobs in differences(groups).items()]
+    notes = [f"{system} differs from #1 in `{settings}`." for system, settings in differences(groups).items()]
     return "\n\n".join([markdown_table(head, rows, "llrlrrrrrlll"), *notes])
 
 

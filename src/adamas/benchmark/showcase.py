@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from adamas.benchmark.aggregates import Published, read_published
-from adamas.benchmark.figures import Curve, draw_curves
+from adamas.benchmark.figures import Curve, plot_curves
 from adamas.benchmark.report_tables import in_gib
 from adamas.benchmark.systems import differences, systems
 from adamas.config import Config
@@ -82,7 +82,7 @@ def show(runs: Sequence[Outcome], out: Path, seed: int) -> None:
     with open(out / "curve.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([COLUMNS, *(row for run, curve in lined for row in rows(run, curve))])
     levels = {**published.levels(game), "random": fmean(chance)}
-    draw_curves([curve for _, curve in lined], levels, game, out / "curve.png")
+    plot_curves([curve for _, curve in lined], levels, game, out / "curve.png")
     (out / "agent.gif").write_bytes(shown)
     for name in ("runs.md", "curve.csv", "curve.png", "agent.gif"):
         say(str(out / name))

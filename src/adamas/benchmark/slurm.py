@@ -28,7 +28,7 @@ def submit(queue: Queue, tasks: Sequence[Task], parameters: Mapping[str, str]) -
     try:
         executor = submitit.AutoExecutor(queue.runs / "slurm", cluster=cluster, slurm_max_num_timeout=ENDLESS)
         for task in tasks:
-            if (state := queue.standing(task, known).state) in (QUEUED, RUNNING):
+            if (state := queue.status_of(task, known).state) in (QUEUED, RUNNING):
                 say(f"{task}: {state} already")
                 continue
             executor.update_parameters(name=queue.job_name(task), **{**CLUSTER, **values})

@@ -6,32 +6,32 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 
-from adamas.benchmark.queue import FINISHED, Standing
+from adamas.benchmark.queue import FINISHED, RunStatus
 from adamas.training.announcement import in_words
 
 COLUMNS = ("game", "seed", "step", "return", "time left", "state")
 
 
-def table(standings: Sequence[Standing]) -> str:
-    rows = [COLUMNS, *(_cells(standing) for standing in standings)]
+def table(statuses: Sequence[RunStatus]) -> str:
+    rows = [COLUMNS, *(_cells(status) for status in statuses)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, summary(standings)])
+    return "\n".join([*lines, summary(statuses)])
 
 
-def _cells(s: Standing) -> tuple[str, ...]:
+def _cells(s: RunStatus) -> tuple[str, ...]:
     left = "-" if s.left is None else in_words(s.left)
     steps, score = ("-" if s.steps is None else f"{s.steps:,}"), ("-" if s.score is None else f"{s.score:.1f}")
     return s.task.game, str(s.task.seed), steps, score, left, s.state
 
 
-def summary(standings: Sequence[Standing]) -> str:
+def summary(statuses: Sequence[RunStatus]) -> str:
     """How many are in which state, and how long one machine would take for what is left."""
-    counts = Counter(s.state for s in standings)
+    counts = Counter(s.state for s in statuses)
     words = ", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing left to do"
-    whole = [s.seconds + (s.left or 0) for s in standings if s.seconds and (s.left or s.state == FINISHED)]
-    if not whole or counts[FINISHED] == len(standings):
+    whole = [s.seconds + (s.left or 0) for s in statuses if s.seconds and (s.left or s.state == FINISHED)]
+    if not whole or counts[FINISHED] == len(statuses):
         return words
     mean = fmean(whole)
-    left = sum(mean if s.left is None else s.left for s in standings if s.state != FINISHED)
+    left = sum(mean if s.left is None else s.left for s in statuses if s.state != FINISHED)
     return f"{words}; about {in_words(left)} of work left"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from adamas.config import Config
-from adamas.config.help import knobs, shown
+from adamas.config.help import all_settings, shown
 from adamas.training.run_records import Outcome
 
 STEPS, GAMES = 100_000, 100  # of the benchmark: agent steps of experience, and full games at the end
@@ -32,14 +32,14 @@ def systems(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
 
 
 def differences(groups: Mapping[str, Sequence[Outcome]]) -> dict[str, str]:
-    """{"adamas cpu #2": "sampler.sigma_max=1.5 ..."}: the knobs in which a system of `systems` differs from #1 of its name."""
+    """{"adamas cpu #2": "sampler.sigma_max=1.5 ..."}: the settings in which a system of `systems` differs from #1 of its name."""
     told: dict[str, str] = {}
     of_first: dict[str, dict[str, str]] = {}
     for system, (run, *_) in groups.items():
         settings = settings_of(run.config)
         first = of_first.setdefault(name_of(run.config), settings)
         if apart := settings.items() - first.items():
-            told[system] = " ".join(f"{knob}={value}" for knob, value in sorted(apart))
+            told[system] = " ".join(f"{setting}={value}" for setting, value in sorted(apart))
     return told
 
 
@@ -74,8 +74,8 @@ def newest_of_each_seed(runs: Sequence[Outcome]) -> dict[str, dict[int, Outcome]
 
 def settings_of(config: Config) -> dict[str, str]:
     """{setting: its value as one would type it}: the same for runs of one system."""
-    told = (knob for knob in knobs(config) if knob.kind is not None and not _is_neutral(knob.name))
-    return {knob.name: shown(knob.default) for knob in told}
+    told = (setting for setting in all_settings(config) if setting.kind is not None and not _is_neutral(setting.name))
+    return {setting.name: shown(setting.default) for setting in told}
 
 
 def _is_neutral(name: str) -> bool:

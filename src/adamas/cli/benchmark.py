@@ -8,7 +8,7 @@ from typing import Optional
 
 from adamas.config.arguments import run_command, unknown
 from adamas.config.help import kinds
-from adamas.config.schema import knob
+from adamas.config.schema import setting
 from adamas.utils.errors import UserError
 
 USAGE = """
@@ -32,11 +32,11 @@ preset=smoke is not measured, and is left as it is. After --slurm come parameter
 class Options:
     """The settings of the queue."""
 
-    games: list[str] = knob(["all"], "all 26, or some: [Breakout,Pong]")
-    seeds: str = knob("5", "how many, 5, or which, [0,3]")
-    preset: str = knob("diamond", "the preset of all runs")
-    runs: Optional[str] = knob(None, "the folder of the queue; null: runs/atari100k-PRESET")
-    status: bool = knob(False, "print where each run stands, and start nothing")
+    games: list[str] = setting(["all"], "all 26, or some: [Breakout,Pong]")
+    seeds: str = setting("5", "how many, 5, or which, [0,3]")
+    preset: str = setting("diamond", "the preset of all runs")
+    runs: Optional[str] = setting(None, "the folder of the queue; null: runs/atari100k-PRESET")
+    status: bool = setting(False, "print where each run stands, and start nothing")
 
 
 def main(argv: list[str]) -> int:

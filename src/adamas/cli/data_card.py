@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Optional
 
 from adamas.config.arguments import MISSING, run_command
-from adamas.config.schema import knob
+from adamas.config.schema import setting
 
 CARD_USAGE = """
 Says what a dataset covers, what is wrong with it, and where more data would help.
@@ -34,20 +34,24 @@ usage: adamas data filter DIR OUT [name=value ...]
 class CardOptions:
     """What is looked at."""
 
-    dir: str = knob(MISSING, "the dataset")
-    env: Optional[str] = knob(None, "the game, for the names of its actions; null: that of the run that DIR belongs to")
-    run: Optional[str] = knob(None, "a run folder, whose world model dreams from the dataset")
-    device: str = knob("auto", "of the dreams: auto, cpu, cuda, cuda:1, mps")
-    out: Optional[str] = knob(None, "where to write; null: DIR/card")
+    dir: str = setting(MISSING, "the dataset")
+    env: Optional[str] = setting(
+        None, "the game, for the names of its actions; null: that of the run that DIR belongs to"
+    )
+    run: Optional[str] = setting(None, "a run folder, whose world model dreams from the dataset")
+    device: str = setting("auto", "of the dreams: auto, cpu, cuda, cuda:1, mps")
+    out: Optional[str] = setting(None, "where to write; null: DIR/card")
 
 
 @dataclass
 class FilterOptions:
     """What is copied where."""
 
-    dir: str = knob(MISSING, "the dataset")
-    out: str = knob(MISSING, "a new folder")
-    env: Optional[str] = knob(None, "the game, to know which actions it has; null: that of the run that DIR belongs to")
+    dir: str = setting(MISSING, "the dataset")
+    out: str = setting(MISSING, "a new folder")
+    env: Optional[str] = setting(
+        None, "the game, to know which actions it has; null: that of the run that DIR belongs to"
+    )
 
 
 def main(argv: list[str]) -> int:

@@ -8,7 +8,7 @@ from typing import Optional
 from omegaconf import MISSING
 
 from adamas.config.arguments import run_command
-from adamas.config.schema import knob
+from adamas.config.schema import setting
 
 USAGE = """
 Measures how much of the detail of reality a run's world model keeps.
@@ -26,15 +26,17 @@ trajectory.png.
 class Options:
     """What is measured, and how much of it."""
 
-    run: str = knob(MISSING, "a run folder")
-    dreams: int = knob(64, "dreams of each set", least=1)
-    steps: int = knob(50, "steps of a dream", least=1)
-    seed: int = knob(0, "of the agent's own play and of its dreams; random play has its own", least=0, most=2**31 - 1)
-    newest: bool = knob(False, "the newest checkpoint alone, without a contact sheet")
-    frechet: int = knob(0, "Fréchet distance over so many frames; 0: none", least=0)
-    inception: Optional[str] = knob(None, "a local file of Inception weights, for the FID too")
-    device: str = knob("auto", "auto, cpu, cuda, cuda:1, mps")
-    out: Optional[str] = knob(None, "where to save; null: RUN/evaluation")
+    run: str = setting(MISSING, "a run folder")
+    dreams: int = setting(64, "dreams of each set", least=1)
+    steps: int = setting(50, "steps of a dream", least=1)
+    seed: int = setting(
+        0, "of the agent's own play and of its dreams; random play has its own", least=0, most=2**31 - 1
+    )
+    newest: bool = setting(False, "the newest checkpoint alone, without a contact sheet")
+    frechet: int = setting(0, "Fréchet distance over so many frames; 0: none", least=0)
+    inception: Optional[str] = setting(None, "a local file of Inception weights, for the FID too")
+    device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps")
+    out: Optional[str] = setting(None, "where to save; null: RUN/evaluation")
 
 
 def main(argv: list[str]) -> int:

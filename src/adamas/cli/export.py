@@ -9,7 +9,7 @@ from typing import Optional
 from omegaconf import MISSING
 
 from adamas.config.arguments import run_command
-from adamas.config.schema import knob
+from adamas.config.schema import setting
 from adamas.utils.console import say
 from adamas.utils.errors import UserError
 
@@ -31,11 +31,11 @@ hold the same weights; `adamas play run=DIR` opens the latter.
 class Options:
     """What is made of which run, and where."""
 
-    run: str = knob(MISSING, "a run folder")
-    out: Optional[str] = knob(None, "a small copy: a folder that is not there yet, as the other two")
-    records: bool = knob(False, "the copy without weights: what reports and showcases read")
-    web: Optional[str] = knob(None, "a page that dreams in the browser alone; needs pip install 'adamas[web]'")
-    safetensors: Optional[str] = knob(None, "weights, config and model card, in the layout of Hugging Face's hub")
+    run: str = setting(MISSING, "a run folder")
+    out: Optional[str] = setting(None, "a small copy: a folder that is not there yet, as the other two")
+    records: bool = setting(False, "the copy without weights: what reports and showcases read")
+    web: Optional[str] = setting(None, "a page that dreams in the browser alone; needs pip install 'adamas[web]'")
+    safetensors: Optional[str] = setting(None, "weights, config and model card, in the layout of Hugging Face's hub")
 
 
 def main(argv: list[str]) -> int:

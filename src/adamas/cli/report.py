@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Optional
 
 from adamas.config.arguments import run_command
-from adamas.config.schema import knob
+from adamas.config.schema import setting
 
 USAGE = """
 Compares runs with the published systems of Atari 100k.
@@ -27,10 +27,10 @@ With reference=GAME it draws the newest run of GAME in the first of the folders 
 class Options:
     """What is compared."""
 
-    runs: list[str] = knob([], "run folders, or folders that hold some at any depth: [A,B]")
-    reference: Optional[str] = knob(None, "learning curves of this game alone")
-    draws: int = knob(2_000, "of the bootstrap", least=1)
-    out: str = knob("results", "where to write")
+    runs: list[str] = setting([], "run folders, or folders that hold some at any depth: [A,B]")
+    reference: Optional[str] = setting(None, "learning curves of this game alone")
+    draws: int = setting(2_000, "of the bootstrap", least=1)
+    out: str = setting("results", "where to write")
 
 
 def main(argv: list[str]) -> int:
@@ -39,10 +39,10 @@ def main(argv: list[str]) -> int:
 
 
 def run(options: Options) -> None:
-    from adamas.benchmark.report import draw_reference, report
+    from adamas.benchmark.report import plot_reference, report
 
     folders, out = [Path(folder) for folder in options.runs], Path(options.out)
     if options.reference:
-        draw_reference(folders, options.reference, out)
+        plot_reference(folders, options.reference, out)
     else:
         report(folders, options.draws, out)

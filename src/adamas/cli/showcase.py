@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import MISSING
 
 from adamas.config.arguments import run_command
-from adamas.config.schema import knob
+from adamas.config.schema import setting
 
 USAGE = """
 Shows what finished runs of one game took and reached.
@@ -28,9 +28,9 @@ Writes to out:
 class Options:
     """What is shown."""
 
-    runs: list[str] = knob([], "run folders, or folders that hold some at any depth: [A,B]")
-    out: str = knob(MISSING, "where to write")
-    seed: int = knob(0, "of the game that is filmed", least=0, most=2**31 - 1)
+    runs: list[str] = setting([], "run folders, or folders that hold some at any depth: [A,B]")
+    out: str = setting(MISSING, "where to write")
+    seed: int = setting(0, "of the game that is filmed", least=0, most=2**31 - 1)
 
 
 def main(argv: list[str]) -> int:

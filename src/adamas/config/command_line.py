@@ -126,7 +126,7 @@ def _read_arguments(argv: list[str]) -> argparse.Namespace:
 
 
 def _read_override(text: str, sweeping: bool, presets: list[str]) -> Override:
-    """Parses one `knob=value` and checks all but the value's type, which Hydra does when it composes.
+    """Parses one `setting=value` and checks all but the value's type, which Hydra does when it composes.
 
     The parser is the one that Hydra gives to sweeper plugins: its errors name no near miss, so the keys are checked here.
     """
@@ -171,7 +171,7 @@ def _check_presets(names: list[str], presets: list[str]) -> None:
 
 
 def _choose_start(overrides: list[Override], sweeping: bool) -> tuple[list[str], str]:
-    """What the knobs start from, as an override, where the command line names no preset; and a line that says why."""
+    """What the settings start from, as an override, where the command line names no preset; and a line that says why."""
     given = {override.key_or_group: override.value() for override in overrides}
     if given.get("resume") is not None:
         run = OmegaConf.create({"run": given["resume"]})["run"]  # without the escapes of a quoted text

@@ -24,7 +24,7 @@ OLDER_DIGEST = "# sha256 of the lines above: "  # the last line
 
 
 def save_config(config: Config, path: Path) -> None:
-    """Writes every knob of `config` as YAML, whole or not at all: without it a run cannot be resumed."""
+    """Writes every setting of `config` as YAML, whole or not at all: without it a run cannot be resumed."""
     text, temporary = to_yaml(config), path.with_suffix(".tmp")
     temporary.write_text(f"{DIGEST}{_digest(text)}\n{text}", encoding="utf-8")
     publish(temporary, path)

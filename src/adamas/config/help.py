@@ -1,4 +1,4 @@
-"""The knobs of a config as a table: their names, kinds, defaults and help."""
+"""The settings of a config as a table: their names, kinds, defaults and help."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ presets (when none is named: cpu with no CUDA GPU, diamond with one):
 {presets}
 
 settings and their defaults, some of which a preset changes:
-{knobs}"""
+{settings}"""
 
 
 def help_text(config_dir: Path) -> str:
-    return HELP.format(program=command("train"), presets=describe_presets(config_dir), knobs=describe(Config))
+    return HELP.format(program=command("train"), presets=describe_presets(config_dir), settings=describe(Config))
 
 
 def describe(config: type[Config]) -> str:
-    """Every knob with its default, its help and its choices, section by section."""
-    return "\n".join(map(str, knobs(config())))
+    """Every setting with its default, its help and its choices, section by section."""
+    return "\n".join(map(str, all_settings(config())))
 
 
 @dataclass(frozen=True)
-class Knob:
-    """One line of the help. A section has no kind: it holds the knobs that follow it."""
+class Setting:
+    """One line of the help. A section has no kind: it holds the settings that follow it."""
 
     name: str
     help: str
@@ -57,25 +57,25 @@ class Knob:
         return f"  {f'{self.name}={shown(self.default)}':<48} {self.help}{choices}"
 
 
-def knobs(node: Any, prefix: str = "") -> Iterator[Knob]:
+def all_settings(node: Any, prefix: str = "") -> Iterator[Setting]:
     hints = typing.get_type_hints(type(node))
     for item in dataclasses.fields(node):
         name, value, text = prefix + item.name, getattr(node, item.name), item.metadata.get("help", "")
         if dataclasses.is_dataclass(value):
-            yield Knob(name, (value.__doc__ or "").splitlines()[0])
-            yield from knobs(value, prefix=f"{name}.")
+            yield Setting(name, (value.__doc__ or "").splitlines()[0])
+            yield from all_settings(value, prefix=f"{name}.")
         elif isinstance(value, dict):
-            yield from (Knob(f"{name}.{key}", text[key], Any, default) for key, default in value.items())
+            yield from (Setting(f"{name}.{key}", text[key], Any, default) for key, default in value.items())
         else:
-            yield Knob(name, text, hints[item.name], value, item.metadata.get("choices", ()))
+            yield Setting(name, text, hints[item.name], value, item.metadata.get("choices", ()))
 
 
 def kinds() -> dict[str, Any]:
-    """The type of every knob, and None for a section, under its dotted name."""
+    """The type of every setting, and None for a section, under its dotted name."""
     table: dict[str, Any] = {}
-    for knob in knobs(Config()):
-        table.setdefault(knob.name.rpartition(".")[0] or knob.name, None)  # `initialize` has no line of its own
-        table[knob.name] = knob.kind
+    for setting in all_settings(Config()):
+        table.setdefault(setting.name.rpartition(".")[0] or setting.name, None)  # `initialize` has no line of its own
+        table[setting.name] = setting.kind
     return table
 
 

@@ -34,12 +34,12 @@ def in_words(error: BaseException) -> str:
     while cause and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__
     if isinstance(cause, OmegaConfBaseException) and cause.full_key:
-        return _knob_error_in_words(cause)
+        return _setting_error_in_words(cause)
     text = str(error).partition("full_key:")[0]  # after it, OmegaConf names its own types
     return " ".join(text.split()) or type(error).__name__
 
 
-def _knob_error_in_words(error: OmegaConfBaseException) -> str:
+def _setting_error_in_words(error: OmegaConfBaseException) -> str:
     name = error.full_key or ""
     if isinstance(error, (ConfigKeyError, ConfigAttributeError)):
         return unknown_key(name)
@@ -54,11 +54,11 @@ def _knob_error_in_words(error: OmegaConfBaseException) -> str:
 
 def _needed(name: str) -> str:
     table = kinds()
-    knob = name.partition("[")[0]  # the whole list, when the error is in one element
-    if table.get(knob) is None:
-        first = next(name for name in table if name.startswith(f"{knob}."))
+    setting = name.partition("[")[0]  # the whole list, when the error is in one element
+    if table.get(setting) is None:
+        first = next(name for name in table if name.startswith(f"{setting}."))
         return f"this is a group of settings: set one of them, such as {first}"
-    return f"{KINDS.get(table[knob], 'another value')} is needed"
+    return f"{KINDS.get(table[setting], 'another value')} is needed"
 
 
 def unknown_key(key: str) -> str:
@@ -72,7 +72,7 @@ def unknown_key(key: str) -> str:
 
 
 def _similar(key: str) -> list[str]:
-    """Knobs that `key` may have meant: the same name in some section, or a slip of the fingers."""
+    """Settings that `key` may have meant: the same name in some section, or a slip of the fingers."""
     names = list(kinds())
     same = [name for name in names if name.endswith(f".{key}")]
     if same or (same := difflib.get_close_matches(key, names, n=1)):

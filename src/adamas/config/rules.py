@@ -1,4 +1,4 @@
-"""The rules of a config: each knob within its bounds, and none at odds with another.
+"""The rules of a config: each setting within its bounds, and none at odds with another.
 
 `check` is called once, on the command line's config, so that the rest of the code can trust what it is given.
 """
@@ -15,7 +15,7 @@ from adamas.utils.errors import UserError
 
 
 def check(config: Config) -> Config:
-    """Returns `config`, or raises UserError naming the first knob that is out of bounds or at odds with another."""
+    """Returns `config`, or raises UserError naming the first setting that is out of bounds or at odds with another."""
     _check_fields(config, prefix="")
     for net, where in ((config.denoiser, "denoiser"), (config.reward_end, "reward_end")):
         _require(

@@ -22,7 +22,7 @@ MEANING = (  # settings without which weights mean something else, though they w
 )
 
 
-def knob(default: Any, help: str, **check: Any) -> Any:
+def setting(default: Any, help: str, **check: Any) -> Any:
     """A config field. `check` is any of `choices=`, `least=`, `most=` and `above=`."""
     metadata = {"help": help, **check}
     if isinstance(default, list):
@@ -34,10 +34,10 @@ def knob(default: Any, help: str, **check: Any) -> Any:
 class Atari:
     """The emulator. One agent step is 4 emulator frames."""
 
-    repeat_action_probability: float = knob(
+    repeat_action_probability: float = setting(
         0.0, "sticky actions: chance that a frame repeats the last action", least=0, most=1
     )
-    max_episode_steps: int = knob(
+    max_episode_steps: int = setting(
         27_000, "agent steps after which a game is truncated, also one of another env", least=1
     )
 
@@ -46,25 +46,25 @@ class Atari:
 class Collection:
     """How much real experience, and when."""
 
-    steps: int = knob(100_000, "agent steps in all", least=1)
-    first_steps: int = knob(5_000, "least agent steps of the first epoch", least=1)
-    first_steps_most: int = knob(
+    steps: int = setting(100_000, "agent steps in all", least=1)
+    first_steps: int = setting(5_000, "least agent steps of the first epoch", least=1)
+    first_steps_most: int = setting(
         10_000, "most agent steps of the first epoch; up to there it waits for rewards of both kinds", least=1
     )
-    steps_per_epoch: int = knob(100, "agent steps in each later epoch", least=1)
+    steps_per_epoch: int = setting(100, "agent steps in each later epoch", least=1)
 
 
 @dataclass
 class Replay:
     """Which stored segments a batch is made of."""
 
-    age_weights: list[float] = knob(
+    age_weights: list[float] = setting(
         [0.1, 0.1, 0.1, 0.7], "share of the samples from each age group of episodes, oldest first", least=0
     )
-    event_share: float = knob(
+    event_share: float = setting(
         0.0, "share of the world model's segments around a reward or an end, which are rare", least=0, most=0.99
     )
-    direction_change_share: float = knob(
+    direction_change_share: float = setting(
         0.0,
         "share of the denoiser's segments whose target shows a small mover that has just changed its direction",
         least=0,
@@ -76,55 +76,57 @@ class Replay:
 class Network:
     """What the three networks have in common."""
 
-    architecture: str = knob(
+    architecture: str = setting(
         "diamond",
         "diamond: as published; adamas: encoders read the newest frame and the changes that led to it and end in a "
         "layer norm, no attention",
         choices=("diamond", "adamas"),
     )
-    patch: int = knob(1, "pixels are unshuffled into patches of this size before each network", choices=(1, 2, 4))
-    condition_channels: int = knob(
+    patch: int = setting(1, "pixels are unshuffled into patches of this size before each network", choices=(1, 2, 4))
+    condition_channels: int = setting(
         256, "width of the denoiser's condition (noise level and actions); reward/end has half of it", least=8
     )
-    lstm_dim: int = knob(512, "width of both LSTMs", least=1)
+    lstm_dim: int = setting(512, "width of both LSTMs", least=1)
 
 
 @dataclass
 class Optimization:
     """One AdamW and its budget. An epoch makes `updates` updates, the first epoch `first_updates`."""
 
-    first_updates: int = knob(10_000, "updates in the first epoch", least=0)
-    updates: int = knob(400, "updates in each later epoch", least=0)
-    batch_size: int = knob(32, "segments or rollouts an update", least=1)
-    learning_rate: float = knob(1e-4, "AdamW's step size, reached after a warm-up", above=0)
-    decay_updates: int = knob(0, "updates over which the learning rate falls linearly to a tenth; 0: it stays", least=0)
+    first_updates: int = setting(10_000, "updates in the first epoch", least=0)
+    updates: int = setting(400, "updates in each later epoch", least=0)
+    batch_size: int = setting(32, "segments or rollouts an update", least=1)
+    learning_rate: float = setting(1e-4, "AdamW's step size, reached after a warm-up", above=0)
+    decay_updates: int = setting(
+        0, "updates over which the learning rate falls linearly to a tenth; 0: it stays", least=0
+    )
 
 
 @dataclass
 class Denoiser:
     """The diffusion model of the next frame (Karras et al. 2022, with the paper's symbols)."""
 
-    target: str = knob(
+    target: str = setting(
         "frame", "what is diffused: the next frame, or its change from the last one", choices=("frame", "change")
     )
-    context: int = knob(4, "past frames, and as many actions, that condition the next frame", least=2)
-    channels: list[int] = knob([64, 64, 64, 64], "channels at each level of the U-Net, finest first", least=1)
-    depths: list[int] = knob([2, 2, 2, 2], "residual blocks at each level", least=1)
-    offset_noise: float = knob(0.3, "standard deviation of the noise that a whole frame shares", least=0)
-    P_mean: float = knob(-0.4, "mean of ln(sigma) in training")
-    P_std: float = knob(1.2, "standard deviation of ln(sigma) in training", above=0)
-    sigma_max: float = knob(20.0, "training sigmas are clipped to at most this", above=SIGMA_MIN)
-    motion_weight: float = knob(
+    context: int = setting(4, "past frames, and as many actions, that condition the next frame", least=2)
+    channels: list[int] = setting([64, 64, 64, 64], "channels at each level of the U-Net, finest first", least=1)
+    depths: list[int] = setting([2, 2, 2, 2], "residual blocks at each level", least=1)
+    offset_noise: float = setting(0.3, "standard deviation of the noise that a whole frame shares", least=0)
+    P_mean: float = setting(-0.4, "mean of ln(sigma) in training")
+    P_std: float = setting(1.2, "standard deviation of ln(sigma) in training", above=0)
+    sigma_max: float = setting(20.0, "training sigmas are clipped to at most this", above=SIGMA_MIN)
+    motion_weight: float = setting(
         1.0, "weight of the squared error near small things that move, where that of other pixels is 1", least=1
     )
-    autoregressive_steps: int = knob(
+    autoregressive_steps: int = setting(
         1, "frames of a training segment that the model generates and is then shown", least=0
     )
-    autoregressive_after: int = knob(0, "updates that come before the first generated frame is shown", least=0)
-    ema_decay: float = knob(
+    autoregressive_after: int = setting(0, "updates that come before the first generated frame is shown", least=0)
+    ema_decay: float = setting(
         0.0, "decay of the averaged weights used for imagination; 0 uses the raw weights", least=0, most=0.99999
     )
-    max_grad_norm: float = knob(1.0, "gradients are scaled down to this l2 norm", above=0)
+    max_grad_norm: float = setting(1.0, "gradients are scaled down to this l2 norm", above=0)
     optimization: Optimization = field(default_factory=Optimization)
 
 
@@ -132,27 +134,27 @@ class Denoiser:
 class Sampler:
     """How the next frame is drawn from the denoiser."""
 
-    method: str = knob("euler", "first or second order steps; heun pays from 5 steps on", choices=("euler", "heun"))
-    steps: int = knob(3, "denoising steps a frame", least=1)
-    sigma_max: float = knob(5.0, "first noise level", above=SIGMA_MIN)
-    initial_noise: str = knob(
+    method: str = setting("euler", "first or second order steps; heun pays from 5 steps on", choices=("euler", "heun"))
+    steps: int = setting(3, "denoising steps a frame", least=1)
+    sigma_max: float = setting(5.0, "first noise level", above=SIGMA_MIN)
+    initial_noise: str = setting(
         "unit",
         "the first noise: of deviation 1 (less drift), or of sigma_max (as in EDM)",
         choices=("unit", "sigma_max"),
     )
-    s_churn: float = knob(0.0, "S_churn: noise added back over the whole trajectory", least=0)
+    s_churn: float = setting(0.0, "S_churn: noise added back over the whole trajectory", least=0)
 
 
 @dataclass
 class RewardEnd:
     """The model of reward and episode end."""
 
-    channels: list[int] = knob([32, 32, 32, 32], "channels at each level of the CNN, finest first", least=1)
-    depths: list[int] = knob([2, 2, 2, 2], "residual blocks at each level", least=1)
-    imagined_share: float = knob(
+    channels: list[int] = setting([32, 32, 32, 32], "channels at each level of the CNN, finest first", least=1)
+    depths: list[int] = setting([2, 2, 2, 2], "residual blocks at each level", least=1)
+    imagined_share: float = setting(
         0.0, "share of the updates on imagined frames, with the rewards and ends that were real", least=0, most=1
     )
-    predict_divergence: bool = knob(
+    predict_divergence: bool = setting(
         False, "learn from imagined frames where a rollout loses what moves, and cut what the policy learns from there"
     )
     optimization: Optimization = field(default_factory=Optimization)
@@ -162,17 +164,19 @@ class RewardEnd:
 class ActorCritic:
     """The policy and its value, trained on rollouts of `horizon` steps."""
 
-    channels: list[int] = knob([32, 32, 64, 64], "channels of the CNN, which halves the frame after each", least=1)
-    frame_stack: int = knob(1, "newest frames that the CNN sees: the last one, and the changes that led to it", least=1)
-    horizon: int = knob(15, "steps of a rollout", least=1)
-    discount: float = knob(0.985, "gamma", least=0, most=1)
-    entropy_weight: float = knob(0.001, "weight of the entropy bonus", least=0)
-    epochs: int = knob(1, "passes over each batch of rollouts (1: REINFORCE; more: PPO, advantages scaled)", least=1)
-    minibatches: int = knob(1, "parts of the batch, each of which makes a step of the optimizer", least=1)
-    ema_decay: float = knob(
+    channels: list[int] = setting([32, 32, 64, 64], "channels of the CNN, which halves the frame after each", least=1)
+    frame_stack: int = setting(
+        1, "newest frames that the CNN sees: the last one, and the changes that led to it", least=1
+    )
+    horizon: int = setting(15, "steps of a rollout", least=1)
+    discount: float = setting(0.985, "gamma", least=0, most=1)
+    entropy_weight: float = setting(0.001, "weight of the entropy bonus", least=0)
+    epochs: int = setting(1, "passes over each batch of rollouts (1: REINFORCE; more: PPO, advantages scaled)", least=1)
+    minibatches: int = setting(1, "parts of the batch, each of which makes a step of the optimizer", least=1)
+    ema_decay: float = setting(
         0.0, "decay of the averaged weights that play the game; 0 plays the raw weights", least=0, most=0.99999
     )
-    real_share: float = knob(
+    real_share: float = setting(
         0.0,
         "0: the policy learns from imagination alone; above 0: also once from each collected step, and of its imagined updates "
         "this share is left out, or the share of imagined rollouts that diverge if that is larger",
@@ -186,58 +190,58 @@ class ActorCritic:
 class Evaluation:
     """Full games with their real score, and a dream beside reality."""
 
-    every_epochs: int = knob(10, "epochs from one evaluation to the next", least=1)
-    games: int = knob(4, "full games an evaluation", least=1)
-    final_games: int = knob(100, "full games at the end of the run", least=1)
-    dream_steps: int = knob(50, "steps of the imagined rollouts that are compared with real ones", least=1)
-    dreams: int = knob(16, "imagined rollouts of each set, random play and the agent's", least=1)
+    every_epochs: int = setting(10, "epochs from one evaluation to the next", least=1)
+    games: int = setting(4, "full games an evaluation", least=1)
+    final_games: int = setting(100, "full games at the end of the run", least=1)
+    dream_steps: int = setting(50, "steps of the imagined rollouts that are compared with real ones", least=1)
+    dreams: int = setting(16, "imagined rollouts of each set, random play and the agent's", least=1)
 
 
 @dataclass
 class Checkpoint:
     """A save also happens at the end of the run and when it is asked to stop."""
 
-    every_minutes: float = knob(10.0, "wall-clock minutes from one save to the next", above=0)
+    every_minutes: float = setting(10.0, "wall-clock minutes from one save to the next", above=0)
 
 
 @dataclass
 class Config:
     """A whole run."""
 
-    preset: str = knob("diamond", "the file of config/preset that this run started from")
-    env: str = knob(
+    preset: str = setting("diamond", "the file of config/preset that this run started from")
+    env: str = setting(
         "Breakout",
         "an Atari game, as ale-py spells it: Breakout, MsPacman, ...; or any Gymnasium id: CarRacing-v3, my_game:Ball-v0",
     )
-    env_kwargs: Any = knob(
+    env_kwargs: Any = setting(
         None, "arguments of an env that is no Atari game, as gymnasium.make takes them: {continuous:false}"
     )
-    seed: int = knob(0, "one seed gives one run, bit for bit, on CPU", least=0, most=2**31 - 1)
-    device: str = knob("auto", "auto, cpu, cuda, cuda:1, mps")
-    precision: str = knob(
+    seed: int = setting(0, "one seed gives one run, bit for bit, on CPU", least=0, most=2**31 - 1)
+    device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps")
+    precision: str = setting(
         "auto",
         "of convolutions and matrix products; auto: bfloat16 where the chip has it; float32: without TF32",
         choices=("auto", "float32", "bfloat16"),
     )
-    compile: Any = knob(
+    compile: Any = setting(
         "auto",
         "the networks are compiled; auto: on a CUDA GPU with a compiler (on a CPU it takes longer than it saves)",
         choices=("auto", True, False),
     )
-    cuda_graphs: Any = knob(
+    cuda_graphs: Any = setting(
         "auto",
         "an update is recorded once and then replayed as one launch; auto: in one process on a CUDA GPU",
         choices=("auto", True, False),
     )
-    micro_batch: int = knob(
+    micro_batch: int = setting(
         0, "rows of a batch of the world model whose gradients are computed at a time, to save memory; 0: all", least=0
     )
-    policy: str = knob(
+    policy: str = setting(
         "imagined", "where the policy learns: in imagination or in the real game", choices=("imagined", "model_free")
     )
-    runs: str = knob("runs", "folder that holds the run folders")
-    resume: Optional[str] = knob(None, "a run folder to go on with")
-    dataset: Any = knob(
+    runs: str = setting("runs", "folder that holds the run folders")
+    resume: Optional[str] = setting(None, "a run folder to go on with")
+    dataset: Any = setting(
         None,
         "stored episodes to train on, without collecting: a folder, or [A:0.8,B:0.2] of a share of the samples each",
     )
@@ -245,7 +249,7 @@ class Config:
         default_factory=lambda: {"from": None, "parts": list(PARTS)},
         metadata={"help": {"from": "a run folder, or a checkpoint, to take weights from", "parts": "which to take"}},
     )
-    final_epochs: int = knob(50, "epochs after the last collection", least=0)
+    final_epochs: int = setting(50, "epochs after the last collection", least=0)
     atari: Atari = field(default_factory=Atari)
     collection: Collection = field(default_factory=Collection)
     replay: Replay = field(default_factory=Replay)

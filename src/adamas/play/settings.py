@@ -11,7 +11,7 @@ from typing import Any, Optional
 from adamas.config.arguments import unknown
 from adamas.config.hints import KINDS
 from adamas.config.rules import check_bounds
-from adamas.config.schema import knob
+from adamas.config.schema import setting
 from adamas.utils.errors import UserError
 
 
@@ -19,31 +19,33 @@ from adamas.utils.errors import UserError
 class Options:
     """The command line of src/play.py."""
 
-    run: Optional[str] = knob(None, "a run folder; without it the newest one, or else the agent in results/")
-    env: Optional[str] = knob(None, "the newest run of this game")
-    checkpoint: Optional[str] = knob(None, "file name or number in the run's checkpoints/; without it the newest one")
-    device: str = knob("auto", "auto, cpu, cuda, cuda:1, mps")
-    fps: int = knob(15, "steps a second to start with; Atari itself runs at 15 of them", least=1, most=60)
-    seed: int = knob(0, "of the noise and of the agent's actions", least=0, most=2**31 - 1)
-    host: str = knob("127.0.0.1", "address to listen on; another than loopback needs public_origin too")
-    port: int = knob(8000, "to listen on; 0 takes any that is free", least=0, most=65535)
-    public_origin: Optional[str] = knob(None, "how a tunnel shows the page to browsers: https://NAME")
+    run: Optional[str] = setting(None, "a run folder; without it the newest one, or else the agent in results/")
+    env: Optional[str] = setting(None, "the newest run of this game")
+    checkpoint: Optional[str] = setting(
+        None, "file name or number in the run's checkpoints/; without it the newest one"
+    )
+    device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps")
+    fps: int = setting(15, "steps a second to start with; Atari itself runs at 15 of them", least=1, most=60)
+    seed: int = setting(0, "of the noise and of the agent's actions", least=0, most=2**31 - 1)
+    host: str = setting("127.0.0.1", "address to listen on; another than loopback needs public_origin too")
+    port: int = setting(8000, "to listen on; 0 takes any that is free", least=0, most=65535)
+    public_origin: Optional[str] = setting(None, "how a tunnel shows the page to browsers: https://NAME")
 
 
 @dataclass(frozen=True)
 class Settings:
     """What can be changed during play; it acts from the next step on."""
 
-    denoising_steps: int = knob(1, "denoising steps", least=1, most=10)
-    s_churn: float = knob(0.0, "churn", least=0, most=5)
-    initial_noise: str = knob("unit", "initial noise", choices=("unit", "sigma_max"))
-    temperature: float = knob(1.0, "temperature", least=0, most=3)
-    fps: int = knob(15, "steps a second", least=1, most=60)
-    horizon: int = knob(500, "horizon", least=10, most=2000)
-    seed: int = knob(0, "seed", least=0, most=2**31 - 1)
-    initial_state: str = knob("game", "initial state", choices=("game", "replay"))
-    stop_at_end: bool = knob(True, "stop at end")
-    show_denoising: bool = knob(True, "show denoising")
+    denoising_steps: int = setting(1, "denoising steps", least=1, most=10)
+    s_churn: float = setting(0.0, "churn", least=0, most=5)
+    initial_noise: str = setting("unit", "initial noise", choices=("unit", "sigma_max"))
+    temperature: float = setting(1.0, "temperature", least=0, most=3)
+    fps: int = setting(15, "steps a second", least=1, most=60)
+    horizon: int = setting(500, "horizon", least=10, most=2000)
+    seed: int = setting(0, "seed", least=0, most=2**31 - 1)
+    initial_state: str = setting("game", "initial state", choices=("game", "replay"))
+    stop_at_end: bool = setting(True, "stop at end")
+    show_denoising: bool = setting(True, "show denoising")
 
 
 def change(settings: Settings, name: str, value: Any) -> Settings:

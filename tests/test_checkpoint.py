@@ -64,6 +64,13 @@ def test_the_newest_are_kept(tmp_path: Path) -> None:
     assert newest(tmp_path)[0] == {"step": 100_000_000}
 
 
+def test_one_that_is_removed_while_the_folder_is_read_is_left_out(tmp_path: Path) -> None:
+    """By a run at work: its name is still listed, and the file is gone, as behind this link."""
+    path = checkpoint.save(tmp_path, 1, {"step": 1}, keep=1)
+    path.with_name(f"00000002-{'0' * 16}.pt").symlink_to(tmp_path / "gone")
+    assert checkpoint.newest_first(tmp_path) == [path]
+
+
 @pytest.mark.parametrize("keep", [1, 2])
 def test_the_same_step_again(tmp_path: Path, keep: int) -> None:
     first = checkpoint.save(tmp_path, 5, {"try": 1}, keep)

@@ -18,6 +18,7 @@ from adamas.benchmark.queue import Queue, RunStatus, Task
 from adamas.benchmark.worker import Attempt, work_off
 from adamas.cli.main import main
 from adamas.training.signals import StopRequest
+from adamas.utils.errors import UserError
 from adamas.utils.locks import is_locked, take_lock
 
 SAVING = [*TINY, OFTEN]
@@ -205,6 +206,8 @@ def test_the_table() -> None:
 
 def test_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(launch.games_of(["all"])) == 26
+    with pytest.raises(UserError, match=r"games=\[\] names none"):
+        launch.games_of([])
     assert launch.games_of(["Pong", "ALE/Alien-v5", "PongNoFrameskip-v4"]) == ["Pong", "Alien"]
     assert (launch.seeds_of("3"), launch.seeds_of("[3]"), launch.seeds_of("3,5,3")) == ([0, 1, 2], [3], [3, 5])
     for arguments, line in (

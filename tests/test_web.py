@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +16,13 @@ from web_runs import make_awake_run
 from adamas.play.load import open_agent
 from adamas.play.settings import Options
 from adamas.training import safetensors
+from adamas.training.export import export
 from adamas.training.load_run import SavedRun
 from adamas.training.models import Models
 from adamas.utils.errors import UserError
 from adamas.utils.random import normal as torch_normal
 from adamas.web.dream import dream, torch_networks
-from adamas.web.export import FILM, STARTS, open_rounded, play
+from adamas.web.export import FILM, STARTS, export_page, open_rounded, play
 from adamas.web.graphs import Frame, graphs, save_graphs
 from adamas.web.hub import card, export_hub
 from adamas.web.philox import NOISE, categorical, normal, philox, uniform
@@ -173,6 +176,30 @@ def test_the_hubs_folder_opens_as_the_run_does(run: Path, tmp_path: Path) -> Non
     assert agent.checkpoint == safetensors.NAME
     config = json.loads((tmp_path / "hub" / "config.json").read_text())
     assert config["env"] == "Breakout"
+    hub = SavedRun(tmp_path / "hub")
+    assert hub.checkpoints() == [tmp_path / "hub" / safetensors.NAME], "what evaluate, and initialize.from=, look for"
+    assert same(
+        hub.load(*hub.checkpoints(), CPU)[0].state_dict(), SavedRun(tmp_path / "hub").load_newest(CPU)[0].state_dict()
+    )
+    export(tmp_path / "hub", tmp_path / "copy")
+    assert len(SavedRun(tmp_path / "copy").checkpoints()) == 1
+
+
+def test_nothing_is_left_of_a_folder_that_could_not_be_made(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the same command works when what was wrong is mended."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("adamas.training.export.copy_curves", full)
+    monkeypatch.setattr("adamas.training.safetensors.save", full)
+    monkeypatch.setattr("adamas.web.export.save_graphs", full)
+    for make in (export, export_hub, export_page):
+        with pytest.raises(OSError, match="No space left"):
+            make(run, tmp_path / "out")
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_the_file_is_what_the_safetensors_package_reads(run: Path, tmp_path: Path) -> None:
@@ -194,7 +221,11 @@ def test_a_damaged_file_is_told(damage, run: Path, tmp_path: Path) -> None:
 def test_the_model_card_says_what_a_reader_needs() -> None:
     from adamas.training.run_records import read_outcome
 
-    text = card(read_outcome(SHIPPED), "x.pt")
+    outcome = read_outcome(SHIPPED)
+    stored = outcome._replace(config=replace(outcome.config, dataset="films"))
+    assert "the stored steps of films of Breakout in ale-py" in card(stored, "x.pt")
+    assert "collected by the agent itself" not in card(stored, "x.pt")
+    text = card(outcome, "x.pt")
     assert text.startswith("---\nlicense: mit\n")
     for part in ("100,000 agent steps", "**15.80**, 95% interval [", "object recall", "## How to load", "MIT"):
         assert part in text

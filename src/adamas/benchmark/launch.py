@@ -93,6 +93,8 @@ def games_of(names: Sequence[str]) -> list[str]:
     if list(names) == ["all"]:
         return list(read_published().games)
     games = list(dict.fromkeys(map(game_name, names)))
+    if not games:
+        raise UserError("games=[] names none: games=all, or games=Pong,Alien")
     for game in games:
         check_game(game)
     return games

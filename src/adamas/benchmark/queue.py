@@ -95,7 +95,7 @@ class Queue:
         """`jobs`: the states of those on a cluster, by name."""
         run = self.find(task)
         if run is not None and run.final:
-            return RunStatus(task, FINISHED, run.final["steps"], run.final["return"], run.final["seconds"])
+            return RunStatus(task, FINISHED, run.final["steps"], run.final["return"], run.final.get("seconds"))
         state = self._state_of_unfinished(task, run, jobs)
         if run is None:
             return RunStatus(task, state)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,8 @@ def _write(parts: dict[str, Any], path: Path) -> None:
 
 def load(path: Path) -> dict[str, Any]:
     """The parts of a checkpoint, with all tensors on the CPU. UserError when the file is damaged, or of another format."""
+    if path.name == safetensors.NAME:
+        return safetensors.load_parts(path)
     try:
         if sha256(path)[:DIGITS] != path.stem.partition("-")[2]:
             raise UserError(f"checkpoint {path} is damaged: its content does not match the digest in its name")
@@ -98,9 +101,7 @@ def load_newest(
     Args:
         verify: raises UserError if something that the parts refer to is damaged.
     """
-    paths, errors = newest_first(folder), []
-    if not paths and (shared := folder.parent / safetensors.NAME).is_file():  # `adamas export run=RUN safetensors=DIR`
-        return safetensors.load_parts(shared), shared
+    paths, errors = usable(folder), []
     for number, path in enumerate(paths, 1):
         try:
             parts = load(path)
@@ -114,15 +115,26 @@ def load_newest(
     raise UserError(f"{folder} holds no usable checkpoint{why}")
 
 
+def usable(folder: Path) -> list[Path]:
+    """What can be opened, the newest first: the checkpoints in the folder, or without any the weights beside it that
+    `adamas export run=RUN safetensors=DIR` wrote."""
+    shared = folder.parent / safetensors.NAME
+    return newest_first(folder) or [shared] * shared.is_file()
+
+
 def newest_first(folder: Path) -> list[Path]:
     """The checkpoints in the folder, by the step in their names."""
-    paths = [path for path in folder.glob("*.pt") if re.fullmatch(rf"\d{{8,}}-[0-9a-f]{{{DIGITS}}}", path.stem)]
-    return sorted(paths, key=lambda path: (step_of(path), path.stat().st_mtime_ns), reverse=True)
+    found = []
+    for path in folder.glob("*.pt"):
+        if re.fullmatch(rf"\d{{8,}}-[0-9a-f]{{{DIGITS}}}", path.stem):
+            with suppress(FileNotFoundError):  # a run at work has just removed it
+                found.append((step_of(path), path.stat().st_mtime_ns, path))
+    return [path for *_, path in sorted(found, reverse=True)]
 
 
 def step_of(path: Path) -> int:
-    """What its name says."""
-    return int(path.stem.partition("-")[0])
+    """What its name says; 0 of weights without a step."""
+    return int(path.stem.partition("-")[0]) if path.suffix == ".pt" else 0
 
 
 def _remove_all_but(folder: Path, keep: list[Path]) -> None:

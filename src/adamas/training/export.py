@@ -17,6 +17,7 @@ from adamas.training.run_folder import RunFolder
 from adamas.training.scalars import read_scalars
 from adamas.utils.console import warn
 from adamas.utils.errors import UserError
+from adamas.utils.files import new_folder
 from adamas.utils.logger import Logger
 
 
@@ -29,18 +30,20 @@ def export(run: Path, out: Path, weights: bool = True) -> None:
     Raises:
         UserError: `run` is no run folder or holds no usable checkpoint, or something is at `out` already.
     """
-    theirs, ours, config = RunFolder(run), RunFolder(out), config_of_run(run)
+    theirs, config = RunFolder(run), config_of_run(run)
     if out.exists():
         raise UserError(f"{out} is already there: give another name, or remove it")
     newest = checkpoint.load_newest(theirs.checkpoints, warn=warn) if weights else None
-    out.mkdir(parents=True)
-    for file in (config, theirs.origin, theirs.evaluations):
-        if file.is_file():
-            shutil.copy(file, out)
-    copy_curves(theirs, ours)
-    if newest:
-        parts, path = newest
-        checkpoint.save(ours.checkpoints, checkpoint.step_of(path), without_training(parts), keep=1)
+    with new_folder(out) as folder:
+        ours = RunFolder(folder)
+        for file in (config, theirs.origin, theirs.evaluations):
+            if file.is_file():
+                shutil.copy(file, folder)
+        copy_curves(theirs, ours)
+        if newest:
+            parts, path = newest
+            step = checkpoint.step_of(path) or parts["progress"]["saves"]
+            checkpoint.save(ours.checkpoints, step, without_training(parts), keep=1)
 
 
 def copy_curves(theirs: RunFolder, ours: RunFolder) -> None:

@@ -37,7 +37,7 @@ class SavedRun:
 
     def checkpoints(self) -> list[Path]:
         """All that are kept, oldest first. UserError when there is none."""
-        paths = checkpoint.newest_first(self.folder.checkpoints)[::-1]
+        paths = checkpoint.usable(self.folder.checkpoints)[::-1]
         if not paths:
             raise UserError(f"{self.folder.checkpoints} holds no checkpoint")
         return paths

@@ -1,9 +1,13 @@
-"""Files that are whole or absent, whatever kills the process, and digests that tell damage."""
+"""Files and folders that are whole or absent, whatever kills the process, and digests that tell damage."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -20,6 +24,22 @@ def publish_text(path: Path, text: str) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text, encoding="utf-8")
     publish(temporary, path)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `path` in the end: an empty folder, or what is not there yet. Of one that was not
+    filled without an exception nothing is left."""
+    path = path.resolve()
+    part = path.with_name(f".{path.name}-{secrets.token_hex(4)}.part")
+    part.mkdir(parents=True)
+    try:
+        yield part
+        if path.is_dir():
+            path.rmdir()
+        part.rename(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,13 +1,18 @@
-"""Pictures made of frames: side by side, as PNG and as GIF."""
+"""Pictures made of frames: side by side, as PNG, as GIF and as MP4."""
 
 from __future__ import annotations
 
 import io
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from adamas.utils.errors import UserError
 
 
 def difference(mine: Tensor, theirs: Tensor) -> Tensor:
@@ -40,8 +45,8 @@ def png(picture: Tensor) -> bytes:
 
 
 def gif(film: Tensor, fps: float = 15) -> bytes:
-    """uint8 (T, H, W), or (T, H, W, 3) of at most 256 colours -> an endlessly looping GIF, which counts time in hundredths
-    of a second. What stands still takes next to no room. ValueError if there are more colours."""
+    """uint8 (T, H, W) or (T, H, W, 3) -> an endlessly looping GIF, which counts time in hundredths of a second. What stands
+    still takes next to no room. Of more than 256 colours those that are alike become one."""
     index, palette = _grey_levels(film.cpu()) if film.dim() == 3 else _colours(film.cpu())
     options = {"save_all": True, "duration": 10 * round(100 / fps), "loop": 0, "optimize": False}
     see_through = len(palette)
@@ -55,6 +60,24 @@ def gif(film: Tensor, fps: float = 15) -> bytes:
     file = io.BytesIO()
     images[0].save(file, "GIF", append_images=images[1:], **options)
     return file.getvalue()
+
+
+def write_mp4(film: np.ndarray, path: Path, fps: float = 15, options: Sequence[str] = ()) -> None:
+    """uint8 (T, H, W) -> a file in H.264 that any player shows. UserError when ffmpeg did not write it whole."""
+    try:
+        from imageio_ffmpeg import get_ffmpeg_exe
+
+        ffmpeg = get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:
+        raise UserError("mp4 needs ffmpeg: pip install 'adamas[video]'") from error
+    height, width = (side - side % 2 for side in film.shape[1:])  # H.264 stores colour in squares of 2x2 pixels
+    frames = memoryview(np.ascontiguousarray(film[:, :height, :width])).cast("B")
+    source = ["-f", "rawvideo", "-pix_fmt", "gray", "-s", f"{width}x{height}", "-r", str(fps), "-i", "-"]
+    target = ["-c:v", "libx264", "-pix_fmt", "yuv420p", *options, "-f", "mp4", f"file:{path}"]
+    done = subprocess.run([ffmpeg, "-v", "error", "-y", *source, *target], input=frames, stderr=subprocess.PIPE)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").splitlines() or [f"exit code {done.returncode}"]
+        raise UserError(f"ffmpeg cannot write the mp4 ({said[0].split('] ')[-1]}): make room on the disk and try again")
 
 
 def _grey_levels(film: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -72,7 +95,9 @@ def _colours(film: Tensor) -> tuple[np.ndarray, np.ndarray]:
         found[(frame.int() << shifts).sum(-1)] = True
     colours = found.nonzero()
     if len(colours) > 256:
-        raise ValueError(f"a GIF has at most 256 colours, and this film has {len(colours)}")
+        reduced = Image.fromarray(film.flatten(0, 1).numpy()).quantize(256, dither=Image.Dither.NONE)
+        palette = np.array(reduced.getpalette(), np.uint8).reshape(-1, 3)
+        return np.array(reduced).reshape(film.shape[:3]), palette
     place = torch.zeros(1 << 24, dtype=torch.uint8)
     place[colours[:, 0]] = torch.arange(len(colours), dtype=torch.uint8)
     index = torch.stack([place[(frame.int() << shifts).sum(-1)] for frame in film])

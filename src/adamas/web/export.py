@@ -24,6 +24,7 @@ from adamas.training.load_run import SavedRun
 from adamas.training.models import Models
 from adamas.utils.console import warn
 from adamas.utils.errors import UserError
+from adamas.utils.files import new_folder
 from adamas.web.graphs import save_graphs
 from adamas.web.runtime import copy_runtime
 
@@ -63,13 +64,13 @@ def export_page(path: Path, out: Path) -> None:
     if out.exists():
         raise UserError(f"{out} is already there: give another name, or remove it")
     shipped = open_rounded(path)
-    out.mkdir(parents=True)
-    save_graphs(shipped.models, out)
-    clips = play(shipped)
-    (out / "starts.bin.gz").write_bytes(gzip.compress(clips.obs.numpy().tobytes(), 9, mtime=0))
-    text = json.dumps(describe(shipped, clips), indent=1)
-    (out / "config.json").write_text(text + "\n", encoding="utf-8")
-    copy_page(out)
+    with new_folder(out) as folder:
+        save_graphs(shipped.models, folder)
+        clips = play(shipped)
+        (folder / "starts.bin.gz").write_bytes(gzip.compress(clips.obs.numpy().tobytes(), 9, mtime=0))
+        text = json.dumps(describe(shipped, clips), indent=1)
+        (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+        copy_page(folder)
 
 
 def play(shipped: Shipped) -> Trajectory:

@@ -11,6 +11,7 @@ from typing import Any
 from adamas.benchmark.showcase import interval
 from adamas.config import Config
 from adamas.config.files import config_of_run
+from adamas.config.help import shown
 from adamas.envs.make import is_atari
 from adamas.evaluation.tables import COLUMNS
 from adamas.training import checkpoint, safetensors
@@ -19,6 +20,7 @@ from adamas.training.run_folder import RunFolder
 from adamas.training.run_records import Outcome, read_outcome
 from adamas.utils.console import warn
 from adamas.utils.errors import UserError
+from adamas.utils.files import new_folder
 
 FILMS = {  # of an evaluation, also by the names of older records; that of the real game beside itself is left out
     "random_play": "random play",
@@ -40,16 +42,16 @@ def export_hub(path: Path, out: Path) -> None:
     config, run = config_of_run(path), RunFolder(path)
     parts, file = checkpoint.load_newest(run.checkpoints, warn=warn)
     outcome = read_outcome(path)
-    out.mkdir(parents=True)
-    for record in (config, run.origin, run.evaluations):
-        if record.is_file():
-            shutil.copy(record, out)
     small = without_training(parts)
-    safetensors.save_parts(out / safetensors.NAME, small)
     facts = {"model_type": "adamas", "action_meanings": small["models"]["action_meanings"]}
     text = json.dumps({**facts, **dataclasses.asdict(outcome.config)}, indent=2)
-    (out / "config.json").write_text(text + "\n", encoding="utf-8")
-    (out / "README.md").write_text(card(outcome, file.name), encoding="utf-8")
+    with new_folder(out) as folder:
+        for record in (config, run.origin, run.evaluations):
+            if record.is_file():
+                shutil.copy(record, folder)
+        safetensors.save_parts(folder / safetensors.NAME, small)
+        (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+        (folder / "README.md").write_text(card(outcome, file.name), encoding="utf-8")
 
 
 def card(outcome: Outcome, checkpoint_name: str) -> str:
@@ -122,11 +124,13 @@ def trained_on(outcome: Outcome, checkpoint_name: str) -> str:
     collected = (
         f"{steps:,} agent steps{' (4 emulator frames each)' if is_atari(c.env) else ''}" if steps else "agent steps"
     )
+    if c.dataset:
+        collected = f"the stored steps of {shown(c.dataset)}"
     source = f" in ale-py {origin.get('ale-py', '')}" if is_atari(c.env) else ""
     lines = [
         "## Trained on",
         "",
-        f"{collected} of {c.env}{source}, collected by the agent itself; preset `{c.preset}`, "
+        f"{collected} of {c.env}{source}{'' if c.dataset else ', collected by the agent itself'}; preset `{c.preset}`, "
         f"seed {c.seed}, checkpoint `{checkpoint_name}`.",
     ]
     if origin:

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from helpers import frames
 from adamas.cli import main as cli
 from adamas.config import SIZE
 from adamas.data.replay import Replay, read_dataset
+from adamas.utils.errors import UserError
+from adamas.utils.images import write_mp4
 
 T = 12  # frames of a small source
 ACTIONS = np.arange(T) % 3
@@ -173,7 +177,52 @@ def test_nothing_imported_is_an_error(tmp_path: Path, capsys: Any) -> None:
     assert run("import", tmp_path / "a.npz", tmp_path / "out") == 2
     assert run("import", tmp_path / "none", tmp_path / "out") == 2
     assert run("import", tmp_path, tmp_path) == 2
+    assert run("import", tmp_path / "a.npz", tmp_path / "a.npz" / "out") == 2
+    assert "would be inside a file" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+
+
+@contextmanager
+def room_for(most: int) -> Iterator[None]:
+    """No file may have more bytes, as on a disk that is full."""
+    resource = pytest.importorskip("resource", reason="no ulimit")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def errors(capsys: Any) -> list[str]:
+    """The lines on stderr but for progress bars."""
+    return [line for line in capsys.readouterr().err.splitlines() if line and "frames/s]" not in line]
+
+
+@pytest.mark.parametrize("chunk", [T, 8192])
+def test_a_full_disk_ends_the_import(chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr("adamas.conversion.writer.CHUNK", chunk)  # rows are written while files are read, or at the end
+    (tmp_path / "source").mkdir()
+    save(tmp_path / "source" / "black.npz", obs=np.zeros((T, 84, 84), np.uint8))
+    save(tmp_path / "source" / "noise.npz", obs=frames(T, size=84).numpy())
+    with room_for(9000):
+        assert run("import", tmp_path / "source", tmp_path / "out", "values=0..255") == 2
+    assert errors(capsys) == ["error: File too large; make room"]
+    assert os.listdir(tmp_path) == ["source"]
+
+
+@pytest.mark.parametrize("end", ["terminated", "truncated", "final", None])
+def test_an_episode_ends_with_its_file(end: str | None, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    flags = {key: np.arange(T) == (T - 1 if key == end else T) for key in ("terminated", "truncated", "final")}
+    for name in ("a.npz", "b.npz"):
+        columns = {"obs": GREY, "action": ACTIONS.astype(np.uint8), "reward": REWARD.astype(np.float32), **flags}
+        np.savez(tmp_path / "source" / name, **columns)
+    assert run("import", tmp_path / "source", tmp_path / "out") == 0
+    rows = rows_of(tmp_path / "out")
+    for key in flags:
+        assert np.flatnonzero(rows[key]).tolist() == ([T - 1, 2 * T - 1] if key == (end or "truncated") else [])
+    assert read_dataset(tmp_path / "out", [1.0]).num_episodes == 2
 
 
 # Films and pictures
@@ -239,6 +288,20 @@ def test_a_folder_of_png_is_an_episode_in_the_order_of_its_numbers(tmp_path: Pat
     assert run("import", tmp_path / "s", tmp_path / "out") == 0
     assert "0.png cannot be read as a picture" in capsys.readouterr().err
     assert (rows_of(tmp_path / "out")["obs"] == np.concatenate([GREY, GREY])).all()
+
+
+@pytest.mark.parametrize("source", [".", "../a", "deeper/.."])
+def test_paths_without_a_name(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pictures(tmp_path / "s" / "a")
+    (tmp_path / "s" / "a" / "deeper").mkdir()
+    (tmp_path / "s" / "a.csv").write_text("action\n" + "".join(f"{i}\n" for i in ACTIONS))
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "s" / "a")
+    assert run("import", source, "../../out") == 0
+    monkeypatch.chdir(tmp_path / "empty")
+    assert run("import", tmp_path / "s" / "a", ".") == 0
+    for out in ("out", "empty"):
+        assert (rows_of(tmp_path / out)["action"] == ACTIONS).all()
 
 
 def test_a_gif_of_imageio(tmp_path: Path) -> None:
@@ -332,6 +395,39 @@ def test_films_come_back_as_they_went(dataset: Path, tmp_path: Path) -> None:
     there["truncated"][-1] = True  # an import ends with its last row
     assert all((there[name] == back[name]).all() for name in there if name != "obs")
     assert np.abs(there["obs"].astype(int) - back["obs"]).mean() < 1
+
+
+@pytest.mark.parametrize("format", ["mp4", "minari"])
+def test_exports_to_and_from_paths_without_a_name(
+    format: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if format == "minari":
+        pytest.importorskip("minari", reason="minari is not installed")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(dataset)
+    assert run("export", ".", "../out", f"format={format}") == 0
+    monkeypatch.chdir(tmp_path / "empty")
+    assert run("export", dataset, ".", f"format={format}") == 0
+    assert sorted(os.listdir(tmp_path / "empty")) == sorted(os.listdir(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("steps", [3, 300])
+def test_a_film_that_does_not_fit_on_the_disk_is_not_exported(steps: int, tmp_path: Path, capsys: Any) -> None:
+    replay = Replay(steps)
+    for frame in frames(steps, size=84):
+        replay.add(frame, 0, 0.0, False, False, frame)
+    replay.save(tmp_path / "dataset")
+    with room_for(1000):
+        assert run("export", tmp_path / "dataset", tmp_path / "films", "format=mp4") == 2
+    (line,) = errors(capsys)
+    assert line.startswith("error: ffmpeg cannot write the mp4 (")
+    assert os.listdir(tmp_path) == ["dataset"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_what_ffmpeg_says_is_in_the_error() -> None:
+    with pytest.raises(UserError, match=r"No space left on device\): make room"):
+        write_mp4(GREY, Path("/dev/full"))
 
 
 def test_minari_comes_back_as_it_went(minari: Any, dataset: Path, tmp_path: Path) -> None:

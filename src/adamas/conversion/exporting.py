@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import secrets
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -23,8 +21,11 @@ from adamas.training.load_run import SavedRun, read_state, replay_files
 from adamas.training.run_folder import RunFolder
 from adamas.utils.console import say
 from adamas.utils.errors import UserError
+from adamas.utils.files import new_folder
+from adamas.utils.images import write_mp4
 
 FPS = 15  # steps of a game in a second
+EXACT = ["-crf", "2", "-color_range", "pc", "-vf", "scale=out_range=pc"]  # each grey within one or two levels
 
 
 class Episode(NamedTuple):
@@ -43,21 +44,14 @@ def export_data(options: ExportOptions) -> None:
     check_new(out)
     files, actions = experience_of(run)
     table = open_table(files)
-    part = out.with_name(f".{out.name}-{secrets.token_hex(4)}.part")
-    part.mkdir(parents=True)
-    try:
-        with progress_bar(table.rows, "export") as bar:
-            played = episodes(table, bar)
-            if options.format == "mp4":
-                count = _write_films(part, played)
-            else:
-                names = action_meanings(SavedRun(run).config) if actions else ()
-                count = write_minari(part, out.name, played, actions or int(table.action.max()) + 1, names)
-        if out.is_dir():
-            out.rmdir()
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with new_folder(out) as part, progress_bar(table.rows, "export") as bar:
+        played = episodes(table, bar)
+        if options.format == "mp4":
+            count = _write_films(part, played)
+        else:
+            names = action_meanings(SavedRun(run).config) if actions else ()
+            name = out.resolve().name
+            count = write_minari(part, name, played, actions or int(table.action.max()) + 1, names)
     left_out = len(table.starts) - count
     say(f"{out}: {count} episodes" + (f"; {left_out} of a single frame left out" if left_out else ""))
 
@@ -93,27 +87,10 @@ def _write_films(folder: Path, played: Iterator[Episode]) -> int:
     count = 0
     for count, episode in enumerate(played, 1):
         name = f"episode-{count - 1:05d}"
-        _write_film(folder / f"{name}.mp4", episode.obs)
+        write_mp4(episode.obs, folder / f"{name}.mp4", FPS, EXACT)
         with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(("action", "reward", "terminated", "truncated"))
             for action, reward, *ends in zip(*episode[1:], strict=True):
                 table.writerow((int(action), f"{reward:g}", *map(int, ends)))
     return count
-
-
-def _write_film(path: Path, frames: np.ndarray) -> None:
-    """H.264 that any player shows and that keeps each grey within one or two levels."""
-    try:
-        import imageio_ffmpeg
-    except ImportError as error:
-        raise UserError("mp4 needs one more package: pip install 'adamas[video]'") from error
-    height, width = frames.shape[1:]
-    options = ["-crf", "2", "-color_range", "pc", "-vf", "scale=out_range=pc"]
-    writer = imageio_ffmpeg.write_frames(
-        str(path), (width, height), pix_fmt_in="gray", fps=FPS, macro_block_size=2, quality=None, output_params=options
-    )
-    writer.send(None)
-    for frame in frames:
-        writer.send(np.ascontiguousarray(frame))
-    writer.close()

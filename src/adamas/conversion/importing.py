@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
-import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,12 +12,13 @@ from adamas.conversion.npz import open_npz
 from adamas.conversion.progress import progress_bar
 from adamas.conversion.settings import ImportOptions
 from adamas.conversion.source import Source
-from adamas.conversion.steps import Unsettled
+from adamas.conversion.steps import Arrays, Unsettled
 from adamas.conversion.videos import SUFFIXES, open_pictures, open_video, picture_files
 from adamas.conversion.writer import DatasetWriter
 from adamas.data import storage
 from adamas.utils.console import say, warn
 from adamas.utils.errors import UserError
+from adamas.utils.files import new_folder
 
 
 class Found(NamedTuple):
@@ -41,19 +40,12 @@ def import_data(options: ImportOptions) -> None:
     if not sources:
         raise UserError(f"nothing was imported: {_count(len(found))} of {options.source} skipped")
     _say_meaning(sources)
-    part = out.with_name(f".{out.name}-{secrets.token_hex(4)}.part")
-    part.mkdir(parents=True)
-    try:
+    with new_folder(out) as part:
         writer = DatasetWriter(part)
         _write(sources, writer)
         skipped = len(found) - writer.sources
         if not writer.sources:
             raise UserError(f"nothing was imported: {_count(skipped)} of {options.source} skipped")
-        if out.is_dir():
-            out.rmdir()
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     say(f"{out}: {writer.rows:,} frames in {writer.episodes:,} episodes, actions 0 to {writer.most_action}")
     if skipped:
         say(f"{_count(skipped)} of {len(found)} skipped", error=True)
@@ -77,7 +69,9 @@ def find(source: Path, options: ImportOptions) -> list[Found]:
 
 
 def check_new(out: Path) -> None:
-    """UserError where something is already."""
+    """UserError where something is already, or no folder can be."""
+    if any(parent.is_file() for parent in out.parents):
+        raise UserError(f"{out} would be inside a file: name a folder that is not there yet")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is there already: name a folder that is not")
 
@@ -111,17 +105,24 @@ def _write(sources: list[Source], writer: DatasetWriter) -> None:
     with progress_bar(sum(source.frames for source in sources), "import") as bar:
         for source in sources:
             try:
-                for rows in source.rows():
+                for rows in _read(source):
                     writer.add(rows)
                     bar.update(len(rows["obs"]))
-            except (UserError, *storage.UNREADABLE) as error:
+            except UserError as error:
                 writer.drop()
-                said = str(error) if isinstance(error, UserError) else f"{source.path} cannot be read: {error}"
                 bar.clear()
-                warn(f"skipped: {' '.join(said.split())}")
+                warn(f"skipped: {' '.join(str(error).split())}")
                 continue
             writer.keep()
         writer.close()
+
+
+def _read(source: Source) -> Iterator[Arrays]:
+    """Its rows. UserError when they cannot be read: an OSError that is left comes from writing."""
+    try:
+        yield from source.rows()
+    except storage.UNREADABLE as error:
+        raise UserError(f"{source.path} cannot be read: {error}") from error
 
 
 def _say_meaning(sources: list[Source]) -> None:

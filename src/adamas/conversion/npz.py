@@ -53,10 +53,14 @@ def open_npz(path: Path, options: ImportOptions) -> Source:
 
 
 def _ours(path: Path) -> Source:
-    """A file in our own format: taken as it is."""
-    return Source(
-        path, storage.count_rows(path), ["a dataset of adamas"], lambda: iter([storage.read(path, (SIZE, SIZE))])
-    )
+    """A file in our own format: taken as it is, but an episode ends with its file."""
+
+    def rows() -> Iterator[Arrays]:
+        columns = storage.read(path, (SIZE, SIZE))
+        columns["truncated"][-1] |= not (columns["terminated"][-1] or columns["final"][-1])
+        yield columns
+
+    return Source(path, storage.count_rows(path), ["a dataset of adamas"], rows)
 
 
 def _check_member(archive: zipfile.ZipFile, name: str, path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:

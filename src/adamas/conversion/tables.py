@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def table_beside(path: Path, options: ImportOptions) -> tuple[str | None, Arrays
     Raises:
         UserError: a table that has no actions, or a cell that is no number.
     """
+    path = Path(os.path.abspath(path))  # "." has no name
     stem = path.name if path.is_dir() else path.stem
     files = [file for suffix in SUFFIXES if (file := path.with_name(stem + suffix)).is_file()]
     if not files:

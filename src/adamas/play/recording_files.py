@@ -17,7 +17,7 @@ from adamas.data import storage
 from adamas.play.recorder import RecordedFrame, columns
 from adamas.utils.errors import UserError
 from adamas.utils.files import publish
-from adamas.utils.images import difference, gif, tile
+from adamas.utils.images import difference, gif, tile, write_mp4
 
 FPS = 15  # of GIFs and videos: the speed of the game
 KINDS = ("npz", "gif", "mp4")
@@ -91,17 +91,7 @@ def _write_gif(frames: Tensor, path: Path) -> None:
 
 
 def _write_mp4(frames: Tensor, path: Path) -> None:
-    try:
-        import imageio_ffmpeg
-    except ImportError as error:
-        raise UserError("mp4 needs one more package: pip install -e '.[video]'") from error
-    height, width = (side - side % 2 for side in frames.shape[1:])  # H.264 stores colour in squares of 2x2 pixels
-    size = {"size": (width, height), "pix_fmt_in": "gray", "macro_block_size": 2}
-    writer = imageio_ffmpeg.write_frames(str(path), **size, fps=FPS, quality=8, output_params=["-f", "mp4"])
-    writer.send(None)
-    for frame in frames[:, :height, :width]:
-        writer.send(np.ascontiguousarray(frame))
-    writer.close()
+    write_mp4(frames.numpy(), path, FPS, ["-crf", "10"])
 
 
 WRITERS: dict[str, Callable[[Tensor, Path], None]] = {"gif": _write_gif, "mp4": _write_mp4}

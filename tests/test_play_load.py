@@ -190,4 +190,7 @@ def test_every_option_and_setting_is_described() -> None:
     kinds = {field["kind"] for field in describe(Settings())}
     assert kinds == {"int", "float", "bool", "str"}
     assert change(Settings(), "s_churn", 1).s_churn == 1.0
+    for number in (10**400, -(10**400)):
+        with pytest.raises(UserError, match=r"^s_churn=-?10+: a number of fewer digits is needed$"):
+            change(Settings(), "s_churn", number)
     assert load.SHIPPED.parts[-3:] == ("results", "breakout-cpu", "agent")

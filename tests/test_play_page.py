@@ -287,6 +287,17 @@ def test_a_recording_is_downloaded_and_training_can_read_it(page: Page, served: 
     assert (tmp_path / "download.gif").read_bytes().startswith(b"GIF89a")
 
 
+def test_a_recording_of_any_name_can_be_downloaded(browser: Browser, served: Served) -> None:
+    name = "my try 50%20 #1.npz"
+    served.session.datasets.recordings.mkdir()
+    (served.session.datasets.recordings / name).write_bytes(b"recorded")
+    with visit(browser, served) as page:
+        with page.expect_download() as download:
+            page.locator("#recordings a").first.click()
+        assert download.value.suggested_filename == name
+        assert Path(download.value.path()).read_bytes() == b"recorded"
+
+
 @pytest.mark.slow
 def test_datasets_are_browsed(page: Page, made_run: Path) -> None:
     page.locator("#tabs [data-tab=browse]").click()

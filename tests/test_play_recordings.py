@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -88,6 +89,73 @@ def test_a_recording_that_cannot_be_written_is_kept(session: Session, tmp_path: 
     assert read_dataset(session.saved, [1.0]).num_steps == 2
 
 
+def test_a_stop_that_fails_does_not_cut_the_recording(session: Session, tmp_path: Path) -> None:
+    do(session, "record", on=True)
+    play(session, 3)
+    do(session, "rewind", steps=2)
+    session.datasets.recordings = tmp_path / "no" / "folder"
+    with pytest.raises(UserError, match="it is kept"):
+        do(session, "record", on=False)
+    session.datasets.recordings = tmp_path / "recordings"
+    do(session, "rewind", steps=-2)
+    do(session, "record", on=False)
+    assert read_dataset(session.saved, [1.0]).num_steps == 3
+
+
+def record_and_rewind_before_it(session: Session) -> None:
+    play(session, 2)
+    do(session, "record", on=True)
+    play(session, 3)
+    do(session, "rewind", steps=4)
+
+
+def test_a_stop_before_the_start_of_the_recording_says_so_and_loses_nothing(session: Session) -> None:
+    record_and_rewind_before_it(session)
+    with pytest.raises(UserError, match="nothing is left to save") as caught:
+        do(session, "record", on=False)
+    assert "\n" not in str(caught.value)
+    do(session, "rewind", steps=-4)
+    do(session, "record", on=False)
+    assert read_dataset(session.saved, [1.0]).num_steps == 3
+
+
+def test_the_end_of_the_program_saves_what_is_rewound_entirely(session: Session) -> None:
+    record_and_rewind_before_it(session)
+    session.close()
+    assert read_dataset(session.saved, [1.0]).num_steps == 3
+
+
+@pytest.fixture
+def full_disk(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A temporary folder. The one of the recordings cannot be written."""
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "temporary").mkdir()
+    session.datasets.recordings = tmp_path / "file" / "recordings"
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    return tmp_path / "temporary"
+
+
+def test_the_end_of_the_program_saves_elsewhere_if_it_must(
+    session: Session, full_disk: Path, capsys: pytest.CaptureFixture
+) -> None:
+    do(session, "record", on=True)
+    play(session, 2)
+    session.close()
+    (path,) = full_disk.glob("*/*.npz")
+    assert session.saved == path
+    assert read_dataset(path, [1.0]).num_steps == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"file/recordings: Not a directory; the recording is saved as {path} instead")
+
+
+def test_a_recording_that_can_be_saved_nowhere_is_lost_with_one_line(session: Session, full_disk: Path) -> None:
+    do(session, "record", on=True)
+    play(session, 2)
+    full_disk.rmdir()
+    with pytest.raises(UserError, match=r"^the recording is lost, .*: Not a directory$"):
+        session.close()
+
+
 def test_a_long_recording_is_saved_by_itself(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("adamas.play.session.MOST_RECORDED", 4)
     do(session, "record", on=True)
@@ -137,6 +205,20 @@ def test_a_video_can_be_played(session: Session) -> None:
         count += 1
     assert count == len(np.load(session.saved)["obs"])
     assert not list(path.parent.glob("*.tmp"))
+
+
+def test_a_video_that_does_not_fit_on_the_disk_leaves_nothing(session: Session) -> None:
+    pytest.importorskip("imageio_ffmpeg", reason="mp4 needs the extra [video]")
+    resource = pytest.importorskip("resource", reason="no ulimit")
+    path, before = record(session, 3), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(UserError, match="ffmpeg cannot write the mp4"):
+            recording_files.export(path, "mp4")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [*path.parent.iterdir()] == [path]
+    assert recording_files.export(path, "mp4").stat().st_size > 1000
 
 
 def record(session: Session, steps: int) -> Path:

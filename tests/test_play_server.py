@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import logging
 import os
 import signal
 import socket
@@ -13,7 +14,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -23,10 +26,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from adamas.data.replay import read_dataset
 from adamas.play import auth, protocol
-from adamas.play.auth import AccessControl, check_address
-from adamas.play.connections import MOST_CONNECTIONS, MOST_UNACKNOWLEDGED
+from adamas.play.auth import AccessControl, check_address, host_in_url
+from adamas.play.connections import MOST_CONNECTIONS, MOST_UNACKNOWLEDGED, quiet_logger
 from adamas.play.load import Agent
-from adamas.play.server import MOST_BYTES
+from adamas.play.server import MOST_BYTES, Server
+from adamas.play.server import serve as serve_until_stopped
 from adamas.play.session import Session
 from adamas.play.settings import Settings
 from adamas.utils.errors import UserError
@@ -92,7 +96,9 @@ def test_a_foreign_page_gets_nothing_else_either(served: Served) -> None:
     assert served.get("/page.js", Origin="http://evil.example")[0] == 403
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "localhost.evil.example", "localhost:x", ""])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "localhost.evil.example", "localhost:x", "", "127.0.0.2", "0.0.0.0"]
+)
 def test_another_name_is_misdirected(served: Served, host: str) -> None:
     for path in ("/page.js", f"/?token={served.access.token}"):
         assert served.get(path, Host=host, Origin=f"http://{host}")[0] == 421
@@ -106,6 +112,32 @@ def test_the_name_of_a_tunnel_is_let_in(served: Served) -> None:
     assert served.get(f"/?token={token}", Host="dream.example:1")[0] == 421
 
 
+def test_the_name_of_a_tunnel_is_the_same_in_upper_case(served: Served) -> None:
+    served.server.access = replace(served.access, public_origin="https://Dream.EXAMPLE")
+    assert served.get(f"/?token={served.access.token}", Host="dream.example", Origin="https://dream.example")[0] == 200
+    assert served.get(f"/?token={served.access.token}", Host="LOCALHOST:80")[0] == 200
+
+
+def test_the_address_that_is_listened_on_is_let_in(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Server.run
+    monkeypatch.setattr(Server, "run", lambda server, host, *rest: run(server, "127.0.0.2", *rest))
+    other = Served(served.session)
+    for host, status in (("127.0.0.2", 200), ("127.0.0.2:9999", 200), ("localhost", 200), ("127.0.0.3", 421)):
+        connection = socket.create_connection(("127.0.0.2", other.port), timeout=30)
+        connection.sendall(request(f"/?token={other.access.token}".encode(), host.encode()))
+        assert int(rest_of(connection).split()[1]) == status
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [("127.0.0.1", "localhost"), ("localhost", "localhost"), ("127.0.0.2", "127.0.0.2"), ("::1", "[::1]")],
+)
+def test_the_address_is_written_as_a_browser_needs_it(host: str, name: str) -> None:
+    assert host_in_url(host) == name
+    assert AccessControl(host=host).allows_host(f"{name}:8000")
+
+
 @pytest.mark.parametrize(
     ("host", "public", "words"),
     [
@@ -115,6 +147,7 @@ def test_the_name_of_a_tunnel_is_let_in(served: Served) -> None:
         ("0.0.0.0", "http://name:8000", None),
         ("0.0.0.0", None, "can be reached by others"),
         ("10.0.0.7", None, "can be reached by others"),
+        ("0.0.0.0", "HTTPS://Name:8000", None),
         ("127.0.0.1", "name", "must look like"),
         ("127.0.0.1", "https://name/path", "must look like"),
         ("127.0.0.1", "ftp://name", "must look like"),
@@ -181,6 +214,7 @@ def test_a_player_is_greeted_and_shown_the_dream(served_beside_real: Served) -> 
         '{"type": "step", "type": 5}',
         '{"type": "set", "name": "s_churn", "value": NaN}',
         '{"type": "set", "name": "seed", "value": 1e999}',
+        pytest.param('{"type": "set", "name": "s_churn", "value": 1%s}' % ("0" * 400), id="400 digits"),
         '{"type": "rewind", "steps": "1"}',
         '{"type": "seen", "number": 1}',
         '{"type": "view", "source": 1}',
@@ -299,6 +333,12 @@ def request(path: bytes, host: bytes, *headers: bytes) -> bytes:
         "/recordings/../config.npz",
         "/recordings/%2e%2e/config.npz",
         "/recordings/..%2fconfig.npz",
+        "/recordings/%2e%2e%2fconfig.npz",
+        "/recordings/%252e%252e%252fconfig.npz",
+        "/recordings/..%5cconfig.npz",
+        "/recordings/%2fetc%2fpasswd.npz",
+        "/recordings/%00.npz",
+        "/recordings/%ff.npz",
         "/recordings/..\\config.npz",
         "/recordings//etc/passwd.npz",
         "/recordings/",
@@ -518,6 +558,27 @@ def test_nobody_there_and_the_game_waits(served: Served) -> None:
     assert first <= step <= first + MOST_UNACKNOWLEDGED + 2
 
 
+def test_a_fault_in_a_command_leaves_the_game_to_the_next_page(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with served.open(client="a") as player, monkeypatch.context() as patch:
+        player.wait("frame")
+        patch.setattr(served.session, "do", lambda command: 1 / 0)
+        player.send({"type": "step"})
+        with pytest.raises(ConnectionClosed):
+            player.wait("error")
+    with served.open(client="b") as player:
+        assert player.receive()[0]["type"] == "hello"
+        steps_on(player)
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize(("error", "logged"), [(ConnectionResetError(), False), (ZeroDivisionError(), True)])
+def test_a_fault_in_a_response_is_logged_and_a_bad_request_is_not(error: Exception, logged: bool) -> None:
+    how = (logging.ERROR, "", 0, "opening handshake failed", (), (type(error), error, None))
+    assert bool(quiet_logger().filter(logging.LogRecord("", *how))) == logged
+
+
 # Recordings
 
 
@@ -538,12 +599,82 @@ def test_recordings_are_saved_told_and_downloaded(served: Served, tmp_path: Path
     token = f"?token={served.access.token}"
     status, headers, body = served.get(f"/recordings/{saved['name']}{token}")
     assert status == 200
-    assert headers["Content-Disposition"] == f'attachment; filename="{saved["name"]}"'
+    assert headers["Content-Disposition"] == f"attachment; filename*=UTF-8''{saved['name']}"
     (tmp_path / "downloaded.npz").write_bytes(body)
     assert read_dataset(tmp_path / "downloaded.npz", [1.0]).num_steps == 3
     assert served.get(f"/recordings/{saved['name'].replace('npz', 'gif')}{token}")[2].startswith(b"GIF89a")
     for name in ("nothing.npz", "../config.yaml", "%2e%2e/x.npz", saved["name"].replace("npz", "exe")):
         assert served.get(f"/recordings/{name}{token}")[0] == 404
+
+
+def record(session: Session) -> None:
+    """One step."""
+    for command in ({"type": "record", "on": True}, {"type": "step"}):
+        session.do(command)
+
+
+def test_a_recording_of_any_name_is_downloaded(served: Served) -> None:
+    record(served.session)
+    served.session.do({"type": "record", "on": False})
+    name, token = "my try 1%20 é?#\"'.v2.npz", f"?token={served.access.token}"
+    saved = served.session.saved.rename(served.session.saved.with_name(name))
+    for kind, begin in (("npz", b"PK"), ("gif", b"GIF89a")):
+        path = f"/recordings/{quote(name.replace('npz', kind), safe='')}"
+        status, headers, body = served.get(path + token)
+        assert (status, body[: len(begin)]) == (200, begin)
+        assert headers["Content-Disposition"].endswith(f"''{path.rpartition('/')[2]}")
+    assert served.get(f"/recordings/{quote(quote(name))}{token}")[0] == 404  # it is decoded once
+    assert sorted(path.name for path in saved.parent.iterdir()) == [name.replace("npz", "gif"), name]
+
+
+def test_a_video_without_ffmpeg_is_refused_with_one_line(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ffmpeg = pytest.importorskip("imageio_ffmpeg._utils", reason="mp4 needs the extra [video]")
+    monkeypatch.delenv("IMAGEIO_FFMPEG_EXE", raising=False)
+    monkeypatch.setattr(ffmpeg, "_get_ffmpeg_exe", lambda: None)
+    record(served.session)
+    served.session.do({"type": "record", "on": False})
+    path = f"/recordings/{served.session.saved.stem}.mp4?token={served.access.token}"
+    status, _, body = served.get(path)
+    assert (status, body.count(b"\n")) == (404, 1)
+    assert b"mp4 needs ffmpeg" in body
+    assert not caplog.text
+
+
+@pytest.fixture
+def hangup() -> Iterator[list[int]]:
+    """SIGHUP as often as nothing in play listens to it, instead of the end of the tests."""
+    missed: list[int] = []
+
+    def miss(number: int, frame: object) -> None:
+        missed.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGHUP, miss)
+    yield missed
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_terminal_that_closes_does_not_lose_the_recording(
+    agent: Agent, start_alone: SharedStart, tmp_path: Path, hangup: list[int]
+) -> None:
+    session = new_session(agent, tmp_path, start_alone)
+    record(session)
+    serve_until_stopped(session, AccessControl(), "127.0.0.1", 0, lambda port: signal.raise_signal(signal.SIGHUP))
+    assert not hangup
+    assert read_dataset(session.saved, [1.0]).num_steps == 1
+
+
+def test_nohup_plays_on_without_its_terminal(
+    agent: Agent, start_alone: SharedStart, tmp_path: Path, hangup: list[int]
+) -> None:
+    def ready(port: int) -> None:
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        signal.raise_signal(signal.SIGTERM)
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    serve_until_stopped(new_session(agent, tmp_path, start_alone), AccessControl(), "127.0.0.1", 0, ready)
 
 
 def test_stopping_the_server_saves_what_is_being_recorded(served: Served, made_run: Path) -> None:

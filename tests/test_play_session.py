@@ -322,6 +322,19 @@ def test_an_episode_can_begin_in_the_replay_and_then_has_no_real_game(session: S
     assert session.state.real is None
 
 
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_a_game_that_ends_at_once_repeats_its_first_frame(agent: Agent, most: int) -> None:
+    config = copy.deepcopy(agent.config)
+    config.atari.max_episode_steps = most
+    session = Session(dataclasses.replace(agent, config=config), Settings())
+    obs, action = session.initial_states.get("game", 1).context
+    assert obs.shape == (1, 4, 84, 84)
+    assert all(torch.equal(frame, obs[0, 0]) for frame in obs[0, : 5 - most])
+    assert (action.shape, action.dtype) == ((1, 3), torch.int64)
+    assert not action[0, : 4 - most].any()
+    do(session, "new_episode")
+
+
 def test_a_start_in_the_game_is_a_function_of_its_number(agent: Agent) -> None:
     frames = [Session(agent, Settings(seed=seed)).state.obs for seed in (4, 4, 5)]
     assert np.array_equal(frames[0], frames[1])

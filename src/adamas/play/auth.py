@@ -23,20 +23,34 @@ class AccessControl:
 
     public_origin: str | None = None
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    host: str = "127.0.0.1"  # that the server listens on
 
     def allows_host(self, host: str | None) -> bool:
         """With any port: `ssh -L` may lead here from another one."""
-        name, port = split_port(host or "")
-        local = name in LOCAL and (port is None or port.isdecimal())
-        return local or (self.public_origin is not None and host == urlsplit(self.public_origin).netloc)
+        host = (host or "").lower()
+        name, port = split_port(host)
+        own = name in (*LOCAL, host_in_url(self.host)) and (port is None or port.isdecimal())
+        return own or (self._public is not None and host == urlsplit(self._public).netloc)
 
     def allows_origin(self, origin: str | None, host: str) -> bool:
         """A page may only use the server that it came from. `host` is an allowed one."""
-        return origin in (f"http://{host}", self.public_origin) and origin is not None
+        return origin is not None and origin.lower() in (f"http://{host}".lower(), self._public)
 
     def allows_token(self, token: str) -> bool:
         """In constant time, whatever bytes were sent."""
         return hmac.compare_digest(token.encode(errors="surrogateescape"), self.token.encode())
+
+    @property
+    def _public(self) -> str | None:
+        """Browsers send names in lower case."""
+        return self.public_origin.lower() if self.public_origin else None
+
+
+def host_in_url(host: str) -> str:
+    """What a browser on this machine calls the address that the server listens on: "localhost", "127.0.0.2", "[::1]"."""
+    if host == "127.0.0.1":
+        return "localhost"
+    return f"[{host}]".lower() if ":" in host else host.lower()
 
 
 def split_port(host: str) -> tuple[str, str | None]:
@@ -51,7 +65,7 @@ def check_address(host: str, public_origin: str | None) -> None:
         parts = urlsplit(public_origin)
         if (
             parts.scheme not in ("http", "https")
-            or f"{parts.scheme}://{parts.netloc}" != public_origin
+            or f"{parts.scheme}://{parts.netloc}".lower() != public_origin.lower()
             or not parts.netloc
         ):
             raise UserError(f"public_origin={public_origin} must look like https://NAME or https://NAME:PORT")

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.protocol import State
 
 MOST_CONNECTIONS = 64
 MOST_UNACKNOWLEDGED = (
     2  # frames on their way to the page: a slow connection slows the game down, it does not lag behind
 )
+BAD_REQUESTS = (WebSocketException, ConnectionError, EOFError)
 
 
 class LimitedConnection(ServerConnection):
@@ -51,12 +52,14 @@ class LimitedConnection(ServerConnection):
 def quiet_logger() -> logging.Logger:
     """For the websockets library: requests that are no HTTP are no event to print a traceback for."""
     logger = logging.getLogger("adamas.play.websockets")
-    logger.addFilter(_is_no_failed_handshake)
+    logger.addFilter(_is_no_bad_request)
     return logger
 
 
-def _is_no_failed_handshake(record: logging.LogRecord) -> bool:
-    return record.msg != "opening handshake failed"
+def _is_no_bad_request(record: logging.LogRecord) -> bool:
+    """An error in our own response is logged. websockets 15 and 16 call it a failed handshake, too."""
+    error = record.exc_info[1] if record.exc_info else None
+    return record.msg != "opening handshake failed" or not isinstance(error, BAD_REQUESTS)
 
 
 @dataclass(eq=False)

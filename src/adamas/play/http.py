@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from pathlib import Path
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote, unquote
 
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
@@ -12,7 +12,7 @@ from websockets.http11 import Request, Response
 from adamas.play import recording_files
 from adamas.play.auth import AccessControl
 from adamas.play.dataset_viewer import DatasetViewer
-from adamas.utils.errors import UserError
+from adamas.utils.errors import UserError, one_line
 
 PAGE = Path(__file__).parent / "page"
 PUBLIC_FILES = {f"/{path.name}": path for path in PAGE.iterdir() if path.suffix in (".css", ".js", ".svg")}
@@ -56,16 +56,16 @@ def page_file(request: Request) -> Response:
 
 
 def download(request: Request, datasets: DatasetViewer) -> Response:
-    """/recordings/DATE-TIME.npz, .gif or .mp4. May take seconds."""
-    stem, _, kind = path_of(request).removeprefix(DOWNLOADS).rpartition(".")
+    """/recordings/DATE-TIME.npz, .gif or .mp4. May take seconds. The name is one of a list, not a path to be opened."""
+    stem, _, kind = unquote(path_of(request).removeprefix(DOWNLOADS)).rpartition(".")
     try:
         if kind not in recording_files.KINDS:
             raise UserError(f"a recording is one of {', '.join(recording_files.KINDS)}")
         path = datasets.recording(f"{stem}.npz")
         response = file_response(path if kind == "npz" else recording_files.export(path, kind))
     except (UserError, OSError) as error:
-        return text_response(HTTPStatus.NOT_FOUND, str(error))
-    response.headers["Content-Disposition"] = f'attachment; filename="{path.stem}.{kind}"'
+        return text_response(HTTPStatus.NOT_FOUND, one_line(error))
+    response.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(f'{path.stem}.{kind}', safe='')}"
     return response
 
 

@@ -47,7 +47,7 @@ def stored_state(agent: Agent, context: int, number: int) -> InitialState:
 
 
 def played_state(agent: Agent, real_env: RealEnv, context: int, number: int) -> InitialState:
-    """The policy plays a few steps of the real game with the seed `number`."""
+    """The policy plays a few steps of the real game with the seed `number`. The first frame is repeated if it ends too soon."""
     random = torch.Generator().manual_seed(number)
     steps = int(torch.randint(LEAST_STEPS, MOST_STEPS + 1, (), generator=random))
     steps = max(min(steps, agent.config.atari.max_episode_steps // 2), context - 1)
@@ -60,6 +60,8 @@ def played_state(agent: Agent, real_env: RealEnv, context: int, number: int) -> 
         if state is None or state.ended:
             break
         states, actions = [*states, state][-context:], [*actions, action][-(context - 1) :]
-    frames = torch.from_numpy(np.stack([state.obs for state in states]))
+    missing = context - len(states)
+    frames = torch.from_numpy(np.stack([states[0].obs] * missing + [state.obs for state in states]))
+    actions = torch.tensor([0] * missing + actions, dtype=torch.int64)
     real = states[-1]._replace(reward=0.0, episode_return=0.0)  # what came before does not count
-    return InitialState(Trajectory(frames[None], torch.tensor(actions)[None]), real)
+    return InitialState(Trajectory(frames[None], actions[None]), real)

@@ -30,7 +30,13 @@ class Recorder:
 
     @property
     def steps(self) -> int:
-        return sum(max(len(frames) - 1, 0) for frames in self.episodes)
+        return _count_steps(self.episodes)
+
+    def until(self, state: PlayState) -> list[list[RecordedFrame]]:
+        """The episodes without what comes after `state` in the last one, or [] if no step is left. It changes nothing."""
+        *before, last = self.episodes
+        episodes = [*before, [frame for frame in last if frame.step <= state.step]]
+        return episodes if _count_steps(episodes) else []
 
     def add(self, before: PlayState, after: PlayState) -> None:
         frames = self.up_to(before)
@@ -49,6 +55,10 @@ class Recorder:
         """Ends the last episode at `state`."""
         self.up_to(state)
         self.episodes.append([])
+
+
+def _count_steps(episodes: list[list[RecordedFrame]]) -> int:
+    return sum(max(len(frames) - 1, 0) for frames in episodes)
 
 
 def _recorded(state: PlayState) -> RecordedFrame:

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from websockets.asyncio.server import serve as serve_sockets
@@ -46,6 +47,7 @@ class Server:
         Raises:
             UserError: nothing can listen there.
         """
+        self.access = replace(self.access, host=host)
         options = {"max_size": MOST_BYTES, "open_timeout": RESPONSE_TIMEOUT, "close_timeout": CLOSE_TIMEOUT}
         options["create_connection"] = functools.partial(LimitedConnection, others=self._connections)
         options["compression"] = None  # noise does not compress; `ssh -C` does it for slow lines
@@ -82,16 +84,18 @@ class Server:
     async def _serve_client(self, socket: LimitedConnection) -> None:
         """One page, from its first message to its last."""
         client = Client(socket, http.query_argument(socket.request, "client"))
-        with contextlib.suppress(ConnectionClosed):
-            if self._player is None or (client.tab and self._player.tab == client.tab):
-                await self._make_player(client)
-            else:
-                await client.send({"type": "busy"})
-            async for message in socket:
-                await self._receive(client, message)
-        if self._player is client:
-            self._player = None
-            await self._in_worker(self.session.release_keys)
+        try:
+            with contextlib.suppress(ConnectionClosed):
+                if self._player is None or (client.tab and self._player.tab == client.tab):
+                    await self._make_player(client)
+                else:
+                    await client.send({"type": "busy"})
+                async for message in socket:
+                    await self._receive(client, message)
+        finally:
+            if self._player is client:
+                self._player = None
+                await self._in_worker(self.session.release_keys)
 
     async def _make_player(self, client: Client) -> None:
         before, self._player = self._player, client
@@ -177,14 +181,21 @@ class Server:
 
 
 def serve(session: Session, access: AccessControl, host: str, port: int, ready: Callable[[int], None]) -> None:
-    """Serves until Ctrl-C or SIGTERM."""
+    """Serves until Ctrl-C, SIGTERM or SIGHUP."""
 
     async def main() -> None:
         stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _stop_signals():
             with contextlib.suppress(NotImplementedError):  # Windows: there Ctrl-C interrupts
                 asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await Server(session, access).run(host, port, ready, stop)
 
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(main())
+
+
+def _stop_signals() -> list[int]:
+    """A terminal that closes sends SIGHUP. nohup has the program ignore it."""
+    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+    ignored = hangup is None or signal.getsignal(hangup) == signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM] + ([] if ignored else [hangup])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from adamas.play.initial_states import InitialStates
 from adamas.play.keys import action_of
 from adamas.play.load import Agent
 from adamas.play.real_env import RealEnv
-from adamas.play.recorder import Recorder
+from adamas.play.recorder import RecordedFrame, Recorder
 from adamas.play.settings import Options, Settings, change
 from adamas.play.step import PlayState, first_state, next_state, sample_action
-from adamas.utils.errors import UserError
+from adamas.utils.console import warn
+from adamas.utils.errors import UserError, one_line
 
 MOST_RECORDED = 10_000  # steps, after which a recording is saved by itself
 PLAYERS = ("human", "agent")
@@ -94,9 +96,11 @@ class Session:
         self._held, self._tapped = [], []
 
     def close(self) -> None:
-        """Saves what is being recorded."""
-        if self.recorder:
-            self._do_record(on=False)
+        """Saves what is being recorded: all of it if the game was rewound to before its start."""
+        if self.recorder and self.recorder.steps:
+            episodes = self.recorder.until(self.state) or self.recorder.episodes
+            self.saved = _save_somewhere(episodes, self.datasets.recordings)
+        self.recorder = None
 
     @property
     def key_waits(self) -> bool:
@@ -148,9 +152,13 @@ class Session:
         if on and not self.recorder:
             self.recorder = Recorder()
         if not on and self.recorder:
-            self.recorder.up_to(self.state)
-            if self.recorder.steps:
-                self.saved = recording_files.save(self.recorder.episodes, self.datasets.recordings)
+            episodes = self.recorder.until(self.state)
+            if self.recorder.steps and not episodes:
+                raise UserError(
+                    "nothing is left to save before the recording's start: go forward or play on, then stop"
+                )
+            if episodes:
+                self.saved = recording_files.save(episodes, self.datasets.recordings)
             self.recorder = None
 
     def _checked(self, settings: Settings) -> Settings:
@@ -181,3 +189,17 @@ class Session:
         if self.recorder:
             self.recorder.end_episode(self.state)
         self.history, self._ticks_ended = History(state), 0
+
+
+def _save_somewhere(episodes: list[list[RecordedFrame]], folder: Path) -> Path:
+    """Saves in a new temporary folder if nothing can be written to `folder`. UserError if not even there."""
+    try:
+        return recording_files.save(episodes, folder)
+    except UserError as error:
+        reason = one_line(error.__cause__ or error)
+    try:
+        path = recording_files.save(episodes, Path(tempfile.mkdtemp(prefix="adamas-recording-")))
+    except (UserError, OSError) as error:
+        raise UserError(f"the recording is lost, there is no folder to write it to: {reason}") from error
+    warn(f"{reason}; the recording is saved as {path} instead")
+    return path

@@ -77,7 +77,10 @@ def describe(settings: Settings) -> list[dict[str, Any]]:
 def _of_kind(name: str, value: Any, kind: type) -> Any:
     """JSON does not tell 1.0 from 1."""
     if kind is float and type(value) is int:
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError as error:
+            raise UserError(f"{name}={str(value)[:40]}: a number of fewer digits is needed") from error
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
         raise UserError(f"{name}={str(value)[:40]}: {KINDS[kind]} is needed")
     return value

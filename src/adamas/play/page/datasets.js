@@ -12,7 +12,7 @@ export function listStored({ recordings, sources }, viewRecording) {
     const open = make("button", { className: "name", textContent: name.replace(".npz", "").replace("_", " "), title: "View it" });
     open.onclick = () => viewRecording(name);
     const links = Object.entries(KINDS).map(([kind, text]) =>
-      make("a", { textContent: text, href: `recordings/${name.replace(/npz$/, kind)}?token=${encodeURIComponent(token)}`, download: "" }));
+      make("a", { textContent: text, href: `recordings/${encodeURIComponent(name.replace(/npz$/, kind))}?token=${encodeURIComponent(token)}`, download: "" }));
     return make("li", {}, open, ...links);
   };
   byId("recordings").replaceChildren(...recordings.map(line));

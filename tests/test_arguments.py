@@ -192,6 +192,7 @@ def test_printing_outlives_its_reader(monkeypatch: pytest.MonkeyPatch) -> None:
         (errno.EROFS, "x", 2),
         (errno.ENOSPC, None, 2),
         (errno.ENOENT, "named", 2),
+        (errno.EEXIST, "named", 2),
         (errno.EISDIR, "named/config.yaml", None),
         (errno.ENOENT, "internal", None),
         (errno.ENOENT, None, None),

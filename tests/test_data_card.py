@@ -14,6 +14,7 @@ from adamas.cli.data_card import main
 from adamas.data import storage
 from adamas.data.replay import read_dataset
 from adamas.data_card import alignment, clusters, coverage, dreams, quality
+from adamas.data_card import filter as data_filter
 from adamas.data_card.card import Card, make_card
 from adamas.data_card.filter import write_filtered
 from adamas.data_card.first_update import show_card
@@ -343,3 +344,28 @@ def test_a_card_in_a_run_draws_no_random_number(tmp_path: Path) -> None:
     assert torch.equal(states[0], torch.get_rng_state())
     assert random.getstate() == states[2]
     assert np.array_equal(states[1], np.random.get_state()[1])
+
+
+def test_no_file_of_a_filtered_set_begins_with_the_last_frame_of_an_episode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would have lost its episode where the file is taken alone."""
+    monkeypatch.setattr(data_filter, "CHUNK", 1)
+    monkeypatch.setattr(FileSource, "blocks", lambda self: iter(np.split(clean()["obs"], range(1, self.rows))))
+    source = FileSource(storage.dataset_files(save(clean(), tmp_path / "set")))
+    kept = write_filtered(source, quality.stages(source, scan(source), 3), tmp_path / "out")
+    files = storage.dataset_files(tmp_path / "out")
+    assert kept == len(clean()["obs"]) > len(files) > 1
+    assert not any(storage.read(file, (84, 84))["final"][0] for file in files)
+
+
+def test_a_reward_that_is_not_finite_counts_for_nothing(tmp_path: Path) -> None:
+    rows = changed(reward=clean()["reward"].copy())
+    rows["reward"][:3] = np.inf, -np.inf, np.nan
+    spoilt, whole = (
+        card(each, tmp_path / name).figures["coverage"]["actions"] for each, name in ((rows, "a"), (clean(), "b"))
+    )
+    assert sum(action["positive"] + action["negative"] for action in spoilt) <= sum(
+        a["positive"] + a["negative"] for a in whole
+    )
+    assert all(abs(action["reward"]) < 1e6 for action in spoilt)

@@ -24,7 +24,9 @@ from adamas.evaluation.clips import record
 from adamas.evaluation.detail import Detail
 from adamas.evaluation.dreams import Dreams
 from adamas.evaluation.frechet import Frechet
+from adamas.training import media
 from adamas.utils.errors import UserError
+from adamas.utils.logger import Logger
 from adamas.utils.random import seeded
 from adamas.world_model.denoiser import Denoiser
 from adamas.world_model.reward_end import RewardEnd
@@ -65,6 +67,31 @@ def make_policy(favourite: int) -> ActorCritic:
 
 
 # Clips and dreams
+
+
+def test_where_the_agents_games_are_too_short_its_dreams_are_left_out(
+    world: WorldModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has learned to end them soon, which must not end its run."""
+    real = evaluate.record_clip
+
+    def record_clip(policy: ActorCritic | None, c: Config, seed: int) -> Trajectory:
+        if policy is not None:
+            raise UserError("100 games in a row ended before 8 steps")
+        return real(policy, c, seed)
+
+    monkeypatch.setattr(evaluate, "record_clip", record_clip)
+    found = evaluate.evaluate_world(world, make_policy(1), CONFIG, seed=0)
+    assert [*found.detail] == ["random_play", "copy", "real"]
+    media.show(found, logger := Logger(tmp_path / "tensorboard"), tmp_path, 0)
+    logger.close()
+    assert "no dreams of the agent's own play: 100 games" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("env", ["Pong", "pixel_games:Hwc-v0"])
+def test_the_last_seed_that_there_is_plays_too(env: str) -> None:
+    c = Config(env=env, atari=config.Atari(max_episode_steps=3))
+    assert len(games.play_games(games.UniformPlay(3), c, 2, seed=2**31 - 1).returns) == 2
 
 
 @pytest.mark.parametrize("churn", [0.0, 3.0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from helpers import CPU, TINY, adamas, final_parts, generator, train
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adamas.config import Config
 from adamas.config.dataset_parts import Part, parts_of, with_paths
@@ -122,3 +125,9 @@ def test_a_run_on_several_datasets_resumes_exactly_and_takes_no_other_shares(pai
     a, b = (final_parts(folder)["models"] for folder in (whole, part))
     for name in ("denoiser", "reward_end", "actor_critic"):
         assert all(torch.equal(a[name][key], b[name][key]) for key in a[name])
+
+
+@given(st.floats(1e-7, 0.999))
+def test_a_share_is_the_same_number_when_it_is_read_again(share: float) -> None:
+    typed = [f"a:{Decimal(share):f}", f"b:{Decimal(1 - share):f}"]
+    assert parts_of(with_paths(typed, ["c", "d"])) == [Part("c", share), Part("d", 1 - share)]

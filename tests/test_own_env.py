@@ -14,6 +14,7 @@ import pixel_games
 import pytest
 import torch
 from gymnasium.error import InvalidAction, ResetNeeded
+from gymnasium.spaces import MultiDiscrete
 from gymnasium.utils.env_checker import check_env as checked_by_gymnasium
 from helpers import (
     ALWAYS,
@@ -33,6 +34,7 @@ from pixel_games import SIDE, Square
 
 from adamas.config import Atari, Config
 from adamas.data.frames import to_frame
+from adamas.envs.actions import count_actions
 from adamas.envs.atari import game_names
 from adamas.envs.keys import keys_of_actions
 from adamas.envs.make import action_meanings, canonical, check_env, is_atari, make_env, make_vector_env
@@ -326,6 +328,10 @@ def test_a_game_that_was_changed_since_is_not_restored(monkeypatch: pytest.Monke
     assert not env.load_state_dict(state)
     with pytest.raises(UserError, match=r"env_kwargs=\{\}, this run env_kwargs=\{\"length\": 9\}"):
         make_env(config("Hwc", length=9)).load_state_dict(state)
+
+
+def test_actions_beyond_what_numpy_counts_are_counted() -> None:
+    assert count_actions(MultiDiscrete([2] * 64)) == 2**64
 
 
 # Whole runs

@@ -31,10 +31,16 @@ from adamas.utils.locks import take_lock
         (["denoiser.channels=[]", "denoiser.depths=[]"], "denoiser.channels is empty"),
         (["actor_critic.channels=[8,8,8,8,8]"], "actor_critic.channels has 5 levels, too many to halve 21 pixels"),
         (["resume=nowhere"], "resume=nowhere is not a run folder"),
+        (["resume='${x}'"], "resume=${x} is not a run folder"),
+        (["initialize.from="], "initialize.from= must be the path of a run folder"),
+        (["initialize.parts=[]"], "initialize.parts=[] must be a list of some of denoiser"),
+        (["dataset="], "dataset=: write dataset=FOLDER"),
+        (["atari.max_episode_steps=1000000000"], "atari.max_episode_steps=1000000000 is too large"),
+        (["env_kwargs={a:[{1:2}]}"], "env_kwargs={a:[{1:2}]} must be arguments and their values"),
     ],
 )
 def test_an_error_costs_one_line_and_leave_nothing_behind(arguments: list[str], line: str, tmp_path: Path) -> None:
-    preset = [] if "resume=nowhere" in arguments else ["preset=smoke"]
+    preset = [] if arguments[0].startswith("resume=") else ["preset=smoke"]
     code, _, err = adamas("train", *preset, *arguments, cwd=tmp_path)
     assert code == 2
     assert err.startswith(f"error: {line}")
@@ -113,3 +119,17 @@ def test_a_run_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     code, _, err = adamas("train", "env=Breakout", *TINY, "runs=file", cwd=tmp_path)
     assert (code, err) == (2, "error: runs=file: no folder can be made there (Not a directory)\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["frechet=1"], "frechet=1 has no covariance"),
+        (["inception=somewhere"], "inception= is for a Fréchet distance: give frechet=5000 too"),
+        (["frechet=20", "inception=somewhere"], "somewhere"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_the_dreams(words: list[str], line: str, tiny_run: Path) -> None:
+    code, out, err = adamas("evaluate", f"run={tiny_run}", *words, cwd=tiny_run)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {line}")

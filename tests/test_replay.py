@@ -554,3 +554,15 @@ def test_a_transition_is_valid_between_two_frames_that_exist() -> None:
     mask = torch.tensor([[False, True, True, True, False]])
     segment = Segment(*(torch.zeros(1, 5) for _ in range(6)), mask)
     assert segment.valid.tolist() == [[False, True, True, False]]
+
+
+def test_a_frame_that_ends_an_episode_of_which_nothing_else_is_there_is_left_out(tmp_path: Path) -> None:
+    """As where a chunk of a run is taken alone: nobody could act on it, and nothing led to it."""
+    rows = columns(fixed_story([3])[0])
+    path = tmp_path / "rows-00000004-00000009.npz"
+    last = {name: np.concatenate([column[-1:], column]) for name, column in rows.items()}
+    np.savez(path, **last)
+    dataset = read_dataset(path, [1.0])
+    assert (dataset.num_rows, dataset.num_episodes) == (4, 1)
+    assert not dataset.rows(0)["final"][0]
+    dataset.sample_contexts(16, 2, generator())

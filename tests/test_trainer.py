@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from helpers import CPU, same, small_config
 
 from adamas.config import PARTS, Config
+from adamas.envs.env import PixelEnv
 from adamas.training import checkpoint
 from adamas.training.run_folder import RunFolder
+from adamas.training.signals import Stopped
 from adamas.training.trainer import Trainer
 from adamas.utils.threads import Threads
 
@@ -45,3 +49,20 @@ def test_a_resumed_trainer_goes_on_bit_for_bit(cores: int, tmp_path: Path) -> No
     one, other = (each.state_dict() for each in (trainer, resumed))
     assert one.keys() == other.keys()
     assert [key for key in one if not same(one[key], other[key])] == []
+
+
+@pytest.mark.parametrize("policy", ["imagined", "model_free"])
+def test_a_run_closes_its_envs_also_when_it_is_stopped(
+    policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(replace(CONFIG, policy=policy), RunFolder(tmp_path), CPU)
+    closed: list[PixelEnv] = []
+    for env in trainer.envs:
+        monkeypatch.setattr(env, "close", lambda env=env: closed.append(env))
+
+    def stop(loop: object) -> None:
+        raise Stopped
+
+    monkeypatch.setattr(trainer, "train", stop)
+    assert not trainer.run(nullcontext())
+    assert closed == trainer.envs

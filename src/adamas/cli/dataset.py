@@ -34,7 +34,8 @@ def open_dataset(path: Path, env: str | None) -> Dataset:
     named = Config(env=env) if env else config
     names = action_meanings(named) if named else None
     of_run = path.name == "replay" and config is not None and not config.dataset
-    random_steps = config.collection.first_steps if of_run and config else 0
+    untrained = of_run and config and not config.initialize["from"] and not config.actor_critic.real_share
+    random_steps = config.collection.first_steps if untrained and config else 0
     return Dataset(FileSource(files_of_run(path) or dataset_files(path)), names, random_steps)
 
 

@@ -37,7 +37,7 @@ def play(options: Options) -> None:
     """Opens a run, prints the page's address and serves it until Ctrl-C."""
     # torch takes seconds to import: not before the options are known to be right
     from adamas.envs.make import canonical
-    from adamas.play.auth import AccessControl, check_address
+    from adamas.play.auth import AccessControl, check_address, host_in_url
     from adamas.play.load import open_agent
     from adamas.play.server import serve
     from adamas.play.session import Session, first_settings
@@ -54,7 +54,8 @@ def play(options: Options) -> None:
     def announce(port: int) -> None:
         chip = describe(agent.models.device)
         say(f"playing {agent.config.env}: {agent.folder.path}, checkpoint {agent.checkpoint}, on {chip}")
-        say(f"open    {options.public_origin or f'http://localhost:{port}'}/?token={access.token}")
-        say(f"remote  ssh -C -L {port}:localhost:{port} {login()}")
+        name = host_in_url(options.host)
+        say(f"open    {options.public_origin or f'http://{name}:{port}'}/?token={access.token}")
+        say(f"remote  ssh -C -L {port}:{name}:{port} {login()}")
 
     serve(session, access, options.host, options.port, announce)

@@ -174,7 +174,10 @@ def _choose_start(overrides: list[Override], sweeping: bool) -> tuple[list[str],
     """What the settings start from, as an override, where the command line names no preset; and a line that says why."""
     given = {override.key_or_group: override.value() for override in overrides}
     if given.get("resume") is not None:
-        run = OmegaConf.create({"run": given["resume"]})["run"]  # without the escapes of a quoted text
+        try:
+            run = OmegaConf.create({"run": given["resume"]})["run"]  # without the escapes of a quoted text
+        except OmegaConfBaseException as error:
+            raise UserError(f"resume={given['resume']} is not a run folder") from error
         _store_resumed(str(run), given, sweeping)
         return [f"preset={RESUMED}"], ""
     if "preset" in given:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from adamas.utils.errors import UserError
@@ -23,9 +24,14 @@ def parts_of(dataset: Any) -> list[Part]:
     none. UserError for what is none of these."""
     if dataset is None:
         return []
-    if isinstance(dataset, str):
+    if isinstance(dataset, str) and dataset:
         return [Part(dataset, None)]
-    if not isinstance(dataset, Sequence) or not dataset or not all(isinstance(text, str) for text in dataset):
+    if (
+        isinstance(dataset, str)
+        or not isinstance(dataset, Sequence)
+        or not dataset
+        or not all(isinstance(text, str) for text in dataset)
+    ):
         raise UserError(f"dataset={dataset}: write dataset=FOLDER, dataset=[A,B] or dataset=[A:0.8,B:0.2]")
     parts = [_part(text) for text in dataset]
     if len({part.path for part in parts}) < len(parts):
@@ -43,7 +49,9 @@ def with_paths(dataset: Any, paths: Sequence[str]) -> Any:
     if dataset is None or isinstance(dataset, str):
         return paths[0] if paths else None
     shares = [part.share for part in parts_of(dataset)]
-    return [path if share is None else f"{path}:{share:g}" for path, share in zip(paths, shares, strict=True)]
+    return [
+        path if share is None else f"{path}:{Decimal(repr(share)):f}" for path, share in zip(paths, shares, strict=True)
+    ]
 
 
 def _part(text: str) -> Part:

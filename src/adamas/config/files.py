@@ -89,14 +89,15 @@ def load_config(path: Path) -> Config:
         saved = OmegaConf.create(text)
         if not saved:
             raise UserError(f"{path} is empty")
-        known = OmegaConf.to_container(saved)
-        if isinstance(known, dict):
-            known = translated(cast(dict[str, Any], known), str(path))
+        known = OmegaConf.to_container(saved) if isinstance(saved, DictConfig) else None
+        if not isinstance(known, dict):
+            raise UserError(f"{path} is damaged: it holds no settings")
+        known = translated(cast(dict[str, Any], known), str(path))
         return cast(Config, OmegaConf.to_object(OmegaConf.merge(schema(), known)))
     except OmegaConfBaseException as error:
         raise UserError(f"{path}: {in_words(error)}") from error
-    except (AttributeError, TypeError) as error:  # a section that is not one
-        raise UserError(f"{path} is damaged: {error}") from error
+    except (AssertionError, AttributeError, TypeError) as error:  # a number alone, or a section that is not one
+        raise UserError(f"{path} is damaged: {str(error) or 'it holds no settings'}") from error
     except (OSError, YAMLError, UnicodeDecodeError) as error:
         if is_passing(error):
             raise

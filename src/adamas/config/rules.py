@@ -76,12 +76,18 @@ def check(config: Config) -> Config:
     )
     _check_initialize(config.initialize)
     _require(
-        config.env_kwargs is None
-        or (isinstance(config.env_kwargs, dict) and all(isinstance(key, str) for key in config.env_kwargs)),
+        config.env_kwargs is None or (isinstance(config.env_kwargs, dict) and _has_text_keys(config.env_kwargs)),
         f"env_kwargs={shown(config.env_kwargs)} must be arguments and their values: {{continuous:false}}",
     )
     parts_of(config.dataset)
     return config
+
+
+def _has_text_keys(value: Any) -> bool:
+    """At every depth, as JSON has them."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) for key in value) and all(map(_has_text_keys, value.values()))
+    return not isinstance(value, list) or all(map(_has_text_keys, value))
 
 
 def _rollouts(config: Config) -> int:
@@ -94,11 +100,14 @@ def _check_initialize(initialize: dict[str, Any]) -> None:
     _require(not unknown, f"unknown key 'initialize.{''.join(unknown[:1])}': initialize has 'from' and 'parts'")
     parts = initialize["parts"]
     _require(
-        isinstance(parts, list) and all(part in PARTS for part in parts),
+        isinstance(parts, list) and bool(parts) and all(part in PARTS for part in parts),
         f"initialize.parts={parts} must be a list of some of {', '.join(PARTS)}",
     )
     source = initialize["from"]
-    _require(source is None or isinstance(source, str), f"initialize.from={source} must be the path of a run folder")
+    _require(
+        source is None or (isinstance(source, str) and source != ""),
+        f"initialize.from={source} must be the path of a run folder",
+    )
 
 
 def _check_fields(node: Any, prefix: str) -> None:

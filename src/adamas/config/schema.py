@@ -38,7 +38,7 @@ class Atari:
         0.0, "sticky actions: chance that a frame repeats the last action", least=0, most=1
     )
     max_episode_steps: int = setting(
-        27_000, "agent steps after which a game is truncated, also one of another env", least=1
+        27_000, "agent steps after which a game is truncated, also one of another env", least=1, most=500_000_000
     )
 
 

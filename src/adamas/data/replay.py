@@ -191,13 +191,16 @@ class Replay:
     def append_files(self, files: Sequence[Path]) -> None:
         """Adds the rows of files that do not go on where this replay stops. UserError when one is missing or damaged."""
         for previous, file in zip([None, *files], files, strict=False):
-            if not storage.continues(file, previous):
+            goes_on = storage.continues(file, previous)
+            if not goes_on:
                 self._cut()
-            self._append_file(file)
+            self._append_file(file, skip_final=not goes_on)
 
-    def _append_file(self, path: Path) -> None:
+    def _append_file(self, path: Path, skip_final: bool = False) -> None:
+        """`skip_final`: not the frame that an episode ended with of which nothing else is there."""
         columns = storage.read(path, self.frame_shape)
-        self._append({name: torch.from_numpy(column) for name, column in columns.items()})
+        first = int(skip_final and bool(columns["final"][0]))
+        self._append({name: torch.from_numpy(column[first:]) for name, column in columns.items()})
 
     def _append(self, rows: dict[str, Tensor]) -> None:
         first, last = self.num_rows, self.num_rows + len(rows["obs"])

@@ -58,7 +58,7 @@ def by_action(source: Source, names: Sequence[str] | None) -> list[dict[str, Any
     """Of each action: its steps, rewards above and below 0, their sum, and ends."""
     column = source.columns
     step = ~column["final"]
-    action, reward = column["action"][step].astype(int), np.nan_to_num(column["reward"][step])
+    action, reward = column["action"][step].astype(int), np.nan_to_num(column["reward"][step], posinf=0.0, neginf=0.0)
     count = max(int(action.max(initial=0)) + 1, len(names or ()))
     weights = {
         "steps": np.ones(len(action)),

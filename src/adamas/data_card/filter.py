@@ -36,7 +36,8 @@ def write_filtered(
         waiting.append(block[kept[row : row + len(block)]])
         row += len(block)
         tick(len(block))
-        if sum(map(len, waiting)) >= CHUNK or row == source.rows:
+        end = first + sum(map(len, waiting))
+        if row == source.rows or (end - first >= CHUNK and not columns["final"][end : end + 1].any()):
             first = _write(out, first, np.concatenate(waiting), columns)
             waiting = []
     return first

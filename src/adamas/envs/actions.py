@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ def count_actions(space: Space) -> int | None:
     if isinstance(space, Discrete):
         return int(space.n)
     if isinstance(space, MultiDiscrete) and space.nvec.ndim == 1:
-        return int(np.prod(space.nvec))
+        return math.prod(map(int, space.nvec))  # of Python's integers, which do not overflow
     return None
 
 

@@ -145,8 +145,11 @@ class SideBySide(VectorEnv):
         self.envs, self.num_envs = envs, len(envs)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """New games; those of `seed`, `seed` + 1, ... if it is a number."""
-        seeds = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
+        """New games; those of `seed`, one an env, or if it is a number of `seed`, `seed` + 1, ..."""
+        given = (
+            [None] * self.num_envs if seed is None else np.arange(self.num_envs) + seed if np.ndim(seed) == 0 else seed
+        )
+        seeds = [None if one is None else int(one) for one in given]
         self._obs = np.stack([env.reset(seed=one)[0] for env, one in zip(self.envs, seeds, strict=True)])[:, None]
         self._over = np.zeros(self.num_envs, dtype=bool)
         return self._obs.copy(), {}

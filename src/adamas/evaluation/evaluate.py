@@ -15,6 +15,8 @@ from adamas.envs.make import make_env
 from adamas.evaluation.clips import record
 from adamas.evaluation.detail import Detail, background, measure
 from adamas.evaluation.dreams import Dreams, dream, film, grid, spread, trajectory
+from adamas.utils.console import warn
+from adamas.utils.errors import UserError
 from adamas.utils.threads import SERIAL, Threads
 from adamas.world_model.world_model import WorldModel
 
@@ -32,7 +34,9 @@ class Evaluation(NamedTuple):
     """Two sets of dreams: `random_play`, the same uniformly random play and the same noise each time, compares checkpoints;
     `agent_play`, what the agent does now and new noise, is what imagination meets."""
 
-    detail: dict[str, Detail]  # of both sets, and the baselines "copy" and "real" on random play
+    detail: dict[
+        str, Detail
+    ]  # of both sets, of the first alone where the agent's games are too short, and the baselines "copy" and "real" on random play
     spread: Tensor  # float (T,): see `dreams.spread`, of random play under its noise and under other noise
     film: Tensor  # uint8 (T, height, width): see `dreams.film`, random play on top
     grid: Tensor  # uint8 (height, width): see `dreams.grid`, random play on top
@@ -56,10 +60,15 @@ def evaluate_world(
     clip, context = fixed_clip(config), config.denoiser.context
     fixed = dream(world, clip, context, FIXED_SEED, each_step, threads)
     fresh = dream(world, clip, context, FRESH_SEED, each_step, threads)
-    own = dream(world, record_clip(policy, config, seed), context, seed, each_step, threads)
-    detail = {"random_play": measure_dreams(fixed), "agent_play": measure_dreams(own), **baselines(fixed)}
-    steps = trajectory(world, clip, context, FIXED_SEED)
-    return Evaluation(detail, spread(fixed, fresh), film([fixed, own], SHOWN), grid([fixed, own], SHOWN_STILL), steps)
+    sets = {"random_play": fixed}
+    try:
+        own = record_clip(policy, config, seed)
+        sets["agent_play"] = dream(world, own, context, seed, each_step, threads)
+    except UserError as error:  # games that a good agent soon ends
+        warn(f"no dreams of the agent's own play: {error}")
+    detail = {**{name: measure_dreams(dreams) for name, dreams in sets.items()}, **baselines(fixed)}
+    shown, steps = [*sets.values()], trajectory(world, clip, context, FIXED_SEED)
+    return Evaluation(detail, spread(fixed, fresh), film(shown, SHOWN), grid(shown, SHOWN_STILL), steps)
 
 
 def fixed_clip(config: Config) -> Trajectory:

@@ -72,7 +72,7 @@ def _play(
     each_step: Callable[[], None],
 ) -> Games:
     count, whole = env.num_envs, policy.device.type == "cuda"
-    obs, _ = env.reset(seed=seed)
+    obs, _ = env.reset(seed=(seed + np.arange(count)) % 2**31)
     hidden = policy.initial_hidden(count)
     returns, lengths = np.zeros(count), np.zeros(count, dtype=int)
     looked_at = np.arange(count)  # by the policy: the games that go on; on a GPU all, whose number never changes

@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from adamas.config.rules import check
-from adamas.evaluation.distances import frechet_ticks, measure_frechet
+from adamas.evaluation.distances import frechet_ticks, load_encoders, measure_frechet
 from adamas.evaluation.dreams import dream, ticks
 from adamas.evaluation.evaluate import DREAM_SETS, FIXED_SEED, Evaluation, evaluate_world, fixed_clip, measure_dreams
 from adamas.evaluation.figures import Column, contact_sheet, detail_curves, growth_curves
@@ -45,6 +45,12 @@ def evaluate(
         dreams, steps: of each set, and of each dream.
         frechet: frames of a Fréchet distance; 0: none.
     """
+    if frechet == 1:
+        raise UserError("frechet=1 has no covariance: give it thousands of frames")
+    if inception and not frechet:
+        raise UserError("inception= is for a Fréchet distance: give frechet=5000 too")
+    if frechet:
+        load_encoders(Path(inception) if inception else None)  # what cannot be used is told before the dreams
     keep_freed_memory()
     saved, chip = open_run(Path(run)), pick_device(device)
     settings = saved.config.evaluation

@@ -13,8 +13,8 @@ from adamas.utils.logger import Logger
 def show(evaluation: Evaluation, logger: Logger, folder: Path, epoch: int) -> None:
     """Writes `epoch-0010.gif`, `.png` and `-trajectory.png` to the folder, and all of it to TensorBoard."""
     show_pictures(evaluation, logger, folder, f"epoch-{epoch:04d}", epoch)
-    for name in ("random_play", "agent_play", "copy"):  # reality's own figures are in the table
-        for figure, values in at_horizons(evaluation.detail[name]).items():
+    for name, detail in evaluation.detail.items():
+        for figure, values in at_horizons(detail).items() if name != "real" else ():  # whose figures are in the table
             for horizon, value in values.items():
                 if value is not None:
                     logger.scalar(f"detail_{figure}/{name}_at_{horizon}", value, epoch)

@@ -58,7 +58,7 @@ class Trainer:
         self.progress, self.logger = Progress(), Logger(folder.tensorboard)
         self.random = Generators.seeded(config.seed, device)
         count = MODEL_FREE_ENVS if config.policy == "model_free" else 1
-        envs = [make_env(config, episodic_life=True) for _ in range(count)]
+        envs = self.envs = [make_env(config, episodic_life=True) for _ in range(count)]
         if not config.resume and not config.dataset and not envs[0].deterministic:
             warn(f"env={config.env} plays differently from the same seed and actions: a resume begins a new episode")
         self.models = training_models(config, envs[0].action_meanings, device)
@@ -84,6 +84,9 @@ class Trainer:
                 self.train(loop)
             except Stopped:
                 return False
+            finally:
+                for env in self.envs:
+                    env.close()
         return True
 
     def train(self, loop: RunLoop) -> None:

@@ -18,7 +18,8 @@ def to_device(x: Tensor, device: torch.device | str) -> Tensor:
 
 def to_cpu(*tensors: Tensor) -> list[Tensor]:
     """Tensors of one device on the CPU, for one wait in all."""
-    copies = [x.to("cpu", non_blocking=True) for x in tensors]
-    if tensors[0].device.type == "cuda":
+    waits = tensors[0].device.type == "cuda"  # other chips cannot be waited for like this
+    copies = [x.to("cpu", non_blocking=waits) for x in tensors]
+    if waits:
         torch.cuda.current_stream(tensors[0].device).synchronize()
     return copies

@@ -60,7 +60,7 @@ class WorldModelVectorEnv(VectorEnv):
         if not self.action_space.contains(actions := np.asarray(actions, np.int64)):
             raise InvalidAction(f"actions {actions} are not {self.num_envs} numbers in 0..{self._actions.n - 1}")
         prediction, cut = self._rollouts.step(torch.from_numpy(actions))
-        brought = to_cpu(prediction.obs, prediction.reward.double(), prediction.terminated, cut)
+        brought = to_cpu(prediction.obs, prediction.reward, prediction.terminated, cut)
         obs, reward, terminated, truncated = (x.numpy().copy() for x in brought)
         infos: dict[str, Any] = {}
         if (ended := np.flatnonzero(terminated | truncated)).size:
@@ -68,7 +68,7 @@ class WorldModelVectorEnv(VectorEnv):
                 infos = self._add_info(infos, {"final_obs": obs[i], "final_info": {}}, int(i))
             self._begin(ended.tolist())
             obs = frames(self._rollouts)
-        return obs, reward, terminated, truncated, infos
+        return obs, reward.astype(np.float64), terminated, truncated, infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """The newest frame of each env, uint8 (84, 84, 3), if `render_mode` is rgb_array."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -57,8 +58,13 @@ def test_a_run_closes_its_envs_also_when_it_is_stopped(
 ) -> None:
     trainer = Trainer(replace(CONFIG, policy=policy), RunFolder(tmp_path), CPU)
     closed: list[PixelEnv] = []
+
+    def close(env: PixelEnv) -> None:
+        closed.append(env)
+        raise RuntimeError("a fault of the env")
+
     for env in trainer.envs:
-        monkeypatch.setattr(env, "close", lambda env=env: closed.append(env))
+        monkeypatch.setattr(env, "close", partial(close, env))
 
     def stop(loop: object) -> None:
         raise Stopped

@@ -177,7 +177,7 @@ def serve(side: str, preset: str, kinds: list[str]) -> None:
             works[kind] = rehearsal._dreaming(threads.count)
         else:
             batch = getattr(config, kind).optimization.batch_size
-            works[kind] = rehearsal._updates(kind, batch, config, threads)
+            works[kind] = rehearsal.updates(kind, batch, config, threads)
     with threads:
         for work in works.values():
             work()

@@ -38,7 +38,10 @@ def canonical(env: str) -> str:
 
 
 def check_here(config: Config) -> None:
-    """Raises UserError if something that the config names is not to be had on this machine."""
+    """Raises UserError if something that the config names is not to be had on this machine.
+
+    Torch takes seconds to import: not before the config is known to be right.
+    """
     from adamas.config.dataset_parts import parts_of
     from adamas.data.storage import dataset_files
     from adamas.envs.make import check_env, is_atari
@@ -46,9 +49,7 @@ def check_here(config: Config) -> None:
     from adamas.training import distributed
     from adamas.training.compiling import check_compiling
     from adamas.training.load_run import SavedRun
-    from adamas.utils.device import (
-        pick_device,  # torch takes seconds to import: not before the config is known to be right
-    )
+    from adamas.utils.device import pick_device
 
     check_env(config)
     if config.policy == "imagined" and not config.resume and not is_atari(config.env):

@@ -32,11 +32,10 @@ DREAM_SETS = 3  # that `evaluate_world` dreams
 
 class Evaluation(NamedTuple):
     """Two sets of dreams: `random_play`, the same uniformly random play and the same noise each time, compares checkpoints;
-    `agent_play`, what the agent does now and new noise, is what imagination meets."""
+    `agent_play`, what the agent does now and new noise, is what imagination meets. The second is not there where the agent's
+    games are too short for it."""
 
-    detail: dict[
-        str, Detail
-    ]  # of both sets, of the first alone where the agent's games are too short, and the baselines "copy" and "real" on random play
+    detail: dict[str, Detail]  # of both sets, and the baselines "copy" and "real" on random play
     spread: Tensor  # float (T,): see `dreams.spread`, of random play under its noise and under other noise
     film: Tensor  # uint8 (T, height, width): see `dreams.film`, random play on top
     grid: Tensor  # uint8 (height, width): see `dreams.grid`, random play on top
@@ -63,9 +62,10 @@ def evaluate_world(
     sets = {"random_play": fixed}
     try:
         own = record_clip(policy, config, seed)
-        sets["agent_play"] = dream(world, own, context, seed, each_step, threads)
     except UserError as error:  # games that a good agent soon ends
         warn(f"no dreams of the agent's own play: {error}")
+    else:
+        sets["agent_play"] = dream(world, own, context, seed, each_step, threads)
     detail = {**{name: measure_dreams(dreams) for name, dreams in sets.items()}, **baselines(fixed)}
     shown, steps = [*sets.values()], trajectory(world, clip, context, FIXED_SEED)
     return Evaluation(detail, spread(fixed, fresh), film(shown, SHOWN), grid(shown, SHOWN_STILL), steps)

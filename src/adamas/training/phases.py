@@ -5,6 +5,7 @@ A unit is an agent step, an update, or an evaluation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from adamas.evaluation.dreams import ticks
 from adamas.evaluation.evaluate import DREAM_SETS
 from adamas.training.progress import Progress
 from adamas.training.rehearsal import Rehearsal
-from adamas.training.schedule import epochs_left, learns_from_steps, steps_left, updates_left
+from adamas.training.schedule import epochs_left, finished, learns_from_steps, steps_left, updates_left
 
 STEPS_A_GAME = 1_000  # agent steps: a guess, before any game was played
 FIRST_DREAM_AFTER = 1_000  # updates of the denoiser, or half of the first epoch's
@@ -53,8 +54,8 @@ def _first_dreams_left(c: Config, progress: Progress) -> int:
 
 
 def _evaluations_left(c: Config, progress: Progress) -> int:
-    ahead = range(progress.epoch, progress.epoch + epochs_left(c, progress))
-    due = sum(epoch % c.evaluation.every_epochs == 0 for epoch in ahead)
+    first, every = progress.epoch, c.evaluation.every_epochs
+    due = math.ceil((first + epochs_left(c, progress)) / every) - math.ceil(first / every)
     return max(0, due - progress.done["evaluation"])
 
 
@@ -91,7 +92,7 @@ EVALUATION = Phase(
 )
 FINAL_EVALUATION = Phase(
     "final evaluation",
-    lambda c, progress: 1 - progress.done["final evaluation"],
+    lambda c, progress: int(not (finished(c, progress) and progress.done["final evaluation"])),
     lambda rehearsal: _evaluation(rehearsal, rehearsal.config.evaluation.final_games),
 )
 PHASES = (COLLECT, PLAY, *UPDATES.values(), FIRST_DREAM, EVALUATION, FINAL_EVALUATION)

@@ -30,15 +30,16 @@ class Bars:
         self.live = sys.stderr.isatty()
         form = "run {percentage:3.0f}%|{bar:24}| {elapsed}<{desc}{postfix}"
         behind_seconds = self.pace.total(self.done)
+        left = self.left()
         self.run = tqdm(
-            total=behind_seconds + self.left(),
+            total=behind_seconds + left,
             initial=behind_seconds,
             bar_format=form,
             mininterval=0.2 if self.live else 30,
             position=0,
             file=Lasting(sys.stderr),
         )
-        self._show_left()
+        self.run.set_description_str(tqdm.format_interval(left), refresh=False)
 
     @contextmanager
     def phase(self, title: str, units: int, done: int) -> Iterator[tqdm]:
@@ -61,16 +62,14 @@ class Bars:
         """So many more units of `phase` are done, in so many seconds."""
         self.pace.see(phase, units, seconds)
         self.done[phase] += units
-        self._show_left()
-        self.run.total = self.pace.total(self.done) + self.left()
-        self.run.update(self.pace.total(self.done) - self.run.n)
+        left, behind = self.left(), self.pace.total(self.done)
+        self.run.set_description_str(tqdm.format_interval(left), refresh=False)
+        self.run.total = behind + left
+        self.run.update(behind - self.run.n)
 
     def left(self) -> float:
         """Expected seconds to the end of the run, at the pace of now."""
         return self.pace.total(self.units_left())
-
-    def _show_left(self) -> None:
-        self.run.set_description_str(tqdm.format_interval(self.left()), refresh=False)
 
     def say(self, line: str) -> None:
         with tqdm.external_write_mode():

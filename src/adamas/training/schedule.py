@@ -27,11 +27,14 @@ def epochs_left(config: Config, progress: Progress) -> int:
     if finished(config, progress):
         return 0
     c, left = config.collection, steps_left(config, progress)
-    collected = progress.done["collect"] + progress.done["play"]
-    now = (c.first_steps if progress.epoch == 0 else c.steps_per_epoch) - collected
-    collecting = math.ceil(max(0, left - max(0, now)) / c.steps_per_epoch)
-    is_final = progress.epoch > 0 and not collected and not left
-    return collecting + _final_epochs(config) - progress.final_epochs + (not is_final)
+    if config.policy == "model_free":
+        collected, wanted = progress.done["play"], steps_to_play(config, progress)
+    else:
+        collected, wanted = progress.done["collect"], c.first_steps if progress.epoch == 0 else c.steps_per_epoch
+    collecting = math.ceil(max(0, left - max(0, wanted - collected)) / c.steps_per_epoch)
+    if progress.epoch > 0 and not collected and not left:  # the last collection is over
+        return _final_epochs(config) - progress.final_epochs
+    return 1 + collecting + _final_epochs(config)
 
 
 def _final_epochs(config: Config) -> int:

@@ -85,9 +85,16 @@ class Trainer:
             except Stopped:
                 return False
             finally:
-                for env in self.envs:
-                    env.close()
+                self._close_envs()
         return True
+
+    def _close_envs(self) -> None:
+        """What they hold besides memory, such as windows and processes. One that fails costs a line, and no run."""
+        for env in self.envs:
+            try:
+                env.close()
+            except Exception as error:  # of any package
+                warn(f"env={self.config.env} cannot be closed: {type(error).__name__}: {' '.join(str(error).split())}")
 
     def train(self, loop: RunLoop) -> None:
         """The recipe."""

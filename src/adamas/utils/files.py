@@ -28,8 +28,8 @@ def publish_text(path: Path, text: str) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `path` in the end: an empty folder, or what is not there yet. Of one that was not
-    filled without an exception nothing is left."""
+    """A folder to fill, which becomes `path` in the end. `path` is an empty folder or not there yet. After an exception
+    nothing is left of it."""
     path = path.resolve()
     part = path.with_name(f".{path.name}-{secrets.token_hex(4)}.part")
     part.mkdir(parents=True)

@@ -77,7 +77,7 @@ def write_mp4(film: np.ndarray, path: Path, fps: float = 15, options: Sequence[s
     done = subprocess.run([ffmpeg, "-v", "error", "-y", *source, *target], input=frames, stderr=subprocess.PIPE)
     if done.returncode:
         said = done.stderr.decode(errors="replace").splitlines() or [f"exit code {done.returncode}"]
-        raise UserError(f"ffmpeg cannot write the mp4 ({said[0].split('] ')[-1]}): make room on the disk and try again")
+        raise UserError(f"ffmpeg cannot write the mp4: {said[0].split('] ')[-1]}")
 
 
 def _grey_levels(film: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import frames, generator, make_world, short_episodes, small_learners, spy
+from helpers import frames, generator, make_world, run_script, short_episodes, small_learners, spy
 from torch import Tensor
 
 from adamas.agent.imagination import imagine
@@ -288,3 +288,13 @@ def test_one_long_unit_tells_nothing_of_the_load() -> None:
     pace.see("evaluation", 1, 600.0)
     assert pace.seconds("denoiser") == pytest.approx(0.2)
     assert pace.seconds("evaluation") == 600.0
+
+
+@pytest.mark.slow
+def test_the_script_times_each_kind_of_work(tmp_path: Path) -> None:
+    kinds = ("acting", "dreams", "denoiser", "reward_end", "actor_critic")
+    words = ["--presets", "smoke", "--kinds", ",".join(kinds), "--loads", "quiet", "--sides", "as it was,chosen"]
+    done = run_script("speed/busy.py", *words, "--seconds", "0", "--least", "1", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    table = (tmp_path / "smoke.md").read_text()
+    assert all(f"| {kind}, chosen |" in table for kind in kinds), table

@@ -426,7 +426,7 @@ def test_a_film_that_does_not_fit_on_the_disk_is_not_exported(steps: int, tmp_pa
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_what_ffmpeg_says_is_in_the_error() -> None:
-    with pytest.raises(UserError, match=r"No space left on device\): make room"):
+    with pytest.raises(UserError, match=r"No space left on device\): is there room"):
         write_mp4(GREY, Path("/dev/full"))
 
 

@@ -77,7 +77,7 @@ def write_mp4(film: np.ndarray, path: Path, fps: float = 15, options: Sequence[s
     done = subprocess.run([ffmpeg, "-v", "error", "-y", *source, *target], input=frames, stderr=subprocess.PIPE)
     if done.returncode:
         said = done.stderr.decode(errors="replace").splitlines() or [f"exit code {done.returncode}"]
-        raise UserError(f"ffmpeg cannot write the mp4: {said[0].split('] ')[-1]}")
+        raise UserError(f"ffmpeg cannot write the mp4 ({said[0].split('] ')[-1]}): is there room on the disk?")
 
 
 def _grey_levels(film: Tensor) -> tuple[np.ndarray, np.ndarray]:

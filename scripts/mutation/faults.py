@@ -193,7 +193,7 @@ EXPERIENCE = (
     ),
     *_faults(
         "training.schedule", "test_phases.py",
-        ("epochs_left", "the time left knows too few epochs behind the last collection", Swap("max(0, A - B)", "A - B")),
+        ("epochs_left", "the time left forgets the epoch of now", Swap("1 + A", "A")),
     ),
 )
 

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from adamas.config import Config
 from adamas.config.files import config_of_run, load_config
+from adamas.config.rules import learns_from_steps
 from adamas.data.storage import dataset_files
 from adamas.data_card import dreams
 from adamas.data_card.card import Card, make_card
@@ -33,10 +34,15 @@ def open_dataset(path: Path, env: str | None) -> Dataset:
     config = _config_of(path)
     named = Config(env=env) if env else config
     names = action_meanings(named) if named else None
-    of_run = path.name == "replay" and config is not None and not config.dataset
-    untrained = of_run and config and not config.initialize["from"] and not config.actor_critic.real_share
-    random_steps = config.collection.first_steps if untrained and config else 0
+    of_run = config if path.name == "replay" else None
+    random_steps = _untrained_steps(of_run) if of_run else 0
     return Dataset(FileSource(files_of_run(path) or dataset_files(path)), names, random_steps)
+
+
+def _untrained_steps(config: Config) -> int:
+    """The first steps of a run that its policy made before it had learned anything."""
+    learned = config.dataset or config.initialize["from"] or learns_from_steps(config)
+    return 0 if learned else config.collection.first_steps
 
 
 def card_of(dataset: Dataset, run: Path | None, device: str, bar: tqdm) -> Card:

@@ -68,10 +68,7 @@ def check(config: Config) -> Config:
         parts <= rollouts, f"actor_critic.minibatches={parts} is more than there are rollouts, {rollouts}: lower it"
     )
     _require(
-        config.actor_critic.real_share == 0
-        or config.policy == "model_free"
-        or bool(config.dataset)
-        or parts <= REAL_ROLLOUTS,
+        not learns_from_steps(config) or parts <= REAL_ROLLOUTS,
         f"actor_critic.real_share takes {REAL_ROLLOUTS} real rollouts to an update, fewer than actor_critic.minibatches={parts}: lower it or set actor_critic.real_share=0",
     )
     _check_initialize(config.initialize)
@@ -81,6 +78,11 @@ def check(config: Config) -> Config:
     )
     parts_of(config.dataset)
     return config
+
+
+def learns_from_steps(config: Config) -> bool:
+    """Whether the policy of a world model also learns from the steps that are collected (Dyna, Sutton 1991)."""
+    return config.actor_critic.real_share > 0 and config.policy == "imagined" and not config.dataset
 
 
 def _has_text_keys(value: Any) -> bool:

@@ -20,8 +20,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from adamas.config import PARTS, Config
+from adamas.config.rules import learns_from_steps
 from adamas.config.schema import REAL_ROLLOUTS
-from adamas.training.schedule import learns_from_steps
 from adamas.utils.errors import LostProcess, UserError
 from adamas.utils.quoting import assignment
 from adamas.utils.torchrun import command, launched

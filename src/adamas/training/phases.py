@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from adamas.config import PARTS, Config
+from adamas.config.rules import learns_from_steps
 from adamas.evaluation.dreams import ticks
 from adamas.evaluation.evaluate import DREAM_SETS
 from adamas.training.progress import Progress
 from adamas.training.rehearsal import Rehearsal
-from adamas.training.schedule import epochs_left, finished, learns_from_steps, steps_left, updates_left
+from adamas.training.schedule import epochs_left, finished, steps_left, updates_left
 
 STEPS_A_GAME = 1_000  # agent steps: a guess, before any game was played
 FIRST_DREAM_AFTER = 1_000  # updates of the denoiser, or half of the first epoch's

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from adamas.config import Config
+from adamas.config.rules import learns_from_steps
 from adamas.training.progress import DIVERGED, IMAGINED, Progress
 
 RARE_REWARDS = 10  # of the rarer signs (of -, 0 and +) that the first collection waits for
@@ -62,11 +63,6 @@ def updates_of_epoch(config: Config, progress: Progress, part: str) -> int:
     optimization = getattr(config, part).optimization
     updates = optimization.first_updates if progress.epoch == 0 else optimization.updates
     return _imagined(config, updates, progress.done) if part == "actor_critic" else updates
-
-
-def learns_from_steps(config: Config) -> bool:
-    """Whether the policy of a world model also learns from the steps that are collected (Dyna, Sutton 1991)."""
-    return config.actor_critic.real_share > 0 and config.policy == "imagined" and not config.dataset
 
 
 def real_share(config: Config, counts: Mapping[str, int]) -> float:

@@ -10,6 +10,7 @@ import torch
 
 from adamas.config import Config
 from adamas.config.help import shown
+from adamas.config.rules import learns_from_steps
 from adamas.config.schema import MODEL_FREE_ENVS, REAL_ROLLOUTS
 from adamas.data.replay import Replay
 from adamas.data.storage import verify
@@ -34,7 +35,6 @@ from adamas.training.run_loop import RunLoop
 from adamas.training.run_records import has_final_evaluation
 from adamas.training.schedule import (
     finished,
-    learns_from_steps,
     real_share,
     steps_to_collect,
     steps_to_play,

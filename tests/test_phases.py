@@ -122,9 +122,15 @@ def test_a_quick_update_is_timed_at_its_full_size_and_without_its_first_run(monk
 
 
 def test_of_a_slow_update_a_smaller_batch_is_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    found, batches = seconds(monkeypatch, "actor_critic", small(), lambda c, batch: batch / 4)
-    assert found == pytest.approx(8.0)
+    found, batches = seconds(monkeypatch, "actor_critic", small(), lambda c, batch: batch / 3)
+    assert found == pytest.approx(32 / 3)
     assert batches == [4, 4]
+
+
+def test_what_a_small_batch_takes_beside_its_rows_is_not_multiplied(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, batches = seconds(monkeypatch, "actor_critic", small(), lambda c, batch: 0.4 + batch / 40)
+    assert found == pytest.approx(1.2)
+    assert batches[-1] == 32
 
 
 def test_what_takes_very_long_is_run_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,8 @@ from adamas.utils.threads import Threads
 from adamas.utils.torchrun import launched
 
 FRACTION = 8  # a batch this much smaller is tried first
-ENOUGH = 0.4  # seconds: work that takes longer is timed once; a smaller batch that does stands for the full one
+ENOUGH = 0.4  # seconds: work that takes longer is timed once
+PATIENCE = 8.0  # seconds: a smaller batch stands for a full one that would take longer
 LONG = 3.0  # seconds: beside work that takes longer, what its first run sets up is little
 
 
@@ -110,7 +111,7 @@ class Rehearsal:
                 threads = self.threads
                 with Threads(threads.cores, threads.count, max(1, threads.least_rows // FRACTION)) as few_rows:
                     seconds = _seconds(self.updates(part, batch, config, few_rows), self.device)
-                if seconds > ENOUGH:
+                if seconds * full / batch > PATIENCE:  # too much by a share, as a small batch keeps a core less busy
                     return seconds * full / batch
             return _seconds(self.updates(part, full, config, self.threads), self.device, set_up)
         finally:

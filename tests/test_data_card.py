@@ -291,7 +291,7 @@ def test_a_card_is_written_and_broken_files_cost_a_line_each(tmp_path: Path, cap
         (["card"], "dir= is needed"),
         (["card", "set", "env=Nothing"], "unknown game"),
         (["filter", "set"], "out= is needed"),
-        (["filter", "set", "set"], "is there already"),
+        (["filter", "set", "set"], "is already there"),
         (["card", "broken"], "cannot be read"),
     ],
 )

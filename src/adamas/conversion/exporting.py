@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from adamas.conversion.importing import check_new
 from adamas.conversion.minari_files import write_minari
 from adamas.conversion.progress import progress_bar
 from adamas.conversion.settings import ExportOptions
@@ -21,7 +20,7 @@ from adamas.training.load_run import SavedRun, read_state, replay_files
 from adamas.training.run_folder import RunFolder
 from adamas.utils.console import say
 from adamas.utils.errors import UserError
-from adamas.utils.files import new_folder
+from adamas.utils.files import check_new, new_folder
 from adamas.utils.images import write_mp4
 
 FPS = 15  # steps of a game in a second

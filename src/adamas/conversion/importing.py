@@ -18,7 +18,7 @@ from adamas.conversion.writer import DatasetWriter
 from adamas.data import storage
 from adamas.utils.console import say, warn
 from adamas.utils.errors import UserError
-from adamas.utils.files import new_folder
+from adamas.utils.files import check_new, new_folder
 
 
 class Found(NamedTuple):
@@ -66,14 +66,6 @@ def find(source: Path, options: ImportOptions) -> list[Found]:
         raise UserError(f"{source} holds no {wanted}")
     (items,) = kinds.values()
     return items
-
-
-def check_new(out: Path) -> None:
-    """UserError where something is already, or no folder can be."""
-    if any(parent.is_file() for parent in out.parents):
-        raise UserError(f"{out} would be inside a file: name a folder that is not there yet")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is there already: name a folder that is not")
 
 
 def _files(source: Path, options: ImportOptions) -> dict[str, list[Found]]:

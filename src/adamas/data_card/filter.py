@@ -11,6 +11,7 @@ from adamas.data import storage
 from adamas.data_card.quality import JOINS, Stage, steps_on
 from adamas.data_card.source import Source
 from adamas.utils.errors import UserError
+from adamas.utils.files import check_new, new_folder
 
 CHUNK = 5_000  # rows of a file
 
@@ -24,13 +25,19 @@ def write_filtered(
     Raises:
         UserError: `out` holds something already, or nothing would be left.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is there already: give a new folder")
+    check_new(out)
     kept = ~np.any([stage.dropped for stage in stages], axis=0)
     if not kept.any():
         raise UserError("nothing would be left: see the data card")
     columns = _columns(source, kept, stages[JOINS].dropped)
-    out.mkdir(parents=True, exist_ok=True)
+    with new_folder(out) as folder:
+        return _write_all(source, kept, columns, folder, tick)
+
+
+def _write_all(
+    source: Source, kept: np.ndarray, columns: dict[str, np.ndarray], folder: Path, tick: Callable[[int], object]
+) -> int:
+    """The kept rows, in files of CHUNK rows or a few more. Returns how many they are."""
     waiting, first, row = [], 0, 0
     for block in source.blocks():
         waiting.append(block[kept[row : row + len(block)]])
@@ -38,7 +45,7 @@ def write_filtered(
         tick(len(block))
         end = first + sum(map(len, waiting))
         if row == source.rows or (end - first >= CHUNK and not columns["final"][end : end + 1].any()):
-            first = _write(out, first, np.concatenate(waiting), columns)
+            first = _write(folder, first, np.concatenate(waiting), columns)
             waiting = []
     return first
 

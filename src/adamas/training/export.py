@@ -16,8 +16,7 @@ from adamas.training.models import best_weights
 from adamas.training.run_folder import RunFolder
 from adamas.training.scalars import read_scalars
 from adamas.utils.console import warn
-from adamas.utils.errors import UserError
-from adamas.utils.files import new_folder
+from adamas.utils.files import check_new, new_folder
 from adamas.utils.logger import Logger
 
 
@@ -31,8 +30,7 @@ def export(run: Path, out: Path, weights: bool = True) -> None:
         UserError: `run` is no run folder or holds no usable checkpoint, or something is at `out` already.
     """
     theirs, config = RunFolder(run), config_of_run(run)
-    if out.exists():
-        raise UserError(f"{out} is already there: give another name, or remove it")
+    check_new(out)
     newest = checkpoint.load_newest(theirs.checkpoints, warn=warn) if weights else None
     with new_folder(out) as folder:
         ours = RunFolder(folder)

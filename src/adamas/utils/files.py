@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from adamas.utils.errors import UserError
+
 
 def publish(temporary: Path, path: Path) -> None:
     """Gives a finished file its name for good: after a power cut `path` is the new file or what it was before."""
@@ -24,6 +26,14 @@ def publish_text(path: Path, text: str) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text, encoding="utf-8")
     publish(temporary, path)
+
+
+def check_new(path: Path) -> None:
+    """UserError where `path` is something already, but an empty folder, or where no folder can be."""
+    if any(parent.is_file() for parent in path.parents):
+        raise UserError(f"{path} would be inside a file: name a folder that is not there yet")
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"{path} is already there: give another name, or remove it")
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from adamas.training.load_run import SavedRun
 from adamas.training.models import Models
 from adamas.utils.console import warn
 from adamas.utils.errors import UserError
-from adamas.utils.files import new_folder
+from adamas.utils.files import check_new, new_folder
 from adamas.web.graphs import save_graphs
 from adamas.web.runtime import copy_runtime
 
@@ -61,8 +61,7 @@ def export_page(path: Path, out: Path) -> None:
     Raises:
         UserError: `path` is no run folder or holds no usable checkpoint, something is at `out` already, or a package is missing.
     """
-    if out.exists():
-        raise UserError(f"{out} is already there: give another name, or remove it")
+    check_new(out)
     shipped = open_rounded(path)
     with new_folder(out) as folder:
         save_graphs(shipped.models, folder)

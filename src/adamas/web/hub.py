@@ -19,8 +19,7 @@ from adamas.training.export import without_training
 from adamas.training.run_folder import RunFolder
 from adamas.training.run_records import Outcome, read_outcome
 from adamas.utils.console import warn
-from adamas.utils.errors import UserError
-from adamas.utils.files import new_folder
+from adamas.utils.files import check_new, new_folder
 
 FILMS = {  # of an evaluation, also by the names of older records; that of the real game beside itself is left out
     "random_play": "random play",
@@ -37,8 +36,7 @@ def export_hub(path: Path, out: Path) -> None:
     Raises:
         UserError: `path` is no run folder or holds no usable checkpoint, or something is at `out` already.
     """
-    if out.exists():
-        raise UserError(f"{out} is already there: give another name, or remove it")
+    check_new(out)
     config, run = config_of_run(path), RunFolder(path)
     parts, file = checkpoint.load_newest(run.checkpoints, warn=warn)
     outcome = read_outcome(path)

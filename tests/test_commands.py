@@ -205,6 +205,7 @@ def test_an_exported_run_cannot_go_on_and_says_what_can(exported: Path, tmp_path
 def test_export_refuses_what_it_cannot_do(tiny_run: Path, tmp_path: Path) -> None:
     done = adamas("export", f"run={tmp_path}", f"out={tmp_path / 'agent'}")
     assert (done.returncode, done.stderr) == (2, f"error: {tmp_path} is not a run folder: it has no config.yaml\n")
+    (tmp_path / "mine").touch()
     done = adamas("export", f"run={tiny_run}", f"out={tmp_path}")
     assert done.stderr == f"error: {tmp_path} is already there: give another name, or remove it\n"
-    assert not any(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]

@@ -237,6 +237,7 @@ def test_the_model_card_says_what_a_reader_needs() -> None:
 def test_export_says_what_is_wrong(run: Path, tmp_path: Path) -> None:
     done = adamas("export", f"run={run}")
     assert (done.returncode, done.stderr) == (2, "error: nothing to make: give out=DIR, web=DIR or safetensors=DIR\n")
+    (tmp_path / "mine").touch()
     for option in ("web", "safetensors"):
         done = adamas("export", f"run={run}", f"{option}={tmp_path}")
         assert done.returncode == 2

@@ -14,8 +14,10 @@ from helpers import change_config
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts" / "studies"))
 import intervals
+from made_runs import make_run
 
 from adamas.benchmark import aggregates as figures
+from adamas.config import Config
 from adamas.utils.errors import UserError
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -192,6 +194,12 @@ def test_games_above_random_play_are_those_whose_intervals_lie_apart() -> None:
         "theirs beside ours, 1 games: 1 above, 0 not apart, 0 below",
     ]
     assert len(told) == 2 + 26 + 1 + 3
+
+
+def test_the_first_evaluation_of_a_run_stands_for_itself(tmp_path: Path) -> None:
+    make_run(tmp_path, Config(env="Pong"), score=3.0)
+    assert intervals.read(tmp_path, first=True)["Pong"].value == 1.0
+    assert intervals.read(tmp_path)["Pong"].value == 3.0
 
 
 def test_the_mean_of_a_game_is_that_of_its_games_at_the_end(tmp_path: Path) -> None:

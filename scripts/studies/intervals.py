@@ -2,7 +2,8 @@
 
 Prints the mean return of the full games at the end of each run, of one seed, with its 95% interval, beside those of random play
 in this emulator (results/random-play.json). Two means differ where their intervals lie apart. Several folders stand side by side,
-and each is compared with the first too.
+and each is compared with the first too. With --first a run is compared with its own first evaluation: of preset dyna that is the
+policy of the real game alone, before it dreams.
 """
 
 from __future__ import annotations
@@ -48,23 +49,29 @@ def main() -> None:
     parser.add_argument(
         "folders", type=Path, nargs="+", help="finished runs, of one seed each, or folders that hold some"
     )
+    parser.add_argument("--first", action="store_true", help="the first evaluation of each run stands beside its end")
     parser.add_argument("--random", type=Path, default=RESULTS / "random-play.json")
     arguments = parser.parse_args()
     chance = {
         game: Mean(*interval([played["returns"]])) for game, played in json.loads(arguments.random.read_text()).items()
     }
-    print(table({folder.name: read(folder) for folder in arguments.folders}, chance))
+    systems: dict[str, Means] = {}
+    for folder in arguments.folders:
+        if arguments.first:
+            systems[f"{folder.name}, first evaluation"] = read(folder, first=True)
+        systems[folder.name] = read(folder)
+    print(table(systems, chance))
 
 
-def read(folder: Path) -> Means:
-    """Of the newest finished run of each game."""
+def read(folder: Path, first: bool = False) -> Means:
+    """Of the newest finished run of each game, at its end or at its first evaluation."""
     found: dict[str, tuple[int, Mean]] = {}
     for run in find_outcomes([folder], warn):
         if run.final is not None:
             seed = found.get(run.config.env, (run.config.seed,))[0]
             if seed != run.config.seed:
                 raise UserError(f"{folder} has several seeds of {run.config.env}: give one folder a seed")
-            found[run.config.env] = seed, Mean(*interval([run.final["returns"]]))
+            found[run.config.env] = seed, Mean(*interval([(run.curve[0] if first else run.final)["returns"]]))
     if not found:
         raise UserError(f"{folder} holds no finished run")
     return {game: mean for game, (_, mean) in found.items()}

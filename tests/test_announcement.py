@@ -28,7 +28,7 @@ def test_other_plans() -> None:
     assert units(stored)["denoiser"] == 10_000 + 50 * 400
     free = Config(policy="model_free")
     assert epochs_left(free, Progress()) == 1 + 950
-    assert units(free) == {"play": 100_000, "evaluation": 96, "final evaluation": 1}
+    assert units(free) == {"collect": 100_000, "evaluation": 96, "final evaluation": 1}
     assert [planned_updates(free, part) for part in PARTS] == [0, 0, 0]
     short = Config(collection=config.Collection(steps=100))
     assert (epochs_left(short, Progress()), units(short)["collect"]) == (51, 100)
@@ -74,7 +74,7 @@ def test_an_evaluation_costs_its_games_and_three_sets_of_dreams() -> None:
         "final evaluation": played + dreamed,
     }
     free: Any = Measured(replace(c, policy="model_free"))
-    assert measure_costs(free) == {"play": 0.02, "evaluation": played, "final evaluation": played}
+    assert measure_costs(free) == {"collect": 0.02, "evaluation": played, "final evaluation": played}
 
 
 # What is said

@@ -173,7 +173,7 @@ WRONG = [
     (["preset=cpu", "policy=dreamt"], "policy=dreamt is not one of imagined, model_free"),
     (
         ["preset=cpu", "policy=model_free", "actor_critic.minibatches=9"],
-        "actor_critic.minibatches=9 is more than there are rollouts, 8: lower it",
+        "an update from collected steps has 8 rollouts, fewer than actor_critic.minibatches=9: lower it",
     ),
     (
         ["preset=cpu", "actor_critic.minibatches=3", "actor_critic.optimization.batch_size=2"],

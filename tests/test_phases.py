@@ -17,7 +17,7 @@ from adamas import config
 from adamas.config import Config
 from adamas.training import rehearsal
 from adamas.training.generators import Generators
-from adamas.training.phases import COLLECT, PLAY, Phase, measure_costs, plan, units_left
+from adamas.training.phases import COLLECT, Phase, measure_costs, plan, units_left
 from adamas.training.progress import Progress
 from adamas.training.rehearsal import Rehearsal
 from adamas.training.run_folder import RunFolder
@@ -34,12 +34,11 @@ def test_the_published_plan() -> None:
     assert units["actor_critic"] == 5_000 + 1_000 * 400
     assert units["evaluation"] == 101
     assert units["first dream"] == units["final evaluation"] == 1
-    assert "play" not in units
 
 
 def test_a_run_in_the_real_game_alone_plays_and_is_evaluated() -> None:
     units = {phase.name: count for phase, count in plan(Config(policy="model_free")).items()}
-    assert units == {"play": 100_000, "evaluation": 96, "final evaluation": 1}
+    assert units == {"collect": 100_000, "evaluation": 96, "final evaluation": 1}
 
 
 def test_epochs_that_collect_nothing_after_the_first_are_final() -> None:
@@ -202,7 +201,7 @@ class Counts:
 
     def run(self, phase: Phase, target: Callable[[], int], work: Callable[[], int | None]) -> None:
         while left := max(0, target() - self.progress.done[phase.name]):
-            steps = min(30, left) if phase == COLLECT else 45 if phase == PLAY else 1  # real rollouts may be too long
+            steps = min(30, left) if phase == COLLECT else 1
             self.progress.tick(phase.name, steps)
             if phase.name == "actor_critic" and self.diverged:
                 self.progress.count_rollouts(4, self.diverged)
@@ -248,7 +247,7 @@ def test_what_is_ahead_of_a_run_is_what_it_will_do(name: str, tmp_path: Path, mo
     else:
         rounds.insert(0, (planned, {}))
     assert len(rounds) > 10
-    known = set(planned) - ({"actor_critic"} if "wrong" in name else set()) - {"play"}
+    known = set(planned) - ({"actor_critic"} if "wrong" in name else set())
     for ahead, behind in rounds:
         assert {n: ahead[n] + behind.get(n, 0) for n in known} == {n: made.get(n, 0) for n in known}
 

@@ -109,5 +109,5 @@ def test_a_run_that_was_saved_goes_on_bit_for_bit(rounds: int, tmp_path: Path) -
 def test_more_minibatches_than_real_rollouts_are_refused() -> None:
     c = small_config(actor_critic={"real_share": 0.5})
     c.actor_critic.minibatches, c.actor_critic.optimization.batch_size = 9, 16
-    with pytest.raises(UserError, match=r"actor_critic\.real_share takes 8 real rollouts"):
+    with pytest.raises(UserError, match="an update from collected steps has 8 rollouts"):
         check(c)

@@ -140,25 +140,10 @@ def test_model_free_learns_from_the_real_game_alone(tmp_path: Path) -> None:
     folder = train("env=Breakout", *TINY, "policy=model_free", cwd=tmp_path)
     parts, _ = checkpoint.load_newest(folder / "checkpoints", warn=pytest.fail)
     total = parts["progress"]["total"]
-    assert total["play"] >= 90
-    assert not {"collect", "denoiser", "reward_end"} & set(total)
+    assert total["collect"] == 90
+    assert not {"denoiser", "reward_end", "actor_critic"} & set(total)
     assert parts["models"]["optimizers"]["actor_critic"]["updates"] > 0
     assert parts["models"]["optimizers"]["denoiser"]["updates"] == 0
-
-
-def test_a_rollout_beyond_an_epoch_of_model_free_is_made_up_for_in_the_next(tmp_path: Path) -> None:
-    """A rollout of 8 games and 4 steps is three epochs long: there are about as many as planned all the same."""
-    settings = [
-        "policy=model_free",
-        "collection.steps=300",
-        "collection.steps_per_epoch=10",
-        "evaluation.every_epochs=99",
-    ]
-    parts, _ = checkpoint.load_newest(
-        train("env=Breakout", *TINY, *settings, cwd=tmp_path) / "checkpoints", pytest.fail
-    )
-    assert 1 + (300 - 60) // 10 - 3 <= parts["progress"]["epoch"] <= 1 + (300 - 60) // 10
-    assert 300 <= parts["progress"]["total"]["play"] < 300 + 32
 
 
 @pytest.mark.slow  # a minute of imagined frames at the published size; test_updates makes an update of each part

@@ -177,13 +177,9 @@ EXPERIENCE = (
         ("Collector.state_dict", "saved without the recurrent state", Swap("None if A is None else list(A)", "None")),
     ),
     *_faults(
-        "training.real_rollouts", "test_real_rollouts.py",
-        ("RealRollouts._next_start", "past frames not forgotten at a new episode (real rollouts)", Swap("A.where(B, C)", "A.where(B, C)._replace(past=A.past)")),
-        ("RealRollouts._step", "rewards unclipped", Swap("float(np.sign(A))", "float(A)")),
-    ),
-    *_faults(
         "training.collected_rollouts", "test_collected_rollouts.py",
         ("_row", "uniformly random actions taken for the policy's", Swap("step.drawn", "True")),
+        ("_row", "rewards unclipped", Swap("torch.tensor(step.reward).sign()", "torch.tensor(step.reward)")),
         ("_row", "a row cut short goes on", Swap("A < horizon and not B", "False")),
         ("collect_rollouts", "more steps than are left", Swap("min(A, B)", "A")),
     ),

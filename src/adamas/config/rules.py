@@ -10,7 +10,7 @@ from typing import Any
 
 from adamas.config.dataset_parts import parts_of
 from adamas.config.help import shown
-from adamas.config.schema import MODEL_FREE_ENVS, PARTS, REAL_ROLLOUTS, SEGMENT_FRAMES, SIZE, Config
+from adamas.config.schema import PARTS, REAL_ROLLOUTS, SEGMENT_FRAMES, SIZE, Config
 from adamas.utils.errors import UserError
 
 
@@ -63,13 +63,14 @@ def check(config: Config) -> Config:
         config.reward_end.imagined_share == 0 or context < SEGMENT_FRAMES,
         f"reward_end.imagined_share needs frames to imagine after denoiser.context={context}, and its segments have {SEGMENT_FRAMES}: lower the context or set reward_end.imagined_share=0",
     )
-    rollouts, parts = _rollouts(config), config.actor_critic.minibatches
+    rollouts, parts = config.actor_critic.optimization.batch_size, config.actor_critic.minibatches
     _require(
-        parts <= rollouts, f"actor_critic.minibatches={parts} is more than there are rollouts, {rollouts}: lower it"
+        config.policy == "model_free" or parts <= rollouts,
+        f"actor_critic.minibatches={parts} is more than there are rollouts, {rollouts}: lower it",
     )
     _require(
         not learns_from_steps(config) or parts <= REAL_ROLLOUTS,
-        f"actor_critic.real_share takes {REAL_ROLLOUTS} real rollouts to an update, fewer than actor_critic.minibatches={parts}: lower it or set actor_critic.real_share=0",
+        f"an update from collected steps has {REAL_ROLLOUTS} rollouts, fewer than actor_critic.minibatches={parts}: lower it",
     )
     _check_initialize(config.initialize)
     _require(
@@ -81,8 +82,8 @@ def check(config: Config) -> Config:
 
 
 def learns_from_steps(config: Config) -> bool:
-    """Whether the policy of a world model also learns from the steps that are collected (Dyna, Sutton 1991)."""
-    return config.actor_critic.real_share > 0 and config.policy == "imagined" and not config.dataset
+    """Whether the policy learns from the steps that are collected: from these alone, or also (Dyna, Sutton 1991)."""
+    return not config.dataset and (config.policy == "model_free" or config.actor_critic.real_share > 0)
 
 
 def _has_text_keys(value: Any) -> bool:
@@ -90,11 +91,6 @@ def _has_text_keys(value: Any) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) for key in value) and all(map(_has_text_keys, value.values()))
     return not isinstance(value, list) or all(map(_has_text_keys, value))
-
-
-def _rollouts(config: Config) -> int:
-    """Rollouts of which an update of the policy learns."""
-    return MODEL_FREE_ENVS if config.policy == "model_free" else config.actor_critic.optimization.batch_size
 
 
 def _check_initialize(initialize: dict[str, Any]) -> None:

@@ -11,7 +11,6 @@ from typing import Any, Optional  # OmegaConf 2.3 does not read `X | None`
 
 SIZE = 84  # pixels a side of a frame
 SEGMENT_FRAMES = 19  # of a training segment of the reward/end model
-MODEL_FREE_ENVS = 8  # real games played side by side when policy=model_free
 REAL_ROLLOUTS = 8  # of an update from collected steps
 SIGMA_MIN = 2e-3  # the least noise level, in training and in sampling
 PARTS = ("denoiser", "reward_end", "actor_critic")
@@ -237,7 +236,9 @@ class Config:
         0, "rows of a batch of the world model whose gradients are computed at a time, to save memory; 0: all", least=0
     )
     policy: str = setting(
-        "imagined", "where the policy learns: in imagination or in the real game", choices=("imagined", "model_free")
+        "imagined",
+        "where the policy learns: in imagination or, with no world model, in the real game",
+        choices=("imagined", "model_free"),
     )
     runs: str = setting("runs", "folder that holds the run folders")
     resume: Optional[str] = setting(None, "a run folder to go on with")

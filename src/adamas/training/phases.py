@@ -73,13 +73,8 @@ def _dreams(rehearsal: Rehearsal) -> float:
 
 COLLECT = Phase(
     "collect",
-    lambda c, progress: steps_left(c, progress) if c.policy == "imagined" else 0,
+    steps_left,
     lambda rehearsal: (2 if learns_from_steps(rehearsal.config) else 1) * rehearsal.acting(1),
-)
-PLAY = Phase(  # in the real game, and learn from it: policy=model_free
-    "play",
-    lambda c, progress: steps_left(c, progress) if c.policy == "model_free" else 0,
-    lambda rehearsal: 2 * rehearsal.acting(1),
 )
 UPDATES = {
     part: _updates(part, shown)
@@ -96,7 +91,7 @@ FINAL_EVALUATION = Phase(
     lambda c, progress: int(not (finished(c, progress) and progress.done["final evaluation"])),
     lambda rehearsal: _evaluation(rehearsal, rehearsal.config.evaluation.final_games),
 )
-PHASES = (COLLECT, PLAY, *UPDATES.values(), FIRST_DREAM, EVALUATION, FINAL_EVALUATION)
+PHASES = (COLLECT, *UPDATES.values(), FIRST_DREAM, EVALUATION, FINAL_EVALUATION)
 
 
 def plan(config: Config) -> dict[Phase, int]:

@@ -23,7 +23,7 @@ class Progress:
     @property
     def steps(self) -> int:
         """Agent steps made in the real game."""
-        return self.total["collect"] + self.total["play"]
+        return self.total["collect"]
 
     def tick(self, phase: str, units: int = 1) -> None:
         self.done[phase] += units
@@ -35,8 +35,7 @@ class Progress:
         self.tick(DIVERGED, diverged)
 
     def next_epoch(self) -> None:
-        collected = self.done["collect"] or self.done["play"]
-        self.final_epochs = 0 if collected or self.epoch == 0 else self.final_epochs + 1
+        self.final_epochs = 0 if self.done["collect"] or self.epoch == 0 else self.final_epochs + 1
         self.epoch += 1
         self.done.clear()
 

@@ -27,11 +27,8 @@ def epochs_left(config: Config, progress: Progress) -> int:
     """Epochs that are not over: the one of now, those that collect more, and those after the last collection."""
     if finished(config, progress):
         return 0
-    c, left = config.collection, steps_left(config, progress)
-    if config.policy == "model_free":
-        collected, wanted = progress.done["play"], steps_to_play(config, progress)
-    else:
-        collected, wanted = progress.done["collect"], c.first_steps if progress.epoch == 0 else c.steps_per_epoch
+    c, left, collected = config.collection, steps_left(config, progress), progress.done["collect"]
+    wanted = c.first_steps if progress.epoch == 0 else c.steps_per_epoch
     collecting = math.ceil(max(0, left - max(0, wanted - collected)) / c.steps_per_epoch)
     if progress.epoch > 0 and not collected and not left:  # the last collection is over
         return _final_epochs(config) - progress.final_epochs
@@ -100,10 +97,3 @@ def steps_to_collect(config: Config, progress: Progress, reward_counts: Mapping[
     else:
         wanted = c.first_steps_most
     return min(wanted, done + steps_left(config, progress))
-
-
-def steps_to_play(config: Config, progress: Progress) -> int:
-    """The same of policy=model_free. A rollout too long in one epoch is made up for in the next."""
-    c, done = config.collection, progress.done["play"]
-    end = min(c.steps, c.first_steps + progress.epoch * c.steps_per_epoch)
-    return end - (progress.steps - done)

@@ -11,7 +11,7 @@ import torch
 from adamas.config import Config
 from adamas.config.help import shown
 from adamas.config.rules import learns_from_steps
-from adamas.config.schema import MODEL_FREE_ENVS, REAL_ROLLOUTS
+from adamas.config.schema import REAL_ROLLOUTS
 from adamas.data.replay import Replay
 from adamas.data.storage import verify
 from adamas.data_card.first_update import show_card
@@ -27,19 +27,12 @@ from adamas.training.generators import Generators
 from adamas.training.learners import Learners
 from adamas.training.load_run import chunks_of, files_of_run, read_state, read_to_resume
 from adamas.training.models import training_models
-from adamas.training.phases import COLLECT, EVALUATION, FINAL_EVALUATION, FIRST_DREAM, PLAY, UPDATES, first_dream_after
+from adamas.training.phases import COLLECT, EVALUATION, FINAL_EVALUATION, FIRST_DREAM, UPDATES, first_dream_after
 from adamas.training.progress import Progress
-from adamas.training.real_rollouts import RealRollouts
 from adamas.training.run_folder import RunFolder
 from adamas.training.run_loop import RunLoop
 from adamas.training.run_records import has_final_evaluation
-from adamas.training.schedule import (
-    finished,
-    real_share,
-    steps_to_collect,
-    steps_to_play,
-    updates_of_epoch,
-)
+from adamas.training.schedule import finished, real_share, steps_to_collect, updates_of_epoch
 from adamas.training.signals import Stopped
 from adamas.training.updates import Updates
 from adamas.training.workers import Workers
@@ -57,24 +50,18 @@ class Trainer:
         self.config, self.folder, self.threads = config, folder, threads
         self.progress, self.logger = Progress(), Logger(folder.tensorboard)
         self.random = Generators.seeded(config.seed, device)
-        count = MODEL_FREE_ENVS if config.policy == "model_free" else 1
-        envs = self.envs = [make_env(config, episodic_life=True) for _ in range(count)]
-        if not config.resume and not config.dataset and not envs[0].deterministic:
+        self.env = make_env(config, episodic_life=True)
+        if not config.resume and not config.dataset and not self.env.deterministic:
             warn(f"env={config.env} plays differently from the same seed and actions: a resume begins a new episode")
-        self.models = training_models(config, envs[0].action_meanings, device)
+        self.models = training_models(config, self.env.action_meanings, device)
         self.learners, self.workers = Learners(self.models, threads), Workers()
         if config.dataset:
             self.replay = read_experience(config.dataset, config, device, files_of_run)
         else:
-            kept = config.collection.steps if config.policy == "imagined" else 0
-            self.replay = Replay(kept, config.replay.age_weights, device=device)
+            self.replay = Replay(config.collection.steps, config.replay.age_weights, device=device)
         self.dataset_digest = self.replay.digest() if config.dataset else None
         self.updates = Updates(self.learners, self.replay, self.random, self.logger)
-        self.player: Any  # a Collector, or RealRollouts for policy=model_free
-        if config.policy == "model_free":
-            self.player = RealRollouts(envs, self.models.actor_critic, config.seed)
-        else:
-            self.player = Collector(envs[0], self.replay, config.seed)
+        self.player = Collector(self.env, self.replay, config.seed)
 
     def run(self, loop: RunLoop) -> bool:
         """Trains until the plan is done (True) or the run is asked to stop (False). Saves in either case."""
@@ -85,24 +72,21 @@ class Trainer:
             except Stopped:
                 return False
             finally:
-                self._close_envs()
+                self._close_env()
         return True
 
-    def _close_envs(self) -> None:
-        """What they hold besides memory, such as windows and processes. One that fails costs a line, and no run."""
-        for env in self.envs:
-            try:
-                env.close()
-            except Exception as error:  # of any package
-                warn(f"env={self.config.env} cannot be closed: {type(error).__name__}: {' '.join(str(error).split())}")
+    def _close_env(self) -> None:
+        """What it holds besides memory, such as windows and processes. A failure costs a line, and no run."""
+        try:
+            self.env.close()
+        except Exception as error:  # of any package
+            warn(f"env={self.config.env} cannot be closed: {type(error).__name__}: {' '.join(str(error).split())}")
 
     def train(self, loop: RunLoop) -> None:
         """The recipe."""
         while not finished(self.config, self.progress):
-            if self.config.policy == "model_free":
-                self.learn_in_the_game(loop)
-            else:
-                self.collect(loop)
+            self.collect(loop)
+            if self.config.policy == "imagined":
                 self.look_at_the_data(loop)
                 self.show_first_dream(loop)
                 self.fit("denoiser", loop)
@@ -134,9 +118,6 @@ class Trainer:
 
     def fit(self, part: str, loop: RunLoop) -> None:
         loop.run(UPDATES[part], lambda: updates_of_epoch(self.config, self.progress, part), lambda: self._update(part))
-
-    def learn_in_the_game(self, loop: RunLoop) -> None:
-        loop.run(PLAY, lambda: steps_to_play(self.config, self.progress), self._learn_from_real_rollouts)
 
     def evaluate_if_due(self, loop: RunLoop) -> None:
         if self.progress.epoch % self.config.evaluation.every_epochs == 0:
@@ -188,16 +169,6 @@ class Trainer:
         if diverged is not None and learns_from_steps(self.config):
             self.progress.count_rollouts(len(diverged), int(diverged.sum()))
 
-    def _learn_from_real_rollouts(self) -> int:
-        with self.models.autocast():
-            rollout, returns = self.player.play(
-                self.models.actor_critic, self.config.actor_critic.horizon, self.random.act
-            )
-        self.updates.policy(rollout)
-        for game_return in returns:
-            self.logger.add("collect/game_return", game_return)
-        return int(rollout.mask.sum())
-
     def _evaluate(self, count: int, name: str, loop: RunLoop) -> None:
         c, epoch = self.config, self.progress.epoch
         with self.models.autocast():
@@ -214,7 +185,11 @@ class Trainer:
             "steps": steps,
             "seconds": round(loop.seconds()),
             "return": score,
-            **({"real_share": round(real_share(c, self.progress.total), 3)} if learns_from_steps(c) else {}),
+            **(
+                {"real_share": round(real_share(c, self.progress.total), 3)}
+                if c.policy == "imagined" and learns_from_steps(c)
+                else {}
+            ),
         }
         self.folder.append_evaluation({**record, **games._asdict(), **dreams})
         loop.bars.say(f"epoch {epoch}: mean return {score:.2f} over {count} full games")
@@ -284,10 +259,7 @@ class Trainer:
         c = self.config
         if c.dataset:  # nobody plays there
             return
-        begun = (
-            self.player.start_over(self.models.actor_critic) if c.policy == "model_free" else self.player.start_over()
-        )
-        if begun:
+        if self.player.start_over():
             warn(f"env={c.env} does not go on with the episode that was saved: a new one begins")
 
     def _verify(self, state: dict[str, Any]) -> None:

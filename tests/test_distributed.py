@@ -220,6 +220,7 @@ def test_what_several_processes_cannot_share(monkeypatch: pytest.MonkeyPatch, tm
     with pytest.raises(UserError, match=r"denoiser\.optimization\.batch_size=32 does not divide among 3 processes"):
         distributed.check_processes(Config())
     fitting = Config(policy="model_free")
+    fitting.actor_critic.minibatches = 4  # more than a third of the rollouts of an update from collected steps
     for part in (fitting.denoiser, fitting.reward_end, fitting.actor_critic):
         part.optimization = Optimization(batch_size=33)
     with pytest.raises(UserError, match="policy=model_free learns in one process"):

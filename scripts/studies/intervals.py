@@ -55,11 +55,12 @@ def main() -> None:
     chance = {
         game: Mean(*interval([played["returns"]])) for game, played in json.loads(arguments.random.read_text()).items()
     }
-    systems: dict[str, Means] = {}
-    for folder in arguments.folders:
-        if arguments.first:
-            systems[f"{folder.name}, first evaluation"] = read(folder, first=True)
-        systems[folder.name] = read(folder)
+    if arguments.first and len(arguments.folders) > 1:
+        raise UserError("--first compares the runs of one folder with themselves: give one folder")
+    systems = {
+        f"{folder.name}, first evaluation": read(folder, first=True) for folder in arguments.folders if arguments.first
+    }
+    systems.update({folder.name: read(folder) for folder in arguments.folders})
     print(table(systems, chance))
 
 

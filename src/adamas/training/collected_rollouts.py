@@ -1,4 +1,4 @@
-"""Rollouts made of the steps that are collected anyway, for the policy to learn from (actor_critic.real_share above 0)."""
+"""Rollouts made of the steps that are collected anyway, for the policy to learn from (policy=model_free, and actor_critic.real_share above 0)."""
 
 from __future__ import annotations
 

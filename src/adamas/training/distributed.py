@@ -56,13 +56,13 @@ def check_processes(config: Config) -> None:
     rows, parts = config.actor_critic.optimization.batch_size // size, config.actor_critic.minibatches
     if size > 1 and parts > rows:
         raise UserError(f"actor_critic.minibatches={parts} is more than each process has rollouts, {rows}: lower it")
+    if size > 1 and config.policy == "model_free":
+        raise UserError("policy=model_free learns in one process: start it without torchrun")
     if size > 1 and learns_from_steps(config) and parts > REAL_ROLLOUTS // size:
         raise UserError(
             f"actor_critic.real_share needs a real rollout for each of actor_critic.minibatches={parts} in each of {size} "
             f"processes, and there are {REAL_ROLLOUTS}: lower one of the two, or set actor_critic.real_share=0"
         )
-    if size > 1 and config.policy == "model_free":
-        raise UserError("policy=model_free learns in one process: start it without torchrun")
     if size > 1 and config.cuda_graphs is True:
         raise UserError("cuda_graphs=true records the updates of one process: start it without torchrun")
 

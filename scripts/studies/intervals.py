@@ -2,8 +2,8 @@
 
 Prints the mean return of the full games at the end of each run, of one seed, with its 95% interval, beside those of random play
 in this emulator (results/random-play.json). Two means differ where their intervals lie apart. Several folders stand side by side,
-and each is compared with the first too. With --first a run is compared with its own first evaluation: of preset dyna that is the
-policy of the real game alone, before it dreams.
+and each is compared with the first too. With --first the runs of one folder are compared with their own
+first evaluation, such as that after the real steps and before the first dream.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ changes and of frames. `test_losses_recorded` looks at each layer.
 
 Other processors and versions of torch add in another order, and the second update starts from what the first one made of
 that: hence a tolerance of 1e-4, and 1e-3 for the second one. A wrong draw, weight, rate or clip changes a number by far more.
-Adam moves a parameter by the whole rate however small its gradient is. Where that is 0 but for rounding, the processor chooses up
-or down: of 50,000 parameters about 10 moved the other way on a Zen 4, which the sum of all shows and no norm does.
+Adam moves a parameter by about the rate however small its gradient is, so where that is 0 but for rounding, the processor chooses
+how far. The sum of all parameters shows it, no norm does: between AVX-2 and AVX-512 of one Zen 4 the sums differ by up to .005
+after the first update and .21 after the second, of reward/end and actor-critic; those of the denoiser agree.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from adamas.training.models import Models
 from adamas.training.updates import Updates
 from adamas.utils.logger import Logger
 
-RATE, OTHER_WAY = 1e-2, 20  # the learning rate, and how many parameters may move the other way
+RATE = 1e-2
 SIGMA_DATA = 0.24728253483772278  # as it was measured then, from a sample of the frames
 RECORDED = json.loads((Path(__file__).parent / "data" / "updates.json").read_text())
 
@@ -135,6 +136,8 @@ def test_two_updates_of_each_part_are_those_that_were_recorded(
     monkeypatch.setattr(sampling, "by_age", all_rows_alike)  # the age groups are now DIAMOND's: see test_replay
     for part, rows in two_updates_of_each_part(target, tmp_path).items():
         for number, (found, recorded) in enumerate(zip(rows, RECORDED[target][part], strict=True)):
-            assert found.pop("sum") == pytest.approx(recorded["sum"], abs=OTHER_WAY * 2 * RATE), (part, number)
+            rel, rounding = (1e-4, RATE) if number == 0 else (1e-3, 30 * RATE)
+            slack = 0 if part == "denoiser" else rounding
+            assert found.pop("sum") == pytest.approx(recorded["sum"], rel=rel, abs=slack), (part, number)
             others = {name: value for name, value in recorded.items() if name != "sum"}
-            assert found == pytest.approx(others, rel=10**-4 if number == 0 else 10**-3), (part, number)
+            assert found == pytest.approx(others, rel=rel), (part, number)

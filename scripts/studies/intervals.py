@@ -57,10 +57,10 @@ def main() -> None:
     }
     if arguments.first and len(arguments.folders) > 1:
         raise UserError("--first compares the runs of one folder with themselves: give one folder")
-    systems = {
-        f"{folder.name}, first evaluation": read(folder, first=True) for folder in arguments.folders if arguments.first
-    }
-    systems.update({folder.name: read(folder) for folder in arguments.folders})
+    systems = {folder.name: read(folder) for folder in arguments.folders}
+    if arguments.first:
+        (folder,) = arguments.folders
+        systems = {f"{folder.name}, first evaluation": read(folder, first=True), **systems}
     print(table(systems, chance))
 
 

@@ -83,6 +83,7 @@ def small_config(
     reward_end: dict | None = None,
     actor_critic: dict | None = None,
     sampling: dict | None = None,
+    policy: str = "imagined",
     **denoiser: object,
 ) -> Config:
     """Of networks that take milliseconds, and batches of 8. `sampling` is the section `replay`."""
@@ -102,6 +103,8 @@ def small_config(
             **{"channels": [8], "horizon": 4, "optimization": optimization(), **(actor_critic or {})}
         ),
     )
+    c.q_network = config.QNetwork(learning_starts=20, horizon=4, minibatches=2, n_step=3, optimization=optimization())
+    c.policy = policy
     return check(c)
 
 
@@ -189,6 +192,7 @@ def same(a: object, b: object) -> bool:
 
 # The program
 
+PARTS = Config().parts  # of a run with an actor-critic
 TINY = [  # some seconds of the whole loop
     "preset=smoke",
     "device=cpu",

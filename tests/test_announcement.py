@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import PARTS
 
 from adamas import config
-from adamas.config import PARTS, Config
+from adamas.config import Config
 from adamas.training import phases
 from adamas.training.announcement import announce, in_words
 from adamas.training.phases import measure_costs, plan
@@ -29,7 +30,7 @@ def test_other_plans() -> None:
     free = Config(policy="model_free")
     assert epochs_left(free, Progress()) == 1 + 950
     assert units(free) == {"collect": 100_000, "evaluation": 96, "final evaluation": 1}
-    assert [planned_updates(free, part) for part in PARTS] == [0, 0, 0]
+    assert [planned_updates(free, part) for part in free.parts] == [0, 0, 0]
     short = Config(collection=config.Collection(steps=100))
     assert (epochs_left(short, Progress()), units(short)["collect"]) == (51, 100)
 
@@ -58,6 +59,10 @@ class Measured:
     def acting(self, games: int) -> float:
         return 0.01 / games
 
+    @property
+    def replaying(self) -> float:
+        return 0.03 if self.config.policy != "imagined" else 0.0
+
 
 def test_an_evaluation_costs_its_games_and_three_sets_of_dreams() -> None:
     c = Config(evaluation=config.Evaluation(games=4, final_games=100, dreams=9, dream_steps=50))
@@ -74,7 +79,7 @@ def test_an_evaluation_costs_its_games_and_three_sets_of_dreams() -> None:
         "final evaluation": played + dreamed,
     }
     free: Any = Measured(replace(c, policy="model_free"))
-    assert measure_costs(free) == {"collect": 0.02, "evaluation": played, "final evaluation": played}
+    assert measure_costs(free) == {"collect": 0.04, "evaluation": played, "final evaluation": played}
 
 
 # What is said

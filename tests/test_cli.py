@@ -170,10 +170,10 @@ WRONG = [
     (["preset=cpu", "seed=???"], "seed has no value: give it one"),
     (["preset=cpu", "env=${nowhere}"], "env: Interpolation key 'nowhere' not found"),
     (["preset=cpu", "seed=-1"], "seed=-1 is too small: the least is 0"),
-    (["preset=cpu", "policy=dreamt"], "policy=dreamt is not one of imagined, model_free"),
+    (["preset=cpu", "policy=dreamt"], "policy=dreamt is not one of imagined, model_free, dyna"),
     (
-        ["preset=cpu", "policy=model_free", "actor_critic.minibatches=9"],
-        "an update from collected steps has 8 rollouts, fewer than actor_critic.minibatches=9: lower it",
+        ["preset=cpu", "policy=model_free", "q_network.replay_ratio=0"],
+        "policy=model_free learns from the replay alone: set q_network.replay_ratio above 0",
     ),
     (
         ["preset=cpu", "actor_critic.minibatches=3", "actor_critic.optimization.batch_size=2"],

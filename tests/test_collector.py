@@ -13,19 +13,19 @@ import torch
 from helpers import CPU, generator, wake
 
 from adamas import config
+from adamas.agent import policy as policy_module
 from adamas.agent.actor_critic import ActorCritic
 from adamas.agent.rollout import NO_FRAME, Hidden
 from adamas.config import Config
 from adamas.data.replay import Replay, read_dataset
 from adamas.envs.atari import AtariEnv
 from adamas.envs.make import make_env
-from adamas.training import collector
 from adamas.training.collector import Collector, Ended
 
 
 @pytest.fixture(autouse=True)
 def _no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collector, "EPSILON", 0.0)
+    monkeypatch.setattr(policy_module, "EXPLORATION", 0.0)
 
 
 def make_policy(awake: bool = True, actions: int = 4) -> ActorCritic:
@@ -71,7 +71,7 @@ def story() -> Story:
     played, policy, random = make(max_episode_steps=170), make_policy(awake=False), generator()
     hidden = hidden_of(policy)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(collector, "EPSILON", 0.0)
+        patch.setattr(policy_module, "EXPLORATION", 0.0)
         told = Story(played, [], hidden)
         while len({told.kind(step) for step, end in enumerate(told.ends) if end.episode is not None}) < 3 or not any(
             end.game not in (None, end.episode) for end in told.ends
@@ -156,7 +156,7 @@ def test_a_saved_collector_goes_on_bit_for_bit(steps: int) -> None:
 
 @pytest.mark.parametrize("epsilon", [0.0, 1.0])
 def test_epsilon_is_the_chance_of_a_random_action(epsilon: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collector, "EPSILON", epsilon)
+    monkeypatch.setattr(policy_module, "EXPLORATION", epsilon)
     played, policy, random = make(), make_policy(), generator()
     with torch.no_grad():
         policy.actor.bias[2] = 1e3

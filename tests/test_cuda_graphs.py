@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import MEANINGS, short_episodes, small_config
+from helpers import MEANINGS, PARTS, short_episodes, small_config
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from adamas.config import PARTS, Config
+from adamas.config import Config
 from adamas.training.compiling import check_compiling
 from adamas.training.cuda_graphs import WARM_UP, Capture, CudaCapture, Graphed
 from adamas.training.generators import Generators

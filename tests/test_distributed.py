@@ -19,6 +19,7 @@ from helpers import (
     ALWAYS,
     CPU,
     MEANINGS,
+    PARTS,
     PROCESSES,
     ROOT,
     SELDOM,
@@ -38,7 +39,7 @@ from helpers import (
 )
 
 from adamas.agent.imagination import imagine
-from adamas.config import PARTS, Config, Optimization
+from adamas.config import Config, Optimization
 from adamas.config.rules import check
 from adamas.training import checkpoint, distributed, run_loop, workers
 from adamas.training.generators import Generators
@@ -138,8 +139,7 @@ def test_two_processes_make_the_gradients_of_their_batches_put_together(micro_ba
 
 
 def lead_or_follow(folder: Path) -> dict[str, Any]:
-    """Three updates of each part, as rank 0 makes them, or as a worker is told to, and one from rollouts that rank 0 has.
-    What was learned from, and the weights."""
+    """Three updates of each part, as rank 0 makes them, or as a worker is told to. What was learned from, and the weights."""
     config = small_config(reward_end={"imagined_share": 0.5}, target="change", ema_decay=0.9)
     made: list[Learners] = []
     workers.Learners = lambda models, _: made.append(Learners(models)) or made[0]
@@ -160,12 +160,11 @@ def lead_or_follow(folder: Path) -> dict[str, Any]:
             told.begin(learners)
             told.measure_changes(replay)
             updates.measure_changes()
-            for part in PARTS:
+            for part in config.parts:
                 for _ in range(3):
                     told.update(part, replay)
                     updates.make(part)
                     replay.add(*[replay.rows(0)["obs"][0].numpy(), 1, 0.0, False, False, None])
-            updates.policy(told.learn(batch_of("actor_critic", small_learners())))
         else:
             torch.manual_seed(6)  # a worker takes the weights of rank 0
             load = Learners.load_state_dict
@@ -173,24 +172,24 @@ def lead_or_follow(folder: Path) -> dict[str, Any]:
             workers._make_updates(config, CPU, SERIAL)
     models = made[0].models
     return {
-        "rows": {part: [args[0].obs.flatten(1).sum(1).tolist() for args, _ in calls[part]] for part in PARTS},
-        "losses": {part: [result["loss"] for _, result in calls[part]] for part in PARTS},
-        "weights": {part: [p.detach() for p in getattr(models, part).parameters()] for part in PARTS},
+        "rows": {part: [args[0].obs.flatten(1).sum(1).tolist() for args, _ in calls[part]] for part in config.parts},
+        "losses": {part: [result["loss"] for _, result in calls[part]] for part in config.parts},
+        "weights": {part: [p.detach() for p in getattr(models, part).parameters()] for part in config.parts},
         "sigma_data": [denoiser.sigma_data for denoiser in (models.denoiser, models.world.denoiser)],
         "averages": [p.detach() for p in models.averages["denoiser"].parameters()],
-        "updates": [made[0].updates(part) for part in PARTS],
+        "updates": [made[0].updates(part) for part in config.parts],
     }
 
 
 def test_a_worker_learns_from_rows_of_its_own_and_stays_equal_to_rank_0(tmp_path: Path) -> None:
     first, second = in_two_processes(lead_or_follow, tmp_path, out=tmp_path)
-    assert first["updates"] == second["updates"] == [3, 3, 4]
+    assert first["updates"] == second["updates"] == [3, 3, 3]
     assert same(first["weights"], second["weights"])
     assert same(first["averages"], second["averages"])
     assert same(first["sigma_data"], second["sigma_data"])
     assert first["sigma_data"][0] != 0.5
     assert same(first["losses"], second["losses"]), "each sees the loss of both"
-    for part in PARTS:
+    for part in first["rows"]:
         for ours, theirs in zip(first["rows"][part], second["rows"][part], strict=True):
             assert len(ours) == len(theirs) == 4
             assert ours != theirs
@@ -220,8 +219,7 @@ def test_what_several_processes_cannot_share(monkeypatch: pytest.MonkeyPatch, tm
     with pytest.raises(UserError, match=r"denoiser\.optimization\.batch_size=32 does not divide among 3 processes"):
         distributed.check_processes(Config())
     fitting = Config(policy="model_free")
-    fitting.actor_critic.minibatches = 4  # more than a third of the rollouts of an update from collected steps
-    for part in (fitting.denoiser, fitting.reward_end, fitting.actor_critic):
+    for part in (fitting.denoiser, fitting.reward_end, fitting.actor_critic, fitting.q_network):
         part.optimization = Optimization(batch_size=33)
     with pytest.raises(UserError, match="policy=model_free learns in one process"):
         distributed.check_processes(check(fitting))
@@ -230,9 +228,6 @@ def test_what_several_processes_cannot_share(monkeypatch: pytest.MonkeyPatch, tm
         distributed.check_processes(check(fitting))
     fitting.cuda_graphs, fitting.actor_critic.minibatches = "auto", 12
     with pytest.raises(UserError, match=r"actor_critic\.minibatches=12 is more than each process has rollouts, 11"):
-        distributed.check_processes(check(fitting))
-    fitting.actor_critic.minibatches, fitting.actor_critic.real_share = 4, 0.5
-    with pytest.raises(UserError, match=r"actor_critic\.real_share needs a real rollout for each of"):
         distributed.check_processes(check(fitting))
     with pytest.raises(UserError, match="device=cuda:1 is one chip for several processes"):
         pick_device("cuda:1")
@@ -269,16 +264,15 @@ def both(folder: Path, words: list[str], saves: int | None = None) -> list[int |
 
 
 @pytest.mark.slow  # two runs of each, of two processes
-@pytest.mark.parametrize(("share", "saves"), [(0.0, 34), (0.3, 5)])
-def test_a_run_of_two_processes_that_lost_one_goes_on_bit_for_bit(share: float, saves: int, tmp_path: Path) -> None:
+def test_a_run_of_two_processes_that_lost_one_goes_on_bit_for_bit(tmp_path: Path) -> None:
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     whole.mkdir(), parted.mkdir()
     steps = [f"collection.{name}=30" for name in ("steps", "first_steps", "first_steps_most")]
-    words = ["env=Breakout", *TINY, EVEN, *steps, "final_epochs=0", f"actor_critic.real_share={share}"]
+    words = ["env=Breakout", *TINY, EVEN, *steps, "final_epochs=0"]
     assert both(whole, words) == [0, 0]
     assert torch.load(whole / "0.pt")[0] == torch.load(whole / "1.pt")[0] == 0
 
-    assert both(parted, [*words, ALWAYS], saves=saves) == [9, 0]  # among the updates of the denoiser
+    assert both(parted, [*words, ALWAYS], saves=34) == [9, 0]  # among the updates of the denoiser
     code, _, err = torch.load(parted / "1.pt")
     assert code != 0
     assert "error: process 1 of 2 has lost another one; the last save of the run is good: go on with" in err

@@ -14,6 +14,7 @@ import torch
 from helpers import (
     CPU,
     MEANINGS,
+    PARTS,
     TINY,
     final_parts,
     frames,
@@ -31,7 +32,7 @@ from helpers import (
 from torch import Tensor
 
 from adamas.cli import train as train_command
-from adamas.config import PARTS, Atari, Config
+from adamas.config import Atari, Config
 from adamas.data.batch import Trajectory
 from adamas.evaluation.dreams import dream
 from adamas.evaluation.games import play_games

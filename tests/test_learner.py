@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import CPU, generator, short_episodes, small_learners, spy
+from helpers import CPU, PARTS, generator, short_episodes, small_learners, spy
 from torch import Tensor
 
 from adamas.agent.imagination import imagine
-from adamas.config import PARTS
 from adamas.training.learner import Learner
 from adamas.utils.logger import Ratio
 from adamas.world_model import edm

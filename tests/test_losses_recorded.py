@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import fill
+from helpers import PARTS, fill
 from torch import Tensor
 
 from adamas import config
 from adamas.agent.rollout import NO_FRAME, Hidden, Rollout
-from adamas.config import PARTS, Config
+from adamas.config import Config
 from adamas.config.rules import check
 from adamas.data.batch import Segment
 from adamas.training.models import Models

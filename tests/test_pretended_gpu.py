@@ -16,7 +16,7 @@ from pretended_gpu import GPU, Generator, PretendedGpu, pretended_gpu
 from torch import Tensor, nn
 
 from adamas.agent.actor_critic import ActorCritic
-from adamas.config import PARTS, Atari, Config
+from adamas.config import Atari, Config
 from adamas.data.batch import Trajectory
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation.dreams import GROUP, dream, trajectory
@@ -48,7 +48,7 @@ class Watched:
         return self.gpu.recorded()
 
 
-def make_models(architecture: str = "adamas") -> Models:
+def make_models(architecture: str = "adamas", policy: str = "imagined") -> Models:
     """With all that a preset may ask for."""
     adamas = architecture == "adamas"
     c = small_config(
@@ -59,6 +59,7 @@ def make_models(architecture: str = "adamas") -> Models:
         if adamas
         else {},
         sampling={"event_share": 0.25, "direction_change_share": 0.25} if adamas else {},
+        policy=policy,
         **({"target": "change", "motion_weight": 5.0, "ema_decay": 0.9} if adamas else {}),
     )
     return Models(replace(c, cuda_graphs=False, micro_batch=0 if adamas else 4), MEANINGS, GPU)
@@ -75,9 +76,9 @@ def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("adamas.training.updates.SEGMENT_FRAMES", 5)
 
 
-def make_updates(gpu: PretendedGpu, tmp_path: Any, architecture: str = "adamas") -> Updates:
+def make_updates(gpu: PretendedGpu, tmp_path: Any, architecture: str = "adamas", policy: str = "imagined") -> Updates:
     learners, random = (
-        Learners(make_models(architecture)),
+        Learners(make_models(architecture, policy)),
         Generators(torch.Generator(), torch.Generator(), Generator()),
     )
     learners.record(Watched(gpu))
@@ -86,11 +87,13 @@ def make_updates(gpu: PretendedGpu, tmp_path: Any, architecture: str = "adamas")
     return updates
 
 
-@pytest.mark.parametrize("architecture", mostly_slow(["adamas", "diamond"], ["adamas"]))
-def test_an_update_never_waits(architecture: str, gpu: PretendedGpu, tmp_path: Any) -> None:
+@pytest.mark.parametrize(
+    "kind", mostly_slow(["adamas imagined", "diamond imagined", "adamas dyna"], ["adamas imagined", "adamas dyna"])
+)
+def test_an_update_never_waits(kind: str, gpu: PretendedGpu, tmp_path: Any) -> None:
     """But every LOOK_EVERY updates; and nothing of the CPU is in what a CUDA graph would record."""
-    updates = make_updates(gpu, tmp_path, architecture)
-    for part in PARTS:
+    updates = make_updates(gpu, tmp_path, *kind.split())
+    for part in updates.config.parts:
         updates.make(part)  # sets things up
         gpu.reset()
         updates.make(part)
@@ -260,7 +263,7 @@ def test_a_bfloat16_copy_of_the_weights_is_made_once_a_rollout(gpu: PretendedGpu
     for horizon in (2, 4):
         c.actor_critic.horizon = horizon
         gpu.reset()
-        updates.learners._imagine_rollout(context, updates.random.noise)
+        updates.learners._imagine_batch(context, updates.random.noise)
         casts.append(gpu.launches["_to_copy"])
     per_step = (casts[1] - casts[0]) / 2
     layers = sum(isinstance(m, (nn.Conv2d, nn.Linear)) for m in updates.models.world.modules())

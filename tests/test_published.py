@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, MEANINGS, ROOT, generator, wake
+from helpers import CPU, MEANINGS, PARTS, ROOT, generator, wake
 from torch import nn
 
-from adamas.config import PARTS, Config, Network
+from adamas.config import Config, Network
 from adamas.envs.atari import NOOP_MAX, AtariEnv
 from adamas.networks.blocks import SelfAttention, downsample
 from adamas.networks.encoders import ConditionedEncoder, FrameEncoder

@@ -19,8 +19,9 @@ import speed
 import speed_published
 import speed_record
 import speed_sides
+from helpers import PARTS
 
-from adamas.config import PARTS, Config
+from adamas.config import Config
 from adamas.utils.errors import UserError
 
 CPU = torch.device("cpu")

@@ -6,9 +6,9 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from helpers import CPU, same, small_config
+from helpers import CPU, PARTS, same, small_config
 
-from adamas.config import PARTS, Config
+from adamas.config import Config
 from adamas.training import checkpoint
 from adamas.training.run_folder import RunFolder
 from adamas.training.signals import Stopped

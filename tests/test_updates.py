@@ -11,9 +11,10 @@ from helpers import CPU, MEANINGS, generator, make_replay, small_config, small_l
 from torch import Tensor, nn
 
 from adamas import config
+from adamas.agent import policy as policy_module
 from adamas.data.batch import Segment
 from adamas.data.replay import Replay
-from adamas.training import checkpoint, collector, updates
+from adamas.training import checkpoint, updates
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
 from adamas.training.models import Models
@@ -202,9 +203,9 @@ def test_each_random_number_comes_from_its_own_generator(replay: Replay, logger:
 
 def test_the_policy_learns_from_rollouts_of_its_horizon(replay: Replay, logger: Logger) -> None:
     made = make(replay, logger)
-    calls = spy(made, "_policy")
+    calls = spy(made.learners, "imagine_rollout")
     made.actor_critic()
-    rollout = calls[0][0][0].rollout
+    rollout = calls[0][1].rollout
     assert len(calls) == 1
     assert rollout.obs.shape == (8, 5, 84, 84)
     assert rollout.action.shape == (8, 4)
@@ -234,9 +235,9 @@ def test_there_are_as_many_minibatches_as_were_asked_for(replay: Replay, logger:
 
 def test_a_minibatch_has_all_that_belongs_to_its_rollouts(replay: Replay, logger: Logger) -> None:
     made = make(replay, logger, actor_critic={"minibatches": 3, "frame_stack": 3})
-    batches, calls = spy(made, "_policy"), spy(made.models.actor_critic, "loss")
+    batches, calls = spy(made.learners, "imagine_rollout"), spy(made.models.actor_critic, "loss")
     made.actor_critic()
-    whole = batches[0][0][0].rollout
+    whole = batches[0][1].rollout
     place = {frames.numpy().tobytes(): i for i, frames in enumerate(whole.obs)}
     for (batch, _), _ in calls:
         part = batch.rollout
@@ -256,11 +257,14 @@ def test_the_rate_of_the_policy_falls_from_rollout_to_rollout(replay: Replay, lo
     assert rates == pytest.approx([1e-2, 5.5e-3, 1e-3])
 
 
-@pytest.mark.parametrize("part", config.PARTS)
+@pytest.mark.parametrize("part", config.Config().parts)
 def test_an_update_trains_its_own_part_alone(part: str, replay: Replay, logger: Logger) -> None:
     made = make(replay, logger, ema_decay=0.26)
     models = made.models
-    modules = {**{name: getattr(models, name) for name in config.PARTS}, "average": models.averages["denoiser"].module}
+    modules = {
+        **{name: getattr(models, name) for name in config.Config().parts},
+        "average": models.averages["denoiser"].module,
+    }
     before = {name: weights(module) for name, module in modules.items()}
     for _ in range(2):
         made.make(part)
@@ -274,14 +278,14 @@ def test_an_update_trains_its_own_part_alone(part: str, replay: Replay, logger: 
 
 def test_the_published_settings_take_an_update_of_each_part(replay: Replay, logger: Logger) -> None:
     c = config.Config(precision="float32")  # whose defaults are those of preset=diamond
-    for part in config.PARTS:
+    for part in config.Config().parts:
         getattr(c, part).optimization.batch_size = 1
     c.actor_critic.horizon = 2
     learners = Learners(Models(c, MEANINGS, CPU))
     made = Updates(learners, replay, Generators.seeded(0, CPU), logger)
-    for part in config.PARTS:
+    for part in config.Config().parts:
         made.make(part)
-    assert [learners.updates(part) for part in config.PARTS] == [1, 1, 1]
+    assert [learners.updates(part) for part in config.Config().parts] == [1, 1, 1]
     assert all(torch.isfinite(torch.tensor(value)) for value in logger.flush(0).values())
 
 
@@ -290,8 +294,8 @@ def test_the_published_settings_take_an_update_of_each_part(replay: Replay, logg
 
 def test_what_an_update_found_is_logged(replay: Replay, logger: Logger) -> None:
     made = make(replay, logger)
-    steps = {part: spy(made.learners.by_part[part], "step") for part in config.PARTS}
-    for part in config.PARTS:
+    steps = {part: spy(made.learners.by_part[part], "step") for part in config.Config().parts}
+    for part in config.Config().parts:
         made.make(part)
     means = logger.flush(0)
     for part, calls in steps.items():
@@ -355,7 +359,7 @@ def test_a_denoiser_of_another_run_keeps_the_size_of_a_change_that_it_was_traine
 
 
 def test_the_averaged_policy_plays_the_real_game(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collector, "EPSILON", 0.0)
+    monkeypatch.setattr(policy_module, "EXPLORATION", 0.0)
     trainer = Trainer(small_config(actor_critic={"ema_decay": 0.9}), RunFolder(tmp_path), CPU)
     trainer.models.policy.actor.bias.data.fill_(0)[2] = 1e3  # it does nothing but 2
     for _ in range(12):

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, MEANINGS, fill
+from helpers import CPU, MEANINGS, PARTS, fill
 from torch import Tensor
 
 from adamas import config
-from adamas.config import PARTS, Config, Optimization
+from adamas.config import Config, Optimization
 from adamas.config.rules import check
 from adamas.data import sampling
 from adamas.data.replay import Replay

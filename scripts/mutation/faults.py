@@ -177,17 +177,6 @@ EXPERIENCE = (
         ("Collector.state_dict", "saved without the recurrent state", Swap("None if A is None else list(A)", "None")),
     ),
     *_faults(
-        "training.collected_rollouts", "test_collected_rollouts.py",
-        ("_row", "uniformly random actions taken for the policy's", Swap("step.drawn", "True")),
-        ("_row", "rewards unclipped", Swap("torch.tensor(step.reward).sign()", "torch.tensor(step.reward)")),
-        ("_row", "a row cut short goes on", Swap("A < horizon and not B", "False")),
-        ("collect_rollouts", "more steps than are left", Swap("min(A, B)", "A")),
-    ),
-    *_faults(
-        "training.schedule", "test_real_share.py",
-        ("real_share", "imagination never gives way", Swap("max(A, B / max(1, C))", "A")),
-    ),
-    *_faults(
         "training.schedule", "test_phases.py",
         ("epochs_left", "the time left forgets the epoch of now", Swap("1 + A", "A")),
     ),

@@ -1,7 +1,7 @@
 """Floating point operations of the updates of a whole run, `python scripts/speed/flops.py preset=cpu`; on a CPU, whatever the preset.
 
 A multiplication and an addition are two. Counted with few rows of a batch, then scaled: each row takes as many. Playing,
-evaluating and what the policy learns from real steps are left out: they are small.
+evaluating and updates of a Q-network that follow a collected step are left out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import torch
 from speed_sides import count
 
-from adamas.config import PARTS, Config, command_line
+from adamas.config import Config, command_line
 from adamas.envs.make import action_meanings
 from adamas.training.rehearsal import Rehearsal
 from adamas.training.schedule import planned_updates
@@ -30,10 +30,12 @@ def main() -> int:
 
 def table(config: Config) -> str:
     """What one update of each part takes, on average over a run, and what all of them take."""
-    counted = {part: gigaflop(config, part) for part in PARTS}
-    made = {part: planned_updates(config, part) for part in PARTS}
-    rows = [[part, made[part], f"{counted[part]:,.1f}", f"{made[part] * counted[part] / 1e6:,.3f}"] for part in PARTS]
-    total = sum(made[part] * counted[part] for part in PARTS) / 1e6
+    counted = {part: gigaflop(config, part) for part in config.parts}
+    made = {part: planned_updates(config, part) for part in config.parts}
+    rows = [
+        [part, made[part], f"{counted[part]:,.1f}", f"{made[part] * counted[part] / 1e6:,.3f}"] for part in config.parts
+    ]
+    total = sum(made[part] * counted[part] for part in config.parts) / 1e6
     return markdown_table(
         ["part", "updates", "GFLOP an update", "PFLOP"], [*rows, ["all", "", "", f"{total:,.3f}"]], "lrrr"
     )

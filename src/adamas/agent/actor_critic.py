@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adamas import config
+from adamas.agent.policy import Policy
 from adamas.agent.ppo import clipped_surrogate
 from adamas.agent.returns import LAMBDA, lambda_returns
-from adamas.agent.rollout import NO_FRAME, Hidden, PolicyBatch, Rollout
+from adamas.agent.rollout import Hidden, PolicyBatch, Rollout
 from adamas.config import SIZE
 from adamas.data.batch import masked_mean
 from adamas.data.frames import to_float, with_changes
@@ -17,15 +18,14 @@ from adamas.networks.blocks import zero
 from adamas.networks.encoders import FrameEncoder
 from adamas.networks.lstm import LSTM
 from adamas.utils.logger import Metrics
-from adamas.utils.random import Random, categorical
-from adamas.utils.transfer import to_device
+from adamas.utils.random import Random
 
 
-class ActorCritic(nn.Module):
+class ActorCritic(Policy):
     """CNN, LSTM, and two heads that start at zero: a uniform policy and no expectation."""
 
     def __init__(self, c: config.ActorCritic, network: config.Network, num_actions: int) -> None:
-        super().__init__()
+        super().__init__(c.frame_stack, network.lstm_dim)
         self.config = c
         published = network.architecture == "diamond"
         self.encoder = FrameEncoder(c.frame_stack, c.channels, network.patch, SIZE, published)
@@ -34,36 +34,15 @@ class ActorCritic(nn.Module):
         self.actor = zero(nn.Linear(network.lstm_dim, num_actions))
         self.critic = zero(nn.Linear(network.lstm_dim, 1))
 
-    @property
-    def device(self) -> torch.device:
-        return self.critic.weight.device
-
-    def initial_hidden(self, batch: int) -> Hidden:
-        """The state where an episode begins."""
-        zeros = torch.zeros(1, batch, self.lstm.hidden_size, device=self.device)
-        shape = (1, batch, self.config.frame_stack - 1, SIZE, SIZE)
-        return Hidden(zeros, zeros.clone(), torch.full(shape, NO_FRAME, dtype=torch.int16, device=self.device))
-
     def forward(self, obs: Tensor, hidden: Hidden) -> tuple[Tensor, Tensor, Hidden]:
         """obs uint8 (B, T, H, W) -> action logits (B, T, A), values (B, T), the state after the last frame."""
         b, t = obs.shape[:2]
-        past = torch.where(hidden.past[0] == NO_FRAME, obs[:, :1], hidden.past[0])  # as if the first frame stood still
-        frames = torch.cat([past, obs], dim=1)  # (B, n-1+T, H, W)
-        seen = with_changes(to_float(frames), self.config.frame_stack)  # (B, T, n, H, W)
+        frames = self.with_past(obs, hidden)  # (B, n-1+T, H, W)
+        seen = with_changes(to_float(frames), self.frame_stack)  # (B, T, n, H, W)
         features = self.norm(self.encoder(seen.flatten(0, 1)).float()).unflatten(0, (b, t))  # (B, T, features)
         with torch.autocast(obs.device.type, enabled=False):
             output, (h, c) = self.lstm(features, (hidden.h, hidden.c))
             return self.actor(output), self.critic(output)[..., 0], Hidden(h, c, frames[None, :, t:].to(torch.int16))
-
-    @torch.no_grad()
-    def act(self, obs: Tensor, hidden: Hidden, generator: Random) -> tuple[Tensor, Tensor, Tensor, Hidden]:
-        """obs uint8 (B, H, W) -> an action int64 (B,) on the generator's device, its log-probability and the value of obs,
-        float (B,), and the next state."""
-        logits, value, hidden = self(to_device(obs[:, None], self.device), hidden)
-        at = generator.device if isinstance(generator, torch.Generator) else generator[0].device
-        action = categorical(logits[:, 0].to(at), generator)
-        log_p = F.log_softmax(logits[:, 0], dim=-1).gather(-1, to_device(action, self.device)[:, None])
-        return action, log_p[:, 0], value[:, 0], hidden
 
     def with_targets(self, rollout: Rollout) -> PolicyBatch:
         """With lambda-returns, and their advantage over the values of then."""

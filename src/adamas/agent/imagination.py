@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from adamas.agent.actor_critic import ActorCritic
+from adamas.agent.policy import Policy
 from adamas.agent.rollout import Rollout
 from adamas.data.batch import Trajectory
 from adamas.utils.random import Random
@@ -12,7 +12,7 @@ from adamas.world_model.world_model import WorldModel
 
 
 @torch.no_grad()
-def imagine(world: WorldModel, policy: ActorCritic, context: Trajectory, horizon: int, generator: Random) -> Rollout:
+def imagine(world: WorldModel, policy: Policy, context: Trajectory, horizon: int, generator: Random) -> Rollout:
     """B rollouts of `horizon` steps that start at the end of `context`. Shapes are static: what follows an end is masked.
 
     A step into a frame that has lost track is not taken: the step before it is truncated, so that the value of its frame

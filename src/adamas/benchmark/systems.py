@@ -53,6 +53,7 @@ def departures(config: Config) -> list[str]:
     """How a run differs from the benchmark, in words."""
     known = [
         ("model-free", config.policy == "model_free"),
+        ("Dyna", config.policy == "dyna"),
         ("stored dataset", config.dataset is not None),
         ("other run's weights", config.initialize["from"] is not None),
         (f"{config.collection.steps:,} steps", config.collection.steps != STEPS and config.dataset is None),

@@ -9,7 +9,6 @@ from tqdm import tqdm
 
 from adamas.config import Config
 from adamas.config.files import config_of_run, load_config
-from adamas.config.rules import learns_from_steps
 from adamas.data.storage import dataset_files
 from adamas.data_card import dreams
 from adamas.data_card.card import Card, make_card
@@ -41,7 +40,7 @@ def open_dataset(path: Path, env: str | None) -> Dataset:
 
 def _untrained_steps(config: Config) -> int:
     """The first steps of a run that its policy made before it had learned anything."""
-    learned = config.dataset or config.initialize["from"] or learns_from_steps(config)
+    learned = config.dataset or config.initialize["from"] or config.policy != "imagined"
     return 0 if learned else config.collection.first_steps
 
 

@@ -13,6 +13,7 @@ from adamas.config.schema import Denoiser as Denoiser
 from adamas.config.schema import Evaluation as Evaluation
 from adamas.config.schema import Network as Network
 from adamas.config.schema import Optimization as Optimization
+from adamas.config.schema import QNetwork as QNetwork
 from adamas.config.schema import Replay as Replay
 from adamas.config.schema import RewardEnd as RewardEnd
 from adamas.config.schema import Sampler as Sampler

@@ -38,6 +38,7 @@ FIXED: dict[str, Any] = {  # settings that are constants now, with what they mus
     "sampler.s_tmin": 0.0,
     "sampler.s_tmax": math.inf,
     "actor_critic.lambda_": 0.95,
+    "actor_critic.real_share": 0.0,
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from adamas.config.dataset_parts import parts_of
 from adamas.config.help import shown
-from adamas.config.schema import PARTS, REAL_ROLLOUTS, SEGMENT_FRAMES, SIZE, Config
+from adamas.config.schema import PARTS, SEGMENT_FRAMES, SIZE, Config
 from adamas.utils.errors import UserError
 
 
@@ -65,12 +65,12 @@ def check(config: Config) -> Config:
     )
     rollouts, parts = config.actor_critic.optimization.batch_size, config.actor_critic.minibatches
     _require(
-        config.policy == "model_free" or parts <= rollouts,
+        config.policy != "imagined" or parts <= rollouts,
         f"actor_critic.minibatches={parts} is more than there are rollouts, {rollouts}: lower it",
     )
     _require(
-        not learns_from_steps(config) or parts <= REAL_ROLLOUTS,
-        f"an update from collected steps has {REAL_ROLLOUTS} rollouts, fewer than actor_critic.minibatches={parts}: lower it",
+        config.policy != "model_free" or config.q_network.replay_ratio > 0,
+        "policy=model_free learns from the replay alone: set q_network.replay_ratio above 0",
     )
     _check_initialize(config.initialize)
     _require(
@@ -79,11 +79,6 @@ def check(config: Config) -> Config:
     )
     parts_of(config.dataset)
     return config
-
-
-def learns_from_steps(config: Config) -> bool:
-    """Whether the policy learns from the steps that are collected: from these alone, or also (Dyna, Sutton 1991)."""
-    return not config.dataset and (config.policy == "model_free" or config.actor_critic.real_share > 0)
 
 
 def _has_text_keys(value: Any) -> bool:

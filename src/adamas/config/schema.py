@@ -11,9 +11,8 @@ from typing import Any, Optional  # OmegaConf 2.3 does not read `X | None`
 
 SIZE = 84  # pixels a side of a frame
 SEGMENT_FRAMES = 19  # of a training segment of the reward/end model
-REAL_ROLLOUTS = 8  # of an update from collected steps
 SIGMA_MIN = 2e-3  # the least noise level, in training and in sampling
-PARTS = ("denoiser", "reward_end", "actor_critic")
+PARTS = ("denoiser", "reward_end", "actor_critic", "q_network")  # a run has one of the last two
 MEANING = (  # settings without which weights mean something else, though they would fit
     "network.architecture",
     "denoiser.target",
@@ -175,14 +174,24 @@ class ActorCritic:
     ema_decay: float = setting(
         0.0, "decay of the averaged weights that play the game; 0 plays the raw weights", least=0, most=0.99999
     )
-    real_share: float = setting(
-        0.0,
-        "0: the policy learns from imagination alone; above 0: also once from each collected step, and of its imagined updates "
-        "this share is left out, or the share of imagined rollouts that diverge if that is larger",
-        least=0,
-        most=1,
-    )
     optimization: Optimization = field(default_factory=lambda: Optimization(first_updates=5_000))
+
+
+@dataclass
+class QNetwork:
+    """The values of actions, learned off-policy from the replay and, with policy=dyna, from imagined rollouts too."""
+
+    learning_starts: int = setting(1_600, "agent steps before the first optimizer step", least=1)
+    replay_ratio: float = setting(1.0, "optimizer steps for each collected step, from the replay", least=0)
+    horizon: int = setting(15, "steps of an imagined rollout", least=1)
+    imagined_share: float = setting(0.5, "share of a batch that is imagined, in updates that imagine", above=0, most=1)
+    minibatches: int = setting(50, "batches, each an optimizer step, for each 32 imagined rollouts", least=1)
+    n_step: int = setting(10, "rewards of a return, before the target network's value stands in for the rest", least=1)
+    discount: float = setting(0.99, "gamma", least=0, most=1)
+    ema_decay: float = setting(
+        0.995, "decay of the averaged weights, which are the target network and play the game", above=0, most=0.99999
+    )
+    optimization: Optimization = field(default_factory=lambda: Optimization(first_updates=100, updates=8))
 
 
 @dataclass
@@ -206,6 +215,12 @@ class Checkpoint:
 @dataclass
 class Config:
     """A whole run."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Those of PARTS that it has."""
+        unused = "q_network" if self.policy == "imagined" else "actor_critic"
+        return tuple(part for part in PARTS if part != unused)
 
     preset: str = setting("diamond", "the file of config/preset that this run started from")
     env: str = setting(
@@ -237,8 +252,9 @@ class Config:
     )
     policy: str = setting(
         "imagined",
-        "where the policy learns: in imagination or, with no world model, in the real game",
-        choices=("imagined", "model_free"),
+        "imagined: an actor-critic that learns in imagination alone; model_free: Q-learning from the replay, without a world model; "
+        "dyna: Q-learning from the replay and from imagination",
+        choices=("imagined", "model_free", "dyna"),
     )
     runs: str = setting("runs", "folder that holds the run folders")
     resume: Optional[str] = setting(None, "a run folder to go on with")
@@ -259,5 +275,6 @@ class Config:
     sampler: Sampler = field(default_factory=Sampler)
     reward_end: RewardEnd = field(default_factory=RewardEnd)
     actor_critic: ActorCritic = field(default_factory=ActorCritic)
+    q_network: QNetwork = field(default_factory=QNetwork)
     evaluation: Evaluation = field(default_factory=Evaluation)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)

@@ -148,6 +148,13 @@ class Replay:
         segment = cut_segments(self._columns, bounds, row, torch.full_like(row, length - 1), length)
         return Trajectory(segment.obs, segment.action[:, :-1])
 
+    def sample_steps(self, batch_size: int, before: int, after: int, generator: torch.Generator) -> Segment:
+        """Segments around steps that are drawn uniformly: the step stands at the index `before`, and `after` frames follow. Beyond
+        its episode a segment repeats the nearest frame."""
+        row = sampling.uniform(torch.arange(self.num_rows - 1), batch_size, generator, self.mixture)
+        row = row - self._columns["final"][row].long()
+        return cut_segments(self._columns, self._bounds(), row, torch.full_like(row, before), before + 1 + after)
+
     def transitions(self, most: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """See `sampling.transitions`."""
         return sampling.transitions(self._columns["obs"], self._bounds(), most, generator)

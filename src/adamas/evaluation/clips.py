@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adamas.agent.actor_critic import ActorCritic
+from adamas.agent.policy import Policy
 from adamas.data.batch import Trajectory
 from adamas.envs.env import PixelEnv
 from adamas.utils.errors import UserError
@@ -16,7 +16,7 @@ PATIENCE = 100  # games too short for a clip, in a row
 class Player:
     """Plays one game after another: as the policy does, or uniformly at random where there is none."""
 
-    def __init__(self, policy: ActorCritic | None, num_actions: int, seed: int) -> None:
+    def __init__(self, policy: Policy | None, num_actions: int, seed: int) -> None:
         self.policy, self.num_actions = policy, num_actions
         self.generator = torch.Generator().manual_seed(seed)
         self.new_game()
@@ -33,7 +33,7 @@ class Player:
 
 
 @torch.no_grad()
-def record(policy: ActorCritic | None, env: PixelEnv, count: int, steps: int, seed: int) -> Trajectory:
+def record(policy: Policy | None, env: PixelEnv, count: int, steps: int, seed: int) -> Trajectory:
     """Plays in `env` and cuts the play into `count` clips of `steps` steps, on the CPU, none with a game over inside. Steps before
     a game over that fill no clip are left.
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from adamas.agent.actor_critic import ActorCritic
+from adamas.agent.policy import Policy
 from adamas.config import Config
 from adamas.data.batch import Trajectory
 from adamas.envs.make import make_env
@@ -44,7 +44,7 @@ class Evaluation(NamedTuple):
 
 def evaluate_world(
     world: WorldModel,
-    policy: ActorCritic,
+    policy: Policy,
     config: Config,
     seed: int,
     each_step: Callable[[], None] = lambda: None,
@@ -80,7 +80,7 @@ def fixed_clip(config: Config) -> Trajectory:
     return _FIXED_CLIPS[key]
 
 
-def record_clip(policy: ActorCritic | None, config: Config, seed: int) -> Trajectory:
+def record_clip(policy: Policy | None, config: Config, seed: int) -> Trajectory:
     """`evaluation.dreams` clips, each as long as the context and a dream together."""
     steps = config.denoiser.context - 1 + config.evaluation.dream_steps
     with closing(make_env(config)) as env:

@@ -10,7 +10,7 @@ import torch
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
-from adamas.agent.actor_critic import ActorCritic
+from adamas.agent.policy import Policy
 from adamas.agent.rollout import Hidden
 from adamas.config import Config
 from adamas.envs.make import make_vector_env, most_at_once
@@ -25,7 +25,7 @@ class Games(NamedTuple):
 
 
 class UniformPlay:
-    """All actions alike: a policy to compare with, which acts as an ActorCritic does."""
+    """All actions alike: a policy to compare with, which acts as a Policy does."""
 
     device = torch.device("cpu")
 
@@ -41,7 +41,7 @@ class UniformPlay:
 
 @torch.no_grad()
 def play_games(
-    policy: ActorCritic | UniformPlay,
+    policy: Policy | UniformPlay,
     config: Config,
     count: int,
     seed: int,
@@ -65,7 +65,7 @@ def play_games(
 
 
 def _play(
-    policy: ActorCritic | UniformPlay,
+    policy: Policy | UniformPlay,
     env: VectorEnv,
     generator: torch.Generator,
     seed: int,

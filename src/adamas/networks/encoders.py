@@ -64,3 +64,20 @@ class FrameEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.layers(patches(x, self.patch))
         return (x if self.published else F.silu(x)).flatten(1)  # (B, C*H*W)
+
+
+class NatureEncoder(nn.Sequential):
+    """float (B, in_channels, 84, 84) -> float (B, 3136): the CNN of DQN (Mnih et al. 2015)."""
+
+    features = 64 * 7 * 7
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, 32, 8, stride=4),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 4, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(64, 64, 3),
+            nn.ReLU(),
+            nn.Flatten(),
+        )

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from adamas.agent.actor_critic import ActorCritic
+from adamas.agent.policy import Policy
 from adamas.config import Config
 from adamas.envs.atari import check_game
 from adamas.envs.make import is_atari
@@ -45,7 +45,7 @@ class Agent:
         return self.models.world
 
     @property
-    def policy(self) -> ActorCritic:
+    def policy(self) -> Policy:
         return self.models.policy
 
     @property

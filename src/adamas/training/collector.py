@@ -6,14 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from adamas.agent.actor_critic import ActorCritic
+from adamas.agent.policy import Policy
 from adamas.agent.rollout import Hidden
 from adamas.data.replay import Replay
 from adamas.envs.env import PixelEnv
-
-EPSILON = 0.01  # chance of a uniformly random action
 
 
 class Ended(NamedTuple):
@@ -21,26 +18,6 @@ class Ended(NamedTuple):
 
     episode: float | None  # a life
     game: float | None
-
-
-class Step(NamedTuple):
-    """One agent step, as a rollout wants it. What the policy said is on its device, all else on the CPU."""
-
-    obs: Tensor  # uint8 (H, W)
-    action: Tensor  # int64 ()
-    log_p: Tensor  # float (): of the action, when it was drawn
-    value: Tensor  # float ()
-    reward: float
-    terminated: bool
-    truncated: bool
-    next_obs: Tensor  # uint8 (H, W)
-    drawn: bool  # by the policy, and not uniformly at random
-    hidden: Hidden  # after obs
-    ended: Ended
-
-    @property
-    def over(self) -> bool:
-        return self.terminated or self.truncated
 
 
 class Collector:
@@ -53,22 +30,13 @@ class Collector:
         self._goes_on = True  # the env is where the collector is
         self.episode_return = self.game_return = 0.0
 
-    def step(self, policy: ActorCritic, generator: torch.Generator) -> Ended:
-        """One agent step into the replay."""
-        return self.take(policy, generator).ended
-
-    def remembered(self, policy: ActorCritic) -> Hidden:
-        """What the policy remembers before it sees the frame of now."""
-        return policy.initial_hidden(1) if self.hidden is None else self.hidden
-
     @torch.no_grad()
-    def take(self, policy: ActorCritic, generator: torch.Generator) -> Step:
-        """One agent step into the replay, with all that a rollout needs of it."""
-        shown = torch.from_numpy(self.obs)
-        choice, log_p, value, hidden = policy.act(shown[None], self.remembered(policy), generator)
-        self.hidden, action = hidden, int(choice)
-        drawn = bool(torch.rand((), generator=generator) >= EPSILON)
-        if not drawn:
+    def step(self, policy: Policy, generator: torch.Generator) -> Ended:
+        """One agent step into the replay."""
+        hidden = policy.initial_hidden(1) if self.hidden is None else self.hidden
+        choice, _, _, self.hidden = policy.act(torch.from_numpy(self.obs)[None], hidden, generator)
+        action = int(choice)
+        if torch.rand((), generator=generator) < policy.exploration(self.replay.num_steps):
             action = int(torch.randint(len(self.env.action_meanings), (), generator=generator))
         obs, reward, terminated, truncated, info = self.env.step(action)
         self.replay.add(self.obs, action, reward, terminated, truncated, obs)
@@ -76,20 +44,7 @@ class Collector:
         self.episode_return += reward
         self.game_return += reward
         over = terminated or truncated
-        ended = self._end(game_over=info["game_over"] or truncated) if over else Ended(None, None)
-        return Step(
-            shown,
-            torch.tensor(action),
-            log_p[0],
-            value[0],
-            float(reward),
-            bool(terminated),
-            bool(truncated),
-            torch.from_numpy(obs),
-            drawn,
-            hidden,
-            ended,
-        )
+        return self._end(game_over=info["game_over"] or truncated) if over else Ended(None, None)
 
     def _end(self, game_over: bool) -> Ended:
         ended = Ended(self.episode_return, self.game_return if game_over else None)

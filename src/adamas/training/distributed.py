@@ -19,9 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from adamas.config import PARTS, Config
-from adamas.config.rules import learns_from_steps
-from adamas.config.schema import REAL_ROLLOUTS
+from adamas.config import Config
 from adamas.utils.errors import LostProcess, UserError
 from adamas.utils.quoting import assignment
 from adamas.utils.torchrun import command, launched
@@ -47,7 +45,7 @@ def _joined() -> bool:
 def check_processes(config: Config) -> None:
     """Raises UserError for a run that several processes cannot share."""
     size = launched()[1]
-    for part in PARTS:
+    for part in config.parts:
         batch = getattr(config, part).optimization.batch_size
         if batch % size:
             raise UserError(
@@ -56,13 +54,8 @@ def check_processes(config: Config) -> None:
     rows, parts = config.actor_critic.optimization.batch_size // size, config.actor_critic.minibatches
     if size > 1 and parts > rows:
         raise UserError(f"actor_critic.minibatches={parts} is more than each process has rollouts, {rows}: lower it")
-    if size > 1 and config.policy == "model_free":
-        raise UserError("policy=model_free learns in one process: start it without torchrun")
-    if size > 1 and learns_from_steps(config) and parts > REAL_ROLLOUTS // size:
-        raise UserError(
-            f"actor_critic.real_share needs a real rollout for each of actor_critic.minibatches={parts} in each of {size} "
-            f"processes, and there are {REAL_ROLLOUTS}: lower one of the two, or set actor_critic.real_share=0"
-        )
+    if size > 1 and config.policy != "imagined":
+        raise UserError(f"policy={config.policy} learns in one process: start it without torchrun")
     if size > 1 and config.cuda_graphs is True:
         raise UserError("cuda_graphs=true records the updates of one process: start it without torchrun")
 

@@ -59,7 +59,7 @@ def without_training(parts: dict[str, Any]) -> dict[str, Any]:
     Matrices and kernels are rounded to float16, which what is computed in bfloat16 hardly notices.
     """
     models = parts["models"]
-    weights = {name: {k: _half(v) for k, v in best_weights(models, name).items()} for name in PARTS}
+    weights = {name: {k: _half(v) for k, v in best_weights(models, name).items()} for name in PARTS if name in models}
     averages = {
         name: {"n_averaged": average["n_averaged"], **{f"module.{k}": v for k, v in weights[name].items()}}
         for name, average in models["averages"].items()

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from adamas.agent.actor_critic import ActorCritic
-from adamas.config import MEANING, PARTS, Config
+from adamas.agent.policy import Policy
+from adamas.agent.q_network import QNetwork
+from adamas.config import MEANING, Config
 from adamas.training.compiling import compiles
 from adamas.utils.console import say
 from adamas.utils.device import set_tf32, use_bfloat16
@@ -22,11 +24,17 @@ from adamas.world_model.world_model import WorldModel
 
 FORMAT: Any = {"memory_format": torch.channels_last}  # which torch's stubs of `to` do not know beside a device
 SHAPES = 64  # that one network may be compiled for, in training, imagination and evaluation
-ACTION_WISE = ("action_embedding.weight", "actor.weight", "actor.bias")  # tensors with one row an action
+ACTION_WISE = (
+    "action_embedding.weight",
+    "actor.weight",
+    "actor.bias",
+    "advantage.2.weight",
+    "advantage.2.bias",
+)  # tensors with one row an action
 
 
 class Models:
-    """Denoiser, reward/end model and actor-critic.
+    """Denoiser, reward/end model, and actor-critic or Q-network.
 
     `world` is what imagination uses and `policy` what plays the game: averaged weights, where the config asks for some.
     """
@@ -36,12 +44,16 @@ class Models:
         self.config, self.action_meanings, self.device = config, action_meanings, device
         self.denoiser = Denoiser(config.denoiser, network, n).to(device, **FORMAT)
         self.reward_end = RewardEnd(config.reward_end, network, n).to(device, **FORMAT)
-        self.actor_critic = ActorCritic(config.actor_critic, network, n).to(device, **FORMAT)
-        decays = {"denoiser": config.denoiser.ema_decay, "actor_critic": config.actor_critic.ema_decay}
+        if "actor_critic" in config.parts:
+            self.actor_critic = ActorCritic(config.actor_critic, network, n).to(device, **FORMAT)
+        else:
+            self.q_network = QNetwork(network, n).to(device, **FORMAT)
+        averaged = [part for part in config.parts if part != "reward_end"]
+        decays = {name: getattr(config, name).ema_decay for name in averaged}
         self._decays = {name: decay for name, decay in decays.items() if decay > 0}
         self.averages = {name: _average(getattr(self, name)) for name in self._decays}
         self.world = WorldModel(self._best("denoiser"), self.reward_end, config.sampler)
-        self.policy: ActorCritic = self._best("actor_critic")
+        self.policy: Policy = self._best(config.parts[-1])
         self._bfloat16 = use_bfloat16(config.precision, device)
         set_tf32(config.precision)
 
@@ -57,7 +69,8 @@ class Models:
     def compile(self) -> None:
         """Fuses what lies between the convolutions, once for each shape that is met. Recurrent parts stay as they are."""
         torch._dynamo.config.recompile_limit = SHAPES
-        denoisers, policies = (self.denoiser, self.world.denoiser), (self.actor_critic, self.policy)
+        policies: tuple[Any, ...] = (getattr(self, self.config.parts[-1]), self.policy)
+        denoisers = (self.denoiser, self.world.denoiser)
         for net in (*(d.net for d in denoisers), self.reward_end.encoder, *(p.encoder for p in policies)):
             net.compile(dynamic=False)
 
@@ -65,12 +78,12 @@ class Models:
         return self.averages[name].module if name in self.averages else getattr(self, name)
 
     def state_dict(self) -> dict[str, Any]:
-        state: dict[str, Any] = {name: getattr(self, name).state_dict() for name in PARTS}
+        state: dict[str, Any] = {name: getattr(self, name).state_dict() for name in self.config.parts}
         state["averages"] = {name: average.state_dict() for name, average in self.averages.items()}
         return {**state, "action_meanings": list(self.action_meanings), "meaning": _meaning(self.config)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name in PARTS:
+        for name in self.config.parts:
             getattr(self, name).load_state_dict(state[name])
         for name, average in self.averages.items():
             average.load_state_dict(state["averages"][name])
@@ -90,6 +103,10 @@ class Models:
                 mend = f"set {setting}={value}" if setting in ours else "this version has no such networks"
                 raise UserError(f"initialize.from={source}: its {setting} is {value}; {mend}")
         for name in parts:
+            if name not in self.config.parts:
+                continue
+            if name not in state:
+                raise UserError(f"initialize.from={source}: it has no {name}; leave that out of initialize.parts")
             weights = best_weights(state, name)
             module = getattr(self, name)
             fitted = {k: self._fit_actions(k, v, module, state["action_meanings"]) for k, v in weights.items()}

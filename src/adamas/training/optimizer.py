@@ -26,6 +26,7 @@ class Optimizer:
         warmup_updates: over which the learning rate rises linearly, from 0 at the first.
         max_grad_norm: gradients are scaled down to this l2 norm.
         steps_per_update: steps that make one update in the sense of `c` and `warmup_updates`.
+        eps: of AdamW.
     """
 
     def __init__(
@@ -37,11 +38,12 @@ class Optimizer:
         warmup_updates: int = 0,
         max_grad_norm: float = float("inf"),
         steps_per_update: int = 1,
+        eps: float = 1e-8,
     ) -> None:
         self.name, self.config, self.warmup_updates, self.max_grad_norm = name, c, warmup_updates, max_grad_norm
         self.steps_per_update = steps_per_update
         self.parameters = list(module.parameters())
-        self.adamw = torch.optim.AdamW(_groups(module, weight_decay), lr=c.learning_rate, fused=True)
+        self.adamw = torch.optim.AdamW(_groups(module, weight_decay), lr=c.learning_rate, eps=eps, fused=True)
         device = self.parameters[0].device
         self.updates = 0
         self.skipped = torch.zeros((), device=device)  # in all

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from adamas.config import PARTS, Config
-from adamas.config.rules import learns_from_steps
 from adamas.evaluation.dreams import ticks
 from adamas.evaluation.evaluate import DREAM_SETS
 from adamas.training.progress import Progress
@@ -50,7 +49,7 @@ def _updates(part: str, shown: str) -> Phase:
 
 
 def _first_dreams_left(c: Config, progress: Progress) -> int:
-    shown = c.policy == "imagined" and first_dream_after(c) > 0
+    shown = c.policy != "model_free" and first_dream_after(c) > 0
     return int(shown and progress.epoch == 0 and not progress.done["first dream"])
 
 
@@ -62,7 +61,7 @@ def _evaluations_left(c: Config, progress: Progress) -> int:
 
 def _evaluation(rehearsal: Rehearsal, games: int) -> float:
     played = games * rehearsal.acting(games) * STEPS_A_GAME
-    return played + (_dreams(rehearsal) if rehearsal.config.policy == "imagined" else 0.0)
+    return played + (_dreams(rehearsal) if rehearsal.config.policy != "model_free" else 0.0)
 
 
 def _dreams(rehearsal: Rehearsal) -> float:
@@ -71,14 +70,12 @@ def _dreams(rehearsal: Rehearsal) -> float:
     return DREAM_SETS * ticks(e.dreams, e.dream_steps) * rehearsal.dreaming
 
 
-COLLECT = Phase(
-    "collect",
-    steps_left,
-    lambda rehearsal: (2 if learns_from_steps(rehearsal.config) else 1) * rehearsal.acting(1),
-)
+COLLECT = Phase("collect", steps_left, lambda rehearsal: rehearsal.acting(1) + rehearsal.replaying)
 UPDATES = {
     part: _updates(part, shown)
-    for part, shown in zip(PARTS, ("denoiser/loss", "reward_end/loss", "imagination/reward"), strict=True)
+    for part, shown in zip(
+        PARTS, ("denoiser/loss", "reward_end/loss", "imagination/reward", "imagination/reward"), strict=True
+    )
 }
 FIRST_DREAM = Phase("first dream", _first_dreams_left, _dreams)
 EVALUATION = Phase(

@@ -6,8 +6,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-IMAGINED, DIVERGED = "imagined rollouts", "diverged rollouts"  # counted beside the phases
-
 
 @dataclass
 class Progress:
@@ -28,11 +26,6 @@ class Progress:
     def tick(self, phase: str, units: int = 1) -> None:
         self.done[phase] += units
         self.total[phase] += units
-
-    def count_rollouts(self, imagined: int, diverged: int) -> None:
-        """So many more rollouts were imagined, of which some diverged."""
-        self.tick(IMAGINED, imagined)
-        self.tick(DIVERGED, diverged)
 
     def next_epoch(self) -> None:
         self.final_epochs = 0 if self.done["collect"] or self.epoch == 0 else self.final_epochs + 1

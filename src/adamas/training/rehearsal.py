@@ -51,12 +51,22 @@ class Rehearsal:
         with torch.random.fork_rng(devices=[]):
             return sum(share * self._update(part, variant) for share, variant in self.variants(part) if share)
 
+    @cached_property
+    def replaying(self) -> float:
+        """Seconds of the updates from the replay that follow a collected step."""
+        if self.config.policy == "imagined":
+            return 0.0
+        batch = self.config.q_network.optimization.batch_size
+        with torch.random.fork_rng(devices=[]):
+            updates = self._updates("q_network", batch, self.config, self.threads)
+            return self.config.q_network.replay_ratio * _seconds(updates.replay_values, self.device)
+
     def acting(self, games: int) -> float:
         """Seconds of a step of one of so many games played at once."""
         return _seconds(self._acting(games), self.device) / games + step_seconds(self.config)
 
     def _acting(self, games: int) -> Callable[[], None]:
-        policy = self._models.actor_critic
+        policy = self._models.policy
         obs, random = torch.zeros(games, SIZE, SIZE, dtype=torch.uint8), torch.Generator().manual_seed(0)
 
         def act() -> None:
@@ -119,6 +129,10 @@ class Rehearsal:
 
     def updates(self, part: str, batch: int, config: Config, threads: Threads) -> Callable[[], object]:
         """Makes an update of the part with `batch` segments of random frames."""
+        updates = self._updates(part, batch, config, threads)
+        return lambda: updates.make(part)
+
+    def _updates(self, part: str, batch: int, config: Config, threads: Threads) -> Updates:
         config = with_batch(config, part, batch)
         learners, random = (
             Learners(Models(config, self.action_meanings, self.device), threads),
@@ -128,16 +142,17 @@ class Rehearsal:
         for _ in range(64):
             frame = frames.integers(0, 256, (SIZE, SIZE), dtype=np.uint8)
             replay.add(frame, 0, 0.0, False, False, frame)
-        updates = Updates(learners, replay, random, NullLogger())
-        return lambda: updates.make(part)
+        return Updates(learners, replay, random, NullLogger())
 
 
 def with_batch(config: Config, part: str, batch: int) -> Config:
     """A copy whose part learns from so many segments or rollouts at once, in no more minibatches than it has rollouts."""
     config = copy.deepcopy(config)
-    getattr(config, part).optimization.batch_size = batch
+    full, getattr(config, part).optimization.batch_size = getattr(config, part).optimization.batch_size, batch
     if part == "actor_critic":
         config.actor_critic.minibatches = min(config.actor_critic.minibatches, batch)
+    if part == "q_network":  # so that all of an update shrinks
+        config.q_network.minibatches = max(1, config.q_network.minibatches * batch // full)
     return config
 
 

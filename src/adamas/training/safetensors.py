@@ -64,7 +64,7 @@ def _tensor(content: bytearray, start: int, dtype: str, shape: list[int], data_o
 def save_parts(path: Path, parts: dict[str, Any]) -> None:
     """What `training.export.without_training` leaves of a checkpoint."""
     models = parts["models"]
-    tensors = {f"{part}.{key}": value for part in PARTS for key, value in models[part].items()}
+    tensors = {f"{part}.{key}": value for part in PARTS if part in models for key, value in models[part].items()}
     facts = {
         "averaged": list(models["averages"]),
         "models": {key: value for key, value in models.items() if key not in (*PARTS, "averages")},
@@ -82,6 +82,7 @@ def load_parts(path: Path) -> dict[str, Any]:
         weights = {
             part: {key.partition(".")[2]: value for key, value in tensors.items() if key.startswith(f"{part}.")}
             for part in PARTS
+            if any(key.startswith(f"{part}.") for key in tensors)
         }
         averages = {
             part: {"n_averaged": torch.tensor(1), **{f"module.{k}": v for k, v in weights[part].items()}}

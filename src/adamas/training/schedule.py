@@ -6,8 +6,7 @@ import math
 from collections.abc import Mapping
 
 from adamas.config import Config
-from adamas.config.rules import learns_from_steps
-from adamas.training.progress import DIVERGED, IMAGINED, Progress
+from adamas.training.progress import Progress
 
 RARE_REWARDS = 10  # of the rarer signs (of -, 0 and +) that the first collection waits for
 
@@ -40,13 +39,11 @@ def _final_epochs(config: Config) -> int:
 
 
 def updates_left(config: Config, progress: Progress, part: str) -> int:
-    """Updates of a part of PARTS, but those of the policy from real rollouts."""
+    """Updates of a part of PARTS, but those of a Q-network after each collected step."""
     epochs = epochs_left(config, progress)
-    if not epochs or config.policy == "model_free":
+    if not epochs or config.policy == "model_free" or part not in config.parts:
         return 0
     later = getattr(config, part).optimization.updates
-    if part == "actor_critic":
-        later = _imagined(config, later, progress.total)
     return max(0, updates_of_epoch(config, progress, part) - progress.done[part]) + (epochs - 1) * later
 
 
@@ -56,26 +53,17 @@ def planned_updates(config: Config, part: str) -> int:
 
 
 def updates_of_epoch(config: Config, progress: Progress, part: str) -> int:
-    """Updates of a part of PARTS in this epoch; of the policy, those in imagination, by what is known so far."""
+    """Updates of a part of PARTS in this epoch."""
     optimization = getattr(config, part).optimization
-    updates = optimization.first_updates if progress.epoch == 0 else optimization.updates
-    return _imagined(config, updates, progress.done) if part == "actor_critic" else updates
+    return optimization.first_updates if progress.epoch == 0 else optimization.updates
 
 
-def real_share(config: Config, counts: Mapping[str, int]) -> float:
-    """The share of the imagined updates that give way: at least `actor_critic.real_share`, and as large as the share of the
-    imagined rollouts that diverged, as a dream that goes wrong teaches the policy little.
-
-    Args:
-        counts: `done` or `total` of a Progress.
-    """
-    if not learns_from_steps(config):
-        return 0.0
-    return max(config.actor_critic.real_share, counts[DIVERGED] / max(1, counts[IMAGINED]))
-
-
-def _imagined(config: Config, updates: int, counts: Mapping[str, int]) -> int:
-    return round(updates * (1 - real_share(config, counts)))
+def replayed_updates(config: Config, steps: int) -> int:
+    """Updates of a Q-network from the replay, after the step that made them `steps`."""
+    if config.policy == "imagined" or steps <= config.q_network.learning_starts:
+        return 0
+    ratio = config.q_network.replay_ratio
+    return math.floor(steps * ratio) - math.floor((steps - 1) * ratio)
 
 
 def steps_left(config: Config, progress: Progress) -> int:

@@ -10,8 +10,6 @@ import torch
 
 from adamas.config import Config
 from adamas.config.help import shown
-from adamas.config.rules import learns_from_steps
-from adamas.config.schema import REAL_ROLLOUTS
 from adamas.data.replay import Replay
 from adamas.data.storage import verify
 from adamas.data_card.first_update import show_card
@@ -20,7 +18,6 @@ from adamas.evaluation.evaluate import Evaluation, evaluate_world
 from adamas.evaluation.games import play_games
 from adamas.evaluation.tables import at_horizons, each_horizon
 from adamas.training import checkpoint, media
-from adamas.training.collected_rollouts import collect_rollouts
 from adamas.training.collector import Collector, Ended
 from adamas.training.datasets import read_experience
 from adamas.training.generators import Generators
@@ -32,7 +29,7 @@ from adamas.training.progress import Progress
 from adamas.training.run_folder import RunFolder
 from adamas.training.run_loop import RunLoop
 from adamas.training.run_records import has_final_evaluation
-from adamas.training.schedule import finished, real_share, steps_to_collect, updates_of_epoch
+from adamas.training.schedule import finished, replayed_updates, steps_to_collect, updates_of_epoch
 from adamas.training.signals import Stopped
 from adamas.training.updates import Updates
 from adamas.training.workers import Workers
@@ -86,20 +83,19 @@ class Trainer:
         """The recipe."""
         while not finished(self.config, self.progress):
             self.collect(loop)
-            if self.config.policy == "imagined":
+            if self.config.policy != "model_free":
                 self.look_at_the_data(loop)
                 self.show_first_dream(loop)
                 self.fit("denoiser", loop)
                 self.fit("reward_end", loop)
-                self.fit("actor_critic", loop)
+                self.fit(self.config.parts[-1], loop)
             self.evaluate_if_due(loop)
             self.progress.next_epoch()
         self.evaluate_at_the_end(loop)
         loop.save()
 
     def collect(self, loop: RunLoop) -> None:
-        work = self._collect_and_learn if learns_from_steps(self.config) else self._collect_step
-        loop.run(COLLECT, self._steps_this_epoch, work)
+        loop.run(COLLECT, self._steps_this_epoch, self._collect_step)
 
     def look_at_the_data(self, loop: RunLoop) -> None:
         """Before the first update of the denoiser: what the data is worth, and the scale of what is diffused."""
@@ -146,6 +142,8 @@ class Trainer:
     def _collect_step(self) -> None:
         with self.models.autocast():
             self._log(self.player.step(self.models.policy, self.random.act))
+        for _ in range(replayed_updates(self.config, self.replay.num_steps)):
+            self.updates.replay_values()
 
     def _log(self, ended: Ended) -> None:
         if ended.episode is not None:
@@ -153,27 +151,15 @@ class Trainer:
         if ended.game is not None:
             self.logger.add("collect/game_return", ended.game)
 
-    def _collect_and_learn(self) -> int:
-        most = self._steps_this_epoch() - self.progress.done[COLLECT.name]
-        policy, horizon = self.models.actor_critic, self.config.actor_critic.horizon
-        with self.models.autocast():
-            collected = collect_rollouts(self.player, policy, REAL_ROLLOUTS, horizon, most, self.random.act)
-        self.updates.policy(self.workers.learn(collected.rollout))
-        for ended in collected.ended:
-            self._log(ended)
-        return collected.steps
-
     def _update(self, part: str) -> None:
         self.workers.update(part, self.replay)
-        diverged = self.updates.make(part)
-        if diverged is not None and learns_from_steps(self.config):
-            self.progress.count_rollouts(len(diverged), int(diverged.sum()))
+        self.updates.make(part)
 
     def _evaluate(self, count: int, name: str, loop: RunLoop) -> None:
         c, epoch = self.config, self.progress.epoch
         with self.models.autocast():
             games = play_games(self.models.policy, c, count, self._seed(), each_step=loop.check_stop)
-            dreams = self._evaluate_dreams(name, loop) if c.policy == "imagined" else {}
+            dreams = self._evaluate_dreams(name, loop) if c.policy != "model_free" else {}
         score, steps = mean(games.returns), self.progress.steps
         self.logger.scalar(f"{name}/return", score, epoch)
         self.logger.scalar(f"{name}/length", mean(games.lengths), epoch)
@@ -185,11 +171,6 @@ class Trainer:
             "steps": steps,
             "seconds": round(loop.seconds()),
             "return": score,
-            **(
-                {"real_share": round(real_share(c, self.progress.total), 3)}
-                if c.policy == "imagined" and learns_from_steps(c)
-                else {}
-            ),
         }
         self.folder.append_evaluation({**record, **games._asdict(), **dreams})
         loop.bars.say(f"epoch {epoch}: mean return {score:.2f} over {count} full games")

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from adamas.agent.q_learning import QBatch, drawn_steps, imagined_segment, shifted, transitions
+from adamas.agent.q_network import FRAME_STACK
 from adamas.agent.rollout import PolicyBatch, Rollout
 from adamas.config.schema import SEGMENT_FRAMES
-from adamas.data.batch import Segment
+from adamas.data.batch import Segment, Trajectory
 from adamas.data.motion import lost_track
 from adamas.data.replay import Replay
 from adamas.training import distributed
@@ -27,9 +29,14 @@ class Updates:
         self.learners, self.replay, self.random, self.logger = learners, replay, random, logger
         self.models, self.config = learners.models, learners.models.config
 
-    def make(self, part: str) -> Tensor | None:
-        """One update of a part of PARTS. Of the actor-critic, returns which imagined rollouts diverged, bool (B,)."""
-        return {"denoiser": self.denoiser, "reward_end": self.reward_end, "actor_critic": self.actor_critic}[part]()
+    def make(self, part: str) -> None:
+        """One update of a part of the run."""
+        {
+            "denoiser": self.denoiser,
+            "reward_end": self.reward_end,
+            "actor_critic": self.actor_critic,
+            "q_network": self.q_network,
+        }[part]()
 
     def measure_changes(self) -> None:
         """How large the change from frame to frame is, which a denoiser of changes has to know before its first update."""
@@ -68,32 +75,55 @@ class Updates:
         obs = self.learners.imagine_segment(segment, self.random.noise)
         return until_diverged(segment, obs) if self.config.reward_end.predict_divergence else segment._replace(obs=obs)
 
-    def actor_critic(self) -> Tensor:
-        """Learns from imagined rollouts. Returns which of them diverged, bool (B,)."""
+    def actor_critic(self) -> None:
+        """Learns from imagined rollouts."""
+        c = self.config.actor_critic
+        batch = self.learners.imagine_rollout(self._contexts(), self.random.noise)
+        self._log_imagination(batch.rollout)
+        for _ in range(c.epochs):
+            for minibatch in _minibatches(batch, c.minibatches, self.random.data):
+                self._learn("actor_critic", minibatch.normalized() if c.epochs > 1 else minibatch)
+        self.models.update_average("actor_critic")
+
+    def q_network(self) -> None:
+        """Learns from imagined rollouts, and from the replay beside them (Dyna-Q: Sutton 1991)."""
+        rollout = self.learners.imagine_rollout(self._contexts(), self.random.noise)
+        self._log_imagination(rollout)
+        for _ in range(self.config.q_network.minibatches):
+            self._learn_values(rollout)
+
+    def replay_values(self) -> None:
+        """One optimizer step of the Q-network, from the replay alone."""
+        self._learn_values(None)
+
+    def _learn_values(self, rollout: Rollout | None) -> None:
+        c = self.config.q_network
+        size = c.optimization.batch_size
+        imagined = max(1, round(size * c.imagined_share)) if rollout is not None else 0
+        segments = [self.replay.sample_steps(size - imagined, FRAME_STACK - 1, c.n_step, self.random.data)]
+        if rollout is not None:
+            segments.append(
+                imagined_segment(rollout, *drawn_steps(rollout.mask, imagined, self.random.noise), c.n_step)
+            )
+        batch = transitions(Segment(*map(torch.cat, zip(*segments, strict=True))), FRAME_STACK, c.discount)
+        batch = batch._replace(next_obs=shifted(batch.next_obs, self.random.data))
+        target = self.learners.q_targets(batch, self.random.noise)
+        self._learn("q_network", QBatch(shifted(batch.obs, self.random.data), batch.action, target))
+        self.models.update_average("q_network")
+
+    def _contexts(self) -> Trajectory:
+        """Where imagined rollouts start."""
         c = self.config
-        batch = c.actor_critic.optimization.batch_size // distributed.world_size()
-        context = self.replay.sample_contexts(batch, c.denoiser.context, self.random.data)
-        imagined = self.learners.imagine_rollout(context, self.random.noise)
-        rollout = imagined.rollout
+        batch = getattr(c, c.parts[-1]).optimization.batch_size // distributed.world_size()
+        return self.replay.sample_contexts(batch, c.denoiser.context, self.random.data)
+
+    def _log_imagination(self, rollout: Rollout) -> None:
         self.logger.add("imagination/reward", rollout.reward.sum(1).mean())
         self.logger.add("imagination/end", rollout.terminated.any(1).float().mean())
         diverged = rollout.truncated.any(1) | ~rollout.mask[:, 0]  # after some steps, or in the first one
         self.logger.add("imagination/diverged", diverged.float().mean())
-        self._policy(imagined)
-        return diverged
 
-    def policy(self, rollout: Rollout) -> None:
-        """The same update from real rollouts."""
-        self._policy(self.models.actor_critic.with_targets(rollout), "real_")
-
-    def _policy(self, batch: PolicyBatch, prefix: str = "") -> None:
-        c = self.config.actor_critic
-        for _ in range(c.epochs):
-            for minibatch in _minibatches(batch, c.minibatches, self.random.data):
-                self._learn("actor_critic", minibatch.normalized() if c.epochs > 1 else minibatch, prefix)
-        self.models.update_average("actor_critic")
-
-    def _learn(self, part: str, batch: Segment | PolicyBatch, prefix: str = "") -> None:
+    def _learn(self, part: str, batch: Segment | PolicyBatch | QBatch, prefix: str = "") -> None:
         metrics = self.learners.by_part[part].step(batch, self.random.noise)
         self.logger.add_all(f"{part}/{prefix}", metrics)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from adamas.agent.rollout import Hidden, Rollout
 from adamas.config import PARTS, Config
 from adamas.data.replay import Replay
 from adamas.envs.make import action_meanings
@@ -18,7 +17,7 @@ from adamas.training.updates import Updates
 from adamas.utils.logger import NullLogger
 from adamas.utils.threads import Threads, threads_of
 
-MEASURE, REAL = "measure", "real"  # in place of a part
+MEASURE = "measure"  # in place of a part
 
 
 class Workers:
@@ -42,23 +41,6 @@ class Workers:
         """They measure them too: the same number, from the same rows."""
         self.update(MEASURE, replay)
 
-    def learn(self, rollout: Rollout) -> Rollout:
-        """They learn from their rows of this real rollout. Returns those of rank 0."""
-        if distributed.world_size() > 1:
-            distributed.broadcast((REAL, rollout_to(rollout, torch.device("cpu"))))
-        return own_rows(rollout)
-
-
-def rollout_to(rollout: Rollout, device: torch.device) -> Rollout:
-    hidden = Hidden(*(h.to(device) for h in rollout.hidden))
-    return Rollout(hidden, *(column.to(device) for column in rollout[1:]))
-
-
-def own_rows(rollout: Rollout) -> Rollout:
-    """Those that this rank learns from."""
-    size = distributed.world_size()
-    return rollout if size == 1 else rollout.rows(slice(distributed.rank(), None, size))
-
 
 def work(config: Config, device: torch.device) -> bool:
     """The life of a worker. It leaves signals to rank 0, and ends when that one does."""
@@ -79,11 +61,6 @@ def _make_updates(config: Config, device: torch.device, threads: Threads) -> Non
         order = distributed.receive()
     while order is not None:
         part, new = order
-        if part == REAL:
-            random.reseed(config.seed, distributed.rank(), len(PARTS), learners.updates("actor_critic"))
-            updates.policy(own_rows(rollout_to(new, device)))
-            order = distributed.receive()
-            continue
         if new:
             rows, replay.mixture = new
             replay.extend(rows)

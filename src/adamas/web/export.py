@@ -93,7 +93,7 @@ def describe(shipped: Shipped, clips: Trajectory) -> dict[str, Any]:
         "keys": used(meanings),
         "action_keys": [sorted(keys) for keys in keys_of_actions(meanings)],
         "context": context,
-        "frame_stack": c.actor_critic.frame_stack,
+        "frame_stack": shipped.models.policy.frame_stack,
         "lstm_dim": c.network.lstm_dim,
         "fps": FPS,
         "horizon": HORIZON,

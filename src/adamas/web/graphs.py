@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adamas.agent.actor_critic import ActorCritic
+from adamas.agent.policy import Policy as AgentPolicy
 from adamas.agent.rollout import Hidden
 from adamas.config import SIZE
 from adamas.data.frames import to_float, to_uint8
@@ -70,7 +70,7 @@ class Events(nn.Module):
 class Policy(nn.Module):
     """The policy at the newest of its frames."""
 
-    def __init__(self, policy: ActorCritic) -> None:
+    def __init__(self, policy: AgentPolicy) -> None:
         super().__init__()
         self.policy = policy
 
@@ -92,7 +92,7 @@ def graphs(models: Models) -> dict[str, Graph]:
     c, world = models.config, models.world
     if c.sampler.s_churn > 0:
         raise UserError(f"sampler.s_churn={c.sampler.s_churn}: the page can draw noise at the first step only")
-    n, k = c.denoiser.context, c.actor_critic.frame_stack
+    n, k = c.denoiser.context, models.policy.frame_stack
     memory = {"h": torch.zeros(1, 1, c.network.lstm_dim), "c": torch.zeros(1, 1, c.network.lstm_dim)}
     noise = torch.zeros(1, 1, SIZE, SIZE)
     actions, action = (torch.zeros(1, count, dtype=torch.int32) for count in (n, 1))

@@ -1,0 +1,111 @@
+"""Q-learning with n-step returns (Mnih et al. 2015; Hessel et al. 2018), from the replay and from imagined rollouts alike."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from adamas.agent.rollout import NO_FRAME, Rollout
+from adamas.data.batch import Segment
+
+SHIFT = 4  # pixels, at most, by which frames are shifted in training (Kostrikov et al. 2021)
+
+
+class Transitions(NamedTuple):
+    """B steps, and what came of them within n."""
+
+    obs: Tensor  # uint8 (B, k, H, W): the newest frames before the step, oldest first
+    action: Tensor  # int64 (B,)
+    reward: Tensor  # float32 (B,): the sum of the discounted rewards
+    next_obs: Tensor  # uint8 (B, k, H, W): the newest frames after the last of the n steps
+    discount: Tensor  # float32 (B,): of the value of next_obs; 0 where the episode ended
+
+    def rows(self, index: Tensor | slice) -> Transitions:
+        """Some of the B steps."""
+        return Transitions(*(column[index] for column in self))
+
+
+class QBatch(NamedTuple):
+    """What a Q-network learns from."""
+
+    obs: Tensor  # uint8 (B, k, H, W)
+    action: Tensor  # int64 (B,)
+    target: Tensor  # float32 (B,): what the value of the action is to become
+
+    def rows(self, index: Tensor | slice) -> QBatch:
+        """Some of the B steps."""
+        return QBatch(*(column[index] for column in self))
+
+
+def transitions(segment: Segment, frame_stack: int, discount: float) -> Transitions:
+    """The step at index frame_stack - 1 of each segment. The return is cut where the segment's episode is, and where it
+    ends.
+
+    Args:
+        segment: T = frame_stack + n frames.
+    """
+    at, n = frame_stack - 1, segment.obs.shape[1] - frame_stack
+    follows = segment.mask[:, at + 1 :].long().cumprod(1)  # (B, n): step i is known with the frame that it led to
+    steps = follows.sum(1)  # (B,)
+    powers = discount ** torch.arange(n + 1, device=steps.device, dtype=torch.float32)
+    reward = (segment.reward[:, at : at + n].sign() * powers[:n] * follows).sum(1)
+    ended = (segment.terminated[:, at : at + n] & follows.bool()).any(1)
+    frames = steps[:, None] + torch.arange(frame_stack, device=steps.device)  # (B, k)
+    rows = torch.arange(len(steps), device=steps.device)[:, None]
+    next_obs = segment.obs[rows, frames]
+    return Transitions(
+        segment.obs[:, :frame_stack], segment.action[:, at], reward, next_obs, torch.where(ended, 0.0, powers[steps])
+    )
+
+
+def imagined_segment(rollout: Rollout, row: Tensor, step: Tensor, n: int) -> Segment:
+    """The frames around some steps of imagined rollouts, for `transitions`.
+
+    Args:
+        row, step: int64 (N,); rollout.mask must be true there.
+    """
+    past = rollout.hidden.past[0]  # (B, k-1, H, W)
+    frames = torch.cat([torch.where(past == NO_FRAME, rollout.obs[:, :1], past).to(torch.uint8), rollout.obs], dim=1)
+    length = rollout.mask.long().sum(1)  # steps that were taken, one after the other
+    index = step[:, None] + torch.arange(-past.shape[1], n + 1, device=step.device)  # of frames, with the first at 0
+    known = index <= length[row, None]
+    last = index.clamp(max=rollout.mask.shape[1])  # there is one frame more than steps
+    taken = index.clamp(0, rollout.mask.shape[1] - 1)
+
+    def column(x: Tensor) -> Tensor:
+        return x[row[:, None], taken]
+
+    obs = frames[row[:, None], last + past.shape[1]]
+    nothing = torch.zeros_like(known)
+    return Segment(
+        obs, column(rollout.action), column(rollout.reward), column(rollout.terminated), nothing, nothing, known
+    )
+
+
+def drawn_steps(mask: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Rows and steps, int64 (count,), drawn uniformly with repetition from where mask, bool (B, T), is true; from anywhere
+    if it is nowhere."""
+    chances = mask.flatten().float().clamp_min(1e-12)
+    flat = torch.multinomial(chances, count, replacement=True, generator=generator)
+    return flat // mask.shape[1], flat % mask.shape[1]
+
+
+def shifted(frames: Tensor, generator: torch.Generator) -> Tensor:
+    """uint8 (B, k, H, W), each stack shifted by up to SHIFT pixels either way; its edges are repeated.
+
+    Args:
+        generator: on the CPU.
+    """
+    height, width = frames.shape[-2:]
+    padded = _padded(_padded(frames, 2), 3)
+    by = torch.randint(2 * SHIFT + 1, (len(frames), 2), generator=generator).tolist()
+    return torch.stack([x[:, r : r + height, c : c + width] for x, (r, c) in zip(padded, by, strict=True)])
+
+
+def _padded(x: Tensor, dim: int) -> Tensor:
+    """With SHIFT more of the first and of the last slice. (torch's own padding by edges knows no bytes.)"""
+    sizes = [SHIFT if d == dim else size for d, size in enumerate(x.shape)]
+    first, last = x.narrow(dim, 0, 1), x.narrow(dim, x.shape[dim] - 1, 1)
+    return torch.cat([first.expand(sizes), x, last.expand(sizes)], dim)

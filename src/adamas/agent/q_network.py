@@ -1,0 +1,74 @@
+"""The values of actions: a network that plays greedily, and its loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adamas import config
+from adamas.agent.policy import EXPLORATION, Policy
+from adamas.agent.q_learning import QBatch
+from adamas.agent.rollout import Hidden
+from adamas.networks.blocks import zero
+from adamas.networks.encoders import NatureEncoder
+from adamas.utils.logger import Metrics
+from adamas.utils.random import Random, normal
+
+FRAME_STACK = 4  # newest frames that it sees (Mnih et al. 2015)
+HIDDEN_SIZE = 256  # of either head
+EPSILON = 0.001  # chance of a uniformly random action in play, so that no game stands still
+RANDOM_STEPS = 5_000  # of the run, over which the chance of a random action falls to that of every policy
+INTENSITY = 0.05  # deviation of the random factor of a frame's brightness in training (Kostrikov et al. 2021)
+
+
+class QNetwork(Policy):
+    """CNN and two heads that start at zero, for a state's value and for how much better an action is (Wang et al. 2016).
+
+    Its policy is epsilon-greedy, and uniform where all actions are worth the same, as at the start. Its recurrent state
+    is not used: it remembers the last frames.
+    """
+
+    def __init__(self, network: config.Network, num_actions: int) -> None:
+        super().__init__(FRAME_STACK, network.lstm_dim)
+        self.num_actions = num_actions
+        self.encoder = NatureEncoder(FRAME_STACK)
+        self.value = _head(self.encoder.features, 1)
+        self.advantage = _head(self.encoder.features, num_actions)
+
+    def exploration(self, steps: int) -> float:
+        return max(EXPLORATION, 1 - (1 - EXPLORATION) * steps / RANDOM_STEPS)
+
+    def values(self, frames: Tensor) -> Tensor:
+        """float (B, n, H, W) in 0..1, oldest first -> Q of each action, float (B, A)."""
+        features = self.encoder(frames).float()
+        with torch.autocast(
+            frames.device.type, enabled=False
+        ):  # on a CPU torch keeps a copy of such weights at each call
+            value, advantage = self.value(features), self.advantage(features)
+        return value + advantage - advantage.mean(-1, keepdim=True)
+
+    def forward(self, obs: Tensor, hidden: Hidden) -> tuple[Tensor, Tensor, Hidden]:
+        b, t = obs.shape[:2]
+        frames = self.with_past(obs, hidden)
+        stacks = frames.unfold(1, self.frame_stack, 1).movedim(-1, 2)  # (B, T, n, H, W)
+        q = self.values(stacks.flatten(0, 1).float() / 255).reshape(b, t, -1)  # (B, T, A)
+        best = q.amax(-1, keepdim=True)
+        greedy = (q == best).float()
+        chances = (1 - EPSILON) * greedy / greedy.sum(-1, keepdim=True) + EPSILON / self.num_actions
+        return chances.log(), best[..., 0], Hidden(hidden.h, hidden.c, frames[None, :, t:].to(torch.int16))
+
+    def valid_steps(self, batch: QBatch) -> Tensor:
+        """bool (B,): which steps the loss is a mean over."""
+        return torch.ones_like(batch.action, dtype=torch.bool)
+
+    def loss(self, batch: QBatch, generator: Random) -> tuple[Tensor, Metrics]:
+        """The Huber loss of the values of the actions that were taken (Mnih et al. 2015)."""
+        bright = 1 + INTENSITY * normal((len(batch.obs), 1, 1, 1), generator).clamp(-2, 2)
+        q = self.values(batch.obs.float() / 255 * bright)
+        taken = q.gather(-1, batch.action[:, None])[:, 0]
+        return F.smooth_l1_loss(taken, batch.target), {"mean_q": taken.mean(), "mean_target": batch.target.mean()}
+
+
+def _head(features: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(features, HIDDEN_SIZE), nn.ReLU(), zero(nn.Linear(HIDDEN_SIZE, outputs)))

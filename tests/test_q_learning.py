@@ -1,0 +1,325 @@
+"""Q-learning: returns by hand, the same steps from the replay and from imagination, and a network that finds the better action."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import CPU, generator, same, small_config, spy
+from test_trainer import save
+
+from adamas.agent.q_learning import (
+    SHIFT,
+    QBatch,
+    Transitions,
+    drawn_steps,
+    imagined_segment,
+    shifted,
+    transitions,
+)
+from adamas.agent.q_network import EPSILON, FRAME_STACK, RANDOM_STEPS, QNetwork
+from adamas.agent.rollout import NO_FRAME, Hidden, Rollout
+from adamas.config import Network
+from adamas.data.replay import Replay
+from adamas.training.collector import Collector
+from adamas.training.models import Models
+from adamas.training.phases import COLLECT, Phase
+from adamas.training.run_folder import RunFolder
+from adamas.training.schedule import replayed_updates
+from adamas.training.trainer import Trainer
+
+K, N, GAMMA = 3, 4, 0.5  # frames of a stack, rewards of a return, discount
+LENGTHS = (6, 1, 9, 2, 4)  # steps of the episodes; each second one is truncated
+
+
+def frame(number: int) -> np.ndarray:
+    return np.full((84, 84), number, np.uint8)
+
+
+def episodes(open_end: bool = False) -> Replay:
+    """Frame i shows i, step i brings the reward i (its sign: 1), but 0 where i is even."""
+    replay, number = Replay(100), 0
+    for episode, length in enumerate(LENGTHS):
+        for step in range(length):
+            over = step == length - 1 and not (open_end and episode == len(LENGTHS) - 1)
+            cut = over and episode % 2 == 1
+            reward = float(number % 2 * number)
+            replay.add(frame(number), number % 3, reward, over and not cut, cut, frame(number + 1))
+            number += 1 + over
+    return replay
+
+
+def by_hand(replay: Replay, first: int) -> tuple[list[int], int, float, list[int], float]:
+    """What the step of the row `first` is: the frames before it, the action, the return, the frames after it, the discount."""
+    rows = replay.rows(0)
+    starts = [0, *(i + 1 for i in np.flatnonzero(rows["final"]))]
+    start = max(i for i in starts if i <= first)
+    reward, row, factor = 0.0, first, 1.0
+    ended = False
+    while row < first + N and not ended and row + 1 < replay.num_rows and not rows["final"][row]:
+        reward += factor * float(rows["reward"][row].sign())
+        ended = bool(rows["terminated"][row])
+        factor *= GAMMA
+        row += 1
+
+    def stack(last: int) -> list[int]:
+        return [int(rows["obs"][max(i, start)][0, 0]) for i in range(last - K + 1, last + 1)]
+
+    return stack(first), int(rows["action"][first]), reward, stack(row), 0.0 if ended else factor
+
+
+def numbers(made: Transitions) -> list[tuple[list[int], int, float, list[int], float]]:
+    """The same of transitions, whose frames are of one grey each."""
+    columns = (made.obs[..., 0, 0], made.action, made.reward, made.next_obs[..., 0, 0], made.discount)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+@pytest.mark.parametrize("open_end", [False, True])
+def test_steps_of_the_replay_are_those_by_hand(open_end: bool) -> None:
+    replay = episodes(open_end)
+    made = numbers(transitions(replay.sample_steps(2000, K - 1, N, generator()), K, GAMMA))
+    steps = [i for i in range(replay.num_rows - 1) if not replay.rows(0)["final"][i]]
+    expected = {by_hand(replay, i)[0][-1]: by_hand(replay, i) for i in steps}
+    assert {step[0][-1] for step in made} == set(expected), "every step, and no final frame"
+    for step in made:
+        assert step == expected[step[0][-1]]
+
+
+def test_steps_of_the_replay_are_drawn_uniformly() -> None:
+    replay = episodes()
+    drawn = replay.sample_steps(20_000, K - 1, N, generator()).obs[:, K - 1, 0, 0].long().bincount()
+    after_final = drawn[[length - 1 + sum(LENGTHS[:i]) + i for i, length in enumerate(LENGTHS)]]
+    chance = 20_000 / (replay.num_rows - 1)
+    assert drawn[drawn > 0].min() > 0.8 * chance
+    assert after_final[:-1].max() < 2.4 * chance, "the step before a final frame stands for it too"
+
+
+def rollout_of(replay: Replay, start: int, horizon: int) -> Rollout:
+    """The steps of an episode from the row `start` on as if they had been imagined, and then masked ones."""
+    rows = replay.rows(0)
+    end = start
+    while end < start + horizon and not rows["final"][end]:
+        end += 1
+    taken, pad = end - start, horizon - (end - start)
+
+    def column(name: str) -> torch.Tensor:
+        return torch.cat([rows[name][start:end], torch.full((pad,), 1).to(rows[name].dtype)])[None]
+
+    obs = torch.cat([rows["obs"][start : end + 1], torch.full((pad, 84, 84), 255, dtype=torch.uint8)])[None]
+    first = max([0, *(int(i) + 1 for i in np.flatnonzero(rows["final"][:start]))])
+    past = torch.stack(
+        [
+            rows["obs"][i].short() if i >= first else torch.full((84, 84), NO_FRAME, dtype=torch.int16)
+            for i in range(start - K + 1, start)
+        ]
+    )
+    mask = (torch.arange(horizon) < taken)[None]
+    zeros = torch.zeros(1, 1, 1)
+    return Rollout(
+        Hidden(zeros, zeros, past[None, None]),
+        obs,
+        column("action").long(),
+        zeros[0],
+        zeros[0],
+        column("reward").sign().float(),
+        column("terminated"),
+        torch.zeros_like(mask),
+        mask,
+    )
+
+
+@pytest.mark.parametrize("start", [0, 2, 7, 9, 13, 19])
+def test_steps_of_an_imagined_rollout_are_those_of_the_replay_up_to_its_end(start: int) -> None:
+    replay, horizon = episodes(), 5
+    rollout = rollout_of(replay, start, horizon)
+    steps = int(rollout.mask.sum())
+    at = torch.arange(steps)
+    made = numbers(transitions(imagined_segment(rollout, torch.zeros_like(at), at, N), K, GAMMA))
+    assert steps > 0
+    for step, one in enumerate(made):
+        stack, action, _, _, _ = by_hand(replay, start + step)
+        n = min(N, steps - step)
+        rows = replay.rows(0)
+        reward = sum(GAMMA**i * float(rows["reward"][start + step + i].sign()) for i in range(n))
+        last = by_hand(replay, start + step + n)[0] if not rows["final"][start + step + n] else None
+        ended = bool(rows["terminated"][start + step + n - 1])
+        assert one[:3] == (stack, action, pytest.approx(reward))
+        assert one[4] == (0.0 if ended else GAMMA**n)
+        if last:
+            assert one[3] == last
+
+
+def test_steps_are_drawn_from_those_that_were_taken() -> None:
+    mask = torch.tensor([[True, True, False], [False, False, False], [True, False, False]])
+    rows, steps = drawn_steps(mask, 3000, generator())
+    counts = torch.zeros(3, 3).index_put_((rows, steps), torch.ones(3000), accumulate=True)
+    assert not counts[~mask].any()
+    assert counts[mask].min() > 900
+    rows, steps = drawn_steps(mask & False, 5, generator())
+    assert len(rows) == len(steps) == 5, "where nothing was taken nothing fails"
+
+
+def test_a_shift_moves_a_stack_as_one_and_repeats_its_edges() -> None:
+    stack = torch.arange(84, dtype=torch.uint8)[None, :, None] + torch.arange(84, dtype=torch.uint8)
+    moved = shifted(torch.stack([stack.expand(2, 84, 84)] * 400), generator())
+    assert torch.equal(moved[:, 0], moved[:, 1])
+    by = moved[:, 0, 42, 42].int() - 84
+    assert (by.min(), by.max()) == (-2 * SHIFT, 2 * SHIFT)
+    one = moved[0, 0].int()
+    down, right = int(one[42, 10]) - 52, int(one[10, 42]) - 52
+    for x, offset in ((one[:, 42], None), (one[42], None)):
+        assert ((x[1:] - x[:-1]) >= 0).all(), offset
+    assert (down, right) == (int(by[0]),) * 2
+
+
+# The network
+
+
+def network(actions: int = 3) -> QNetwork:
+    torch.manual_seed(0)
+    return QNetwork(Network(lstm_dim=8), actions)
+
+
+def test_it_starts_uniform_and_becomes_greedy() -> None:
+    net = network()
+    obs = torch.randint(256, (5, 2, 84, 84), dtype=torch.uint8, generator=generator())
+    logits, value, _ = net(obs, net.initial_hidden(5))
+    torch.testing.assert_close(logits, torch.full((5, 2, 3), 1 / 3).log())
+    assert not value.any()
+    net.advantage[2].bias.data[1] = 3.0
+    logits, value, _ = net(obs, net.initial_hidden(5))
+    torch.testing.assert_close(logits[0, 0].exp(), torch.tensor([EPSILON / 3, 1 - EPSILON * 2 / 3, EPSILON / 3]))
+    torch.testing.assert_close(value, torch.full((5, 2), 2.0))
+    assert [net.exploration(steps) for steps in (0, RANDOM_STEPS // 2, 10**6)] == pytest.approx([1.0, 0.505, 0.01])
+
+
+def test_it_sees_the_last_frames_however_they_come() -> None:
+    net = network()
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.05)
+    obs = torch.randint(256, (2, 7, 84, 84), dtype=torch.uint8, generator=generator())
+    hidden, values = net.initial_hidden(2), []
+    whole = net(obs, hidden)[1]
+    for t in range(7):
+        _, value, hidden = net(obs[:, t : t + 1], hidden)
+        values.append(value)
+    torch.testing.assert_close(torch.cat(values, 1), whole)
+    stack = obs[:, 7 - FRAME_STACK :].float() / 255
+    torch.testing.assert_close(net.values(stack).amax(-1), whole[:, -1])
+    still = torch.cat([obs[:, :1]] * FRAME_STACK, 1).float() / 255
+    (
+        torch.testing.assert_close(net.values(still).amax(-1), whole[:, 0]),
+        "before an episode its first frame stands still",
+    )
+
+
+def test_its_loss_moves_only_the_value_of_the_action_that_was_taken() -> None:
+    net = network()
+    obs = torch.randint(256, (16, FRAME_STACK, 84, 84), dtype=torch.uint8, generator=generator())
+    action = torch.arange(16) % 3
+    batch = QBatch(obs, action, torch.where(action == 2, 1.0, 0.0))
+    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+    for _ in range(40):
+        loss, _ = net.loss(batch, generator())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.01
+    assert (net.values(obs.float() / 255).argmax(-1) == 2).all()
+
+
+# A run
+
+
+class Loop:
+    """A run loop without bars, curves and saves, that stops after so many rounds."""
+
+    def __init__(self, trainer: Trainer, rounds: int = 1000) -> None:
+        self.progress, self.rounds = trainer.progress, rounds
+
+    def run(self, phase: Phase, target, work) -> None:  # type: ignore[no-untyped-def]
+        while self.rounds and self.progress.done[phase.name] < target():
+            work()
+            self.progress.tick(phase.name, 1)
+            self.rounds -= 1
+
+
+def make_trainer(folder: Path, policy: str, ratio: float = 1.0) -> Trainer:
+    c = small_config(policy=policy)
+    c.collection.first_steps = c.collection.first_steps_most = c.collection.steps = 45
+    c.q_network.replay_ratio, c.q_network.optimization.first_updates = ratio, 3
+    return Trainer(c, RunFolder(folder), CPU)
+
+
+@pytest.mark.parametrize(("ratio", "updates"), [(1.0, 25), (0.4, 10), (2.0, 50)])
+def test_each_step_is_followed_by_updates_from_the_replay(ratio: float, updates: int, tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, "model_free", ratio)
+    trainer.collect(Loop(trainer))
+    assert trainer.learners.updates("q_network") == updates
+    assert sum(replayed_updates(trainer.config, step) for step in range(1, 46)) == updates
+    assert int(trainer.models.averages["q_network"].n_averaged) == updates
+
+
+def test_dyna_learns_from_both_and_the_game_alone_from_one(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, "dyna")
+    trainer.collect(Loop(trainer))
+    steps = spy(trainer.learners.by_part["q_network"], "step")
+    imagined = spy(trainer.learners, "imagine_rollout")
+    sampled = spy(trainer.replay, "sample_steps")
+    trainer.updates.q_network()
+    assert (len(imagined), len(steps)) == (1, 2)
+    assert [args[0] for args, _ in sampled] == [4, 4], "the other half of 8 is imagined"
+    trainer.updates.replay_values()
+    assert (len(imagined), sampled[-1][0][0]) == (1, 8)
+    assert all(len(args[0].obs) == 8 for args, _ in steps)
+
+
+def test_targets_come_from_the_averaged_network(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, "model_free")
+    trainer.models.policy.advantage[2].bias.data.copy_(torch.tensor([-3.0, 3.0, 0.0, 0.0]))
+    frames = torch.zeros(2, FRAME_STACK, 84, 84, dtype=torch.uint8)
+    one = Transitions(frames, torch.zeros(2).long(), torch.tensor([1.0, 2.0]), frames, torch.tensor([0.5, 0.0]))
+    assert trainer.learners.q_targets(one, generator()).tolist() == [2.5, 2.0]
+
+
+@pytest.mark.parametrize("rounds", [30, 47])
+def test_a_run_that_was_saved_goes_on_bit_for_bit(rounds: int, tmp_path: Path) -> None:
+    """While it collects, and while it imagines."""
+    trainer = make_trainer(tmp_path, "dyna")
+    first = Loop(trainer, rounds)
+    trainer.collect(first)
+    trainer.fit("q_network", first)
+    save(trainer)
+    resumed = make_trainer(tmp_path, "dyna")
+    resumed.resume()
+    for each in (trainer, resumed):
+        each.collect(Loop(each))
+        each.fit("q_network", Loop(each))
+    assert trainer.progress.done == {COLLECT.name: 45, "q_network": 3}
+    one, other = (each.state_dict() for each in (trainer, resumed))
+    assert [key for key in one if not same(one[key], other[key])] == []
+
+
+def test_it_plays_at_random_before_it_learns_and_greedily_after(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, "model_free")
+    policy, env, random = trainer.models.policy, trainer.env, generator()
+    policy.advantage[2].bias.data[2] = 5.0
+    shares = []
+    for chance in (None, 0.0):
+        played = Collector(env, Replay(400), 0)
+        if chance is not None:
+            policy.exploration = lambda steps: 0.0
+        for _ in range(60):
+            played.step(policy, random)
+        shares.append(float((played.replay.rows(0)["action"] == 2).float().mean()))
+    assert shares[0] < 0.5
+    assert shares[1] > 0.9
+
+
+def test_models_of_a_q_network_have_no_actor_critic() -> None:
+    models = Models(small_config(policy="dyna"), ("NOOP", "LEFT"), CPU)
+    assert "actor_critic" not in models.state_dict()
+    assert isinstance(models.policy, QNetwork)
+    assert models.policy is not models.q_network, "the target network"

@@ -188,7 +188,7 @@ def test_it_starts_uniform_and_becomes_greedy() -> None:
     logits, value, _ = net(obs, net.initial_hidden(5))
     torch.testing.assert_close(logits, torch.full((5, 2, 3), 1 / 3).log())
     assert not value.any()
-    net.advantage[2].bias.data[1] = 3.0
+    net.advantage.bias.data[1] = 3.0
     logits, value, _ = net(obs, net.initial_hidden(5))
     torch.testing.assert_close(logits[0, 0].exp(), torch.tensor([EPSILON / 3, 1 - EPSILON * 2 / 3, EPSILON / 3]))
     torch.testing.assert_close(value, torch.full((5, 2), 2.0))
@@ -278,7 +278,7 @@ def test_dyna_learns_from_both_and_the_game_alone_from_one(tmp_path: Path) -> No
 
 def test_targets_come_from_the_averaged_network(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, "model_free")
-    trainer.models.policy.advantage[2].bias.data.copy_(torch.tensor([-3.0, 3.0, 0.0, 0.0]))
+    trainer.models.policy.advantage.bias.data.copy_(torch.tensor([-3.0, 3.0, 0.0, 0.0]))
     frames = torch.zeros(2, FRAME_STACK, 84, 84, dtype=torch.uint8)
     one = Transitions(frames, torch.zeros(2).long(), torch.tensor([1.0, 2.0]), frames, torch.tensor([0.5, 0.0]))
     assert trainer.learners.q_targets(one, generator()).tolist() == [2.5, 2.0]
@@ -305,7 +305,7 @@ def test_a_run_that_was_saved_goes_on_bit_for_bit(rounds: int, tmp_path: Path) -
 def test_it_plays_at_random_before_it_learns_and_greedily_after(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, "model_free")
     policy, env, random = trainer.models.policy, trainer.env, generator()
-    policy.advantage[2].bias.data[2] = 5.0
+    policy.advantage.bias.data[2] = 5.0
     shares = []
     for chance in (None, 0.0):
         played = Collector(env, Replay(400), 0)

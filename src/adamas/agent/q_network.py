@@ -16,14 +16,13 @@ from adamas.utils.logger import Metrics
 from adamas.utils.random import Random, normal
 
 FRAME_STACK = 4  # newest frames that it sees (Mnih et al. 2015)
-HIDDEN_SIZE = 256  # of either head
 EPSILON = 0.001  # chance of a uniformly random action in play, so that no game stands still
 RANDOM_STEPS = 5_000  # of the run, over which the chance of a random action falls to that of every policy
 INTENSITY = 0.05  # deviation of the random factor of a frame's brightness in training (Kostrikov et al. 2021)
 
 
 class QNetwork(Policy):
-    """CNN and two heads that start at zero, for a state's value and for how much better an action is (Wang et al. 2016).
+    """CNN and two linear heads that start at zero, for a state's value and for how much better an action is (Wang et al. 2016).
 
     Its policy is epsilon-greedy, and uniform where all actions are worth the same, as at the start. Its recurrent state
     is not used: it remembers the last frames.
@@ -33,8 +32,8 @@ class QNetwork(Policy):
         super().__init__(FRAME_STACK, network.lstm_dim)
         self.num_actions = num_actions
         self.encoder = NatureEncoder(FRAME_STACK)
-        self.value = _head(self.encoder.features, 1)
-        self.advantage = _head(self.encoder.features, num_actions)
+        self.value = zero(nn.Linear(self.encoder.features, 1))
+        self.advantage = zero(nn.Linear(self.encoder.features, num_actions))
 
     def exploration(self, steps: int) -> float:
         return max(EXPLORATION, 1 - (1 - EXPLORATION) * steps / RANDOM_STEPS)
@@ -42,9 +41,7 @@ class QNetwork(Policy):
     def values(self, frames: Tensor) -> Tensor:
         """float (B, n, H, W) in 0..1, oldest first -> Q of each action, float (B, A)."""
         features = self.encoder(frames).float()
-        with torch.autocast(
-            frames.device.type, enabled=False
-        ):  # on a CPU torch keeps a copy of such weights at each call
+        with torch.autocast(frames.device.type, enabled=False):  # actions differ by less than bfloat16 tells apart
             value, advantage = self.value(features), self.advantage(features)
         return value + advantage - advantage.mean(-1, keepdim=True)
 
@@ -68,7 +65,3 @@ class QNetwork(Policy):
         q = self.values(batch.obs.float() / 255 * bright)
         taken = q.gather(-1, batch.action[:, None])[:, 0]
         return F.smooth_l1_loss(taken, batch.target), {"mean_q": taken.mean(), "mean_target": batch.target.mean()}
-
-
-def _head(features: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(features, HIDDEN_SIZE), nn.ReLU(), zero(nn.Linear(HIDDEN_SIZE, outputs)))

@@ -67,9 +67,9 @@ class FrameEncoder(nn.Module):
 
 
 class NatureEncoder(nn.Sequential):
-    """float (B, in_channels, 84, 84) -> float (B, 3136): the CNN of DQN (Mnih et al. 2015)."""
+    """float (B, in_channels, 84, 84) -> float (B, 512): all but the last layer of DQN (Mnih et al. 2015)."""
 
-    features = 64 * 7 * 7
+    features = 512
 
     def __init__(self, in_channels: int) -> None:
         super().__init__(
@@ -80,4 +80,6 @@ class NatureEncoder(nn.Sequential):
             nn.Conv2d(64, 64, 3),
             nn.ReLU(),
             nn.Flatten(),
+            nn.Linear(64 * 7 * 7, self.features),
+            nn.ReLU(),
         )

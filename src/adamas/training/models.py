@@ -28,8 +28,8 @@ ACTION_WISE = (
     "action_embedding.weight",
     "actor.weight",
     "actor.bias",
-    "advantage.2.weight",
-    "advantage.2.bias",
+    "advantage.weight",
+    "advantage.bias",
 )  # tensors with one row an action
 
 

@@ -22,13 +22,15 @@ from adamas.agent.q_learning import (
 from adamas.agent.q_network import EPSILON, FRAME_STACK, RANDOM_STEPS, QNetwork
 from adamas.agent.rollout import NO_FRAME, Hidden, Rollout
 from adamas.config import Network
-from adamas.data.replay import Replay
+from adamas.config.legacy import translated
+from adamas.data.replay import Replay, read_dataset
 from adamas.training.collector import Collector
 from adamas.training.models import Models
 from adamas.training.phases import COLLECT, Phase
 from adamas.training.run_folder import RunFolder
 from adamas.training.schedule import replayed_updates
 from adamas.training.trainer import Trainer
+from adamas.utils.errors import UserError
 
 K, N, GAMMA = 3, 4, 0.5  # frames of a stack, rewards of a return, discount
 LENGTHS = (6, 1, 9, 2, 4)  # steps of the episodes; each second one is truncated
@@ -219,7 +221,7 @@ def test_its_loss_moves_only_the_value_of_the_action_that_was_taken() -> None:
     net = network()
     obs = torch.randint(256, (16, FRAME_STACK, 84, 84), dtype=torch.uint8, generator=generator())
     action = torch.arange(16) % 3
-    batch = QBatch(obs, action, torch.where(action == 2, 1.0, 0.0))
+    batch = QBatch(obs, action, torch.where(action == 2, 1.0, 0.0), torch.ones(16, dtype=torch.bool))
     optimizer = torch.optim.Adam(net.parameters(), 1e-3)
     for _ in range(40):
         loss, _ = net.loss(batch, generator())
@@ -280,7 +282,14 @@ def test_targets_come_from_the_averaged_network(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, "model_free")
     trainer.models.policy.advantage.bias.data.copy_(torch.tensor([-3.0, 3.0, 0.0, 0.0]))
     frames = torch.zeros(2, FRAME_STACK, 84, 84, dtype=torch.uint8)
-    one = Transitions(frames, torch.zeros(2).long(), torch.tensor([1.0, 2.0]), frames, torch.tensor([0.5, 0.0]))
+    one = Transitions(
+        frames,
+        torch.zeros(2).long(),
+        torch.tensor([1.0, 2.0]),
+        frames,
+        torch.tensor([0.5, 0.0]),
+        torch.ones(2, dtype=torch.bool),
+    )
     assert trainer.learners.q_targets(one, generator()).tolist() == [2.5, 2.0]
 
 
@@ -323,3 +332,63 @@ def test_models_of_a_q_network_have_no_actor_critic() -> None:
     assert "actor_critic" not in models.state_dict()
     assert isinstance(models.policy, QNetwork)
     assert models.policy is not models.q_network, "the target network"
+
+
+# What is not known
+
+
+def test_steps_without_a_frame_after_them_count_where_they_end_an_episode(tmp_path: Path) -> None:
+    """A dataset need not hold final frames: rows 2 and 4 end episodes, and the last one breaks off."""
+    np.savez(
+        tmp_path / "a.npz",
+        obs=np.stack([frame(i) for i in range(7)]),
+        action=(np.arange(7) % 3).astype(np.uint8),
+        reward=np.array([0, 0, 1, 0, -1, 0, 1], np.float32),
+        terminated=np.array([0, 0, 1, 0, 1, 0, 0], bool),
+        truncated=np.zeros(7, bool),
+        final=np.zeros(7, bool),
+    )
+    made = transitions(read_dataset(tmp_path, [1.0]).sample_steps(500, K - 1, N, generator()), K, GAMMA)
+    found = {
+        int(now): (reward, discount, known)
+        for now, reward, discount, known in zip(
+            made.obs[:, -1, 0, 0], made.reward.tolist(), made.discount.tolist(), made.mask.tolist(), strict=True
+        )
+    }
+    assert found == {
+        0: (0.25, 0.0, True),
+        1: (0.5, 0.0, True),
+        2: (1.0, 0.0, True),
+        3: (-0.5, 0.0, True),
+        4: (-1.0, 0.0, True),
+        5: (0.0, 0.5, True),
+    }
+
+
+def test_a_step_of_which_nothing_is_known_teaches_nothing() -> None:
+    rollout = rollout_of(episodes(), 0, 5)
+    rollout = rollout._replace(mask=rollout.mask & False)
+    made = transitions(imagined_segment(rollout, torch.zeros(3).long(), torch.arange(3), N), K, GAMMA)
+    assert not made.mask.any()
+    net = network()
+    loss, _ = net.loss(
+        QBatch(made.obs.repeat(1, 2, 1, 1)[:, :FRAME_STACK], made.action, made.reward + 1, made.mask), generator()
+    )
+    assert loss == 0
+
+
+def test_a_policy_of_the_real_game_from_before_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has an actor-critic that learned in the real game"):
+        translated({"policy": "model_free"}, "config.yaml")
+    assert translated({"policy": "model_free", "q_network": {}}, "config.yaml")
+
+
+def test_weights_of_which_a_run_has_no_part_are_refused() -> None:
+    models = Models(small_config(policy="dyna"), ("NOOP", "LEFT"), CPU)
+    source = Models(small_config(), ("NOOP", "LEFT"), CPU).state_dict()
+    with pytest.raises(UserError, match="none of them is in this run, which has denoiser, reward_end, q_network"):
+        models.initialize(source, ["actor_critic"], "there")
+    with pytest.raises(UserError, match="it has no q_network; leave that out"):
+        models.initialize(source, ["denoiser", "q_network"], "there")
+    models.initialize(source, ["denoiser", "actor_critic"], "there")
+    assert same(models.denoiser.state_dict(), source["denoiser"])

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import PARTS
 from playing import make_run
 
-from adamas.config import PARTS
 from adamas.training import checkpoint
 
 

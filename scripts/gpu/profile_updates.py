@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from adamas.config import PARTS, SIZE, Config, command_line
+from adamas.config import SIZE, Config, command_line
 from adamas.data.replay import Replay
 from adamas.envs.make import action_meanings
 from adamas.training.compiling import records
@@ -32,7 +32,7 @@ SHOWN = 20  # operations
 def run(config: Config) -> None:
     device = pick_device(config.device)
     updates = make_updates(config, device)
-    for part in PARTS:
+    for part in config.parts:
         for _ in range(WARM_UP + 2 if records(config, device) else 2):
             updates.make(part)
         show(part, lambda part=part: updates.make(part), device)

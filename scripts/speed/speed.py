@@ -30,7 +30,7 @@ from speed_published import check_sizes
 from speed_record import duration, read_reference, tell_losses, to_markdown, with_earlier
 from speed_sides import CLOCKS, ROWS, serve
 
-from adamas.config import PARTS, Config, command_line
+from adamas.config import Config, command_line
 from adamas.envs.atari import check_game
 from adamas.utils.device import describe, pick_device
 from adamas.utils.errors import UserError
@@ -207,10 +207,10 @@ def measure(config: Config, device: torch.device, arguments: argparse.Namespace,
         for side in sides:
             side.close()
     table = {row: summary(found, peak) for row, found in measured.items()}
-    updates = {name: getattr(config, name).optimization.updates for name in PARTS}
+    updates = {name: getattr(config, name).optimization.updates for name in config.parts}
     return {
         "peak": {"gflops": peak / 1e9, "type": kind},
-        "seconds": {row: table[row]["seconds"] for row in (*PARTS, "collect") if row in table},
+        "seconds": {row: table[row]["seconds"] for row in (*config.parts, "collect") if row in table},
         "gpu_bytes": memory["ours"] if device.type == "cuda" else None,
         "memory": memory,
         "updates": {**updates, "collect": config.collection.steps_per_epoch},

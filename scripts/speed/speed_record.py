@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from adamas.config import PARTS
+from adamas.config import Config
 from adamas.utils.errors import UserError
 from adamas.utils.markdown import markdown_table
 
@@ -31,7 +31,7 @@ def projected(record: dict[str, Any]) -> dict[str, Any]:
     mine = sum(count * rows[name]["seconds"] for name, count in updates.items())
     others = {
         side: sum(count * rows[name]["others"].get(side, rows[name]["seconds"]) for name, count in updates.items())
-        for side in sorted(set.intersection(*(set(rows[name]["others"]) for name in PARTS)))
+        for side in sorted(set.intersection(*(set(rows[name]["others"]) for name in Config().parts)))
     }
     ratio = {side: theirs / mine for side, theirs in others.items()}
     return {"epoch": {"seconds": mine, "others": others, "ratio": ratio}}

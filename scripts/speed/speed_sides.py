@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from adamas.config import PARTS, SIZE, Config
+from adamas.config import SIZE, Config
 from adamas.data.replay import Replay
 from adamas.envs.atari import AtariEnv, action_meanings
 from adamas.networks import encoders
@@ -36,6 +36,7 @@ from adamas.utils.logger import NullLogger
 from adamas.utils.threads import Threads, threads_of
 from adamas.world_model import denoiser
 
+PARTS = Config().parts
 ROWS = (*PARTS, "frame", "imagine", "replay", "collect")
 LEAST = 0.2  # seconds that a measurement of something quick goes on
 MOST_REPEATS = 10_000

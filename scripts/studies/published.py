@@ -19,7 +19,7 @@ import torch
 from published_rows import Row, compared, distance
 from published_sides import Both
 
-from adamas.config import PARTS, Config
+from adamas.config import Config
 from adamas.data import sampling
 from adamas.training.learners import WARMUP_UPDATES
 from adamas.training.optimizer import Optimizer
@@ -80,7 +80,7 @@ def schedule(both: Both) -> Iterator[Row]:
     """The learning rate of the first updates."""
     from utils import configure_opt, get_lr_sched
 
-    for part in PARTS:
+    for part in Config().parts:
         ours, theirs = both.part(part)
         c = getattr(both.config, part).optimization
         mine, other = (

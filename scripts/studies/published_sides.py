@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from adamas.agent.returns import LAMBDA
 from adamas.agent.rollout import Rollout
-from adamas.config import PARTS, SIGMA_MIN, SIZE, Config
+from adamas.config import SIGMA_MIN, SIZE, Config
 from adamas.config.schema import SEGMENT_FRAMES
 from adamas.data.batch import Segment
 from adamas.data.frames import to_float
@@ -36,7 +36,7 @@ class Both:
         self.initial = list(self._initial_spreads())
         random = torch.Generator().manual_seed(config.seed)
         _redraw_constants(self.agent, random)
-        for part in PARTS:
+        for part in Config().parts:
             clone.copy_weights(part, *self.part(part))
         shape = (BATCH, SEGMENT_FRAMES)
         self.obs = torch.randint(0, 256, (*shape, SIZE, SIZE), dtype=torch.uint8, generator=random)
@@ -52,12 +52,12 @@ class Both:
         return obs.div(255).mul(2).sub(1)[:, :, None]
 
     def parameters(self) -> Iterator[Row]:
-        for name in PARTS:
+        for name in Config().parts:
             mine, other = (sum(p.numel() for p in module.parameters()) for module in self.part(name))
             yield Row(f"{name}: number of parameters", f"{mine:,}", f"{mine - other:,}")
 
     def _initial_spreads(self) -> Iterator[Row]:
-        for name in PARTS:
+        for name in Config().parts:
             pairs = [p for p in clone.pairs(name, *self.part(name)) if p[0].numel() >= LARGE]
             spreads = (
                 torch.tensor([[tensor.detach().std() for tensor in pair] for pair in pairs]) + 1e-9

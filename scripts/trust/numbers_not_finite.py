@@ -19,7 +19,7 @@ def numbers(folder: Path) -> list[Row]:
 
 
 def in_a_gradient(run: Path) -> list[Row]:
-    from adamas.config import PARTS
+    from adamas.config import Config
     from adamas.config.files import load_config
     from adamas.training.run_folder import RunFolder
     from adamas.training.trainer import Trainer
@@ -27,7 +27,7 @@ def in_a_gradient(run: Path) -> list[Row]:
     trainer = Trainer(load_config(run / "config.yaml"), RunFolder(run), torch.device("cpu"))
     trainer.resume()
     rows = []
-    for part in PARTS:
+    for part in Config().parts:
         module = getattr(trainer.models, part)
         weight = next(p for p in module.parameters() if p.requires_grad)
         before = {k: v.clone() for k, v in module.state_dict().items()}

@@ -21,6 +21,7 @@ class Transitions(NamedTuple):
     reward: Tensor  # float32 (B,): the sum of the discounted rewards
     next_obs: Tensor  # uint8 (B, k, H, W): the newest frames after the last of the n steps
     discount: Tensor  # float32 (B,): of the value of next_obs; 0 where the episode ended
+    mask: Tensor  # bool (B,): it is known what came of the step
 
     def rows(self, index: Tensor | slice) -> Transitions:
         """Some of the B steps."""
@@ -33,6 +34,7 @@ class QBatch(NamedTuple):
     obs: Tensor  # uint8 (B, k, H, W)
     action: Tensor  # int64 (B,)
     target: Tensor  # float32 (B,): what the value of the action is to become
+    mask: Tensor  # bool (B,): rows that count
 
     def rows(self, index: Tensor | slice) -> QBatch:
         """Some of the B steps."""
@@ -40,24 +42,24 @@ class QBatch(NamedTuple):
 
 
 def transitions(segment: Segment, frame_stack: int, discount: float) -> Transitions:
-    """The step at index frame_stack - 1 of each segment. The return is cut where the segment's episode is, and where it
-    ends.
+    """The step at index frame_stack - 1 of each segment. The return ends where the episode does, and where the segment is
+    cut; a step that ends an episode need not have a frame after it.
 
     Args:
         segment: T = frame_stack + n frames.
     """
     at, n = frame_stack - 1, segment.obs.shape[1] - frame_stack
-    follows = segment.mask[:, at + 1 :].long().cumprod(1)  # (B, n): step i is known with the frame that it led to
-    steps = follows.sum(1)  # (B,)
+    exists = segment.mask[:, at:].long().cumprod(1).bool()  # (B, n + 1)
+    terminated, followed = segment.terminated[:, at:-1] & exists[:, :-1], exists[:, 1:]
+    counts = followed | terminated  # (B, n): it is known what the step brought
+    steps = followed.sum(1)  # (B,): to the last frame
     powers = discount ** torch.arange(n + 1, device=steps.device, dtype=torch.float32)
-    reward = (segment.reward[:, at : at + n].sign() * powers[:n] * follows).sum(1)
-    ended = (segment.terminated[:, at : at + n] & follows.bool()).any(1)
-    frames = steps[:, None] + torch.arange(frame_stack, device=steps.device)  # (B, k)
+    reward = (segment.reward[:, at:-1].sign() * powers[:n] * counts).sum(1)
+    ended = terminated.any(1)
     rows = torch.arange(len(steps), device=steps.device)[:, None]
-    next_obs = segment.obs[rows, frames]
-    return Transitions(
-        segment.obs[:, :frame_stack], segment.action[:, at], reward, next_obs, torch.where(ended, 0.0, powers[steps])
-    )
+    next_obs = segment.obs[rows, steps[:, None] + torch.arange(frame_stack, device=steps.device)]
+    left = torch.where(ended, 0.0, powers[steps])
+    return Transitions(segment.obs[:, :frame_stack], segment.action[:, at], reward, next_obs, left, counts[:, 0])
 
 
 def imagined_segment(rollout: Rollout, row: Tensor, step: Tensor, n: int) -> Segment:
@@ -68,19 +70,24 @@ def imagined_segment(rollout: Rollout, row: Tensor, step: Tensor, n: int) -> Seg
     """
     past = rollout.hidden.past[0]  # (B, k-1, H, W)
     frames = torch.cat([torch.where(past == NO_FRAME, rollout.obs[:, :1], past).to(torch.uint8), rollout.obs], dim=1)
-    length = rollout.mask.long().sum(1)  # steps that were taken, one after the other
-    index = step[:, None] + torch.arange(-past.shape[1], n + 1, device=step.device)  # of frames, with the first at 0
-    known = index <= length[row, None]
-    last = index.clamp(max=rollout.mask.shape[1])  # there is one frame more than steps
-    taken = index.clamp(0, rollout.mask.shape[1] - 1)
+    most, length = (
+        rollout.mask.shape[1],
+        rollout.mask.long().sum(1)[row, None],
+    )  # steps that were taken, one after the other
+    index = step[:, None] + torch.arange(-past.shape[1], n + 1, device=step.device)  # of frames, and of steps from them
+    taken = (index >= 0) & (index < length)
 
     def column(x: Tensor) -> Tensor:
-        return x[row[:, None], taken]
+        return torch.where(taken, x[row[:, None], index.clamp(0, most - 1)], 0)
 
-    obs = frames[row[:, None], last + past.shape[1]]
-    nothing = torch.zeros_like(known)
     return Segment(
-        obs, column(rollout.action), column(rollout.reward), column(rollout.terminated), nothing, nothing, known
+        frames[row[:, None], index.clamp(max=most) + past.shape[1]],
+        column(rollout.action),
+        column(rollout.reward),
+        column(rollout.terminated).bool(),
+        torch.zeros_like(taken),
+        torch.zeros_like(taken),
+        index <= length,
     )
 
 

@@ -10,6 +10,7 @@ from adamas import config
 from adamas.agent.policy import EXPLORATION, Policy
 from adamas.agent.q_learning import QBatch
 from adamas.agent.rollout import Hidden
+from adamas.data.batch import masked_mean
 from adamas.networks.blocks import zero
 from adamas.networks.encoders import NatureEncoder
 from adamas.utils.logger import Metrics
@@ -57,11 +58,12 @@ class QNetwork(Policy):
 
     def valid_steps(self, batch: QBatch) -> Tensor:
         """bool (B,): which steps the loss is a mean over."""
-        return torch.ones_like(batch.action, dtype=torch.bool)
+        return batch.mask
 
     def loss(self, batch: QBatch, generator: Random) -> tuple[Tensor, Metrics]:
         """The Huber loss of the values of the actions that were taken (Mnih et al. 2015)."""
         bright = 1 + INTENSITY * normal((len(batch.obs), 1, 1, 1), generator).clamp(-2, 2)
         q = self.values(batch.obs.float() / 255 * bright)
         taken = q.gather(-1, batch.action[:, None])[:, 0]
-        return F.smooth_l1_loss(taken, batch.target), {"mean_q": taken.mean(), "mean_target": batch.target.mean()}
+        loss = masked_mean(F.smooth_l1_loss(taken, batch.target, reduction="none"), batch.mask)
+        return loss, {"mean_q": masked_mean(taken, batch.mask), "mean_target": masked_mean(batch.target, batch.mask)}

@@ -1,4 +1,4 @@
-"""Rollouts: what the policy learns from, imagined or real."""
+"""Rollouts: what the policy learns from."""
 
 from __future__ import annotations
 

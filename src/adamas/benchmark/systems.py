@@ -75,7 +75,12 @@ def newest_of_each_seed(runs: Sequence[Outcome]) -> dict[str, dict[int, Outcome]
 
 def settings_of(config: Config) -> dict[str, str]:
     """{setting: its value as one would type it}: the same for runs of one system."""
-    told = (setting for setting in all_settings(config) if setting.kind is not None and not _is_neutral(setting.name))
+    fresh = {"initialize.parts"} if config.initialize["from"] is None else set()  # mean nothing then
+    told = (
+        setting
+        for setting in all_settings(config)
+        if setting.kind is not None and setting.name not in fresh and not _is_neutral(setting.name)
+    )
     return {setting.name: shown(setting.default) for setting in told}
 
 

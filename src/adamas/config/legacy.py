@@ -52,6 +52,11 @@ def translated(saved: dict[str, Any], path: str) -> dict[str, Any]:
     for setting, value in FIXED.items():
         if _pop(saved, setting, value) != value:
             raise UserError(f"{path}: {setting} was not {value}, as it is in this version: use the one that wrote it")
+    if saved.get("policy") == "model_free" and "q_network" not in saved:
+        raise UserError(
+            f"{path} has an actor-critic that learned in the real game, as policy=model_free was until 2026-11-29: "
+            "use the version that wrote it"
+        )
     if "age_weights" not in saved:
         return saved
     shortcut, attention = _pop(saved, "reward_end.shortcut", False), _pop(saved, "denoiser.attention", True)

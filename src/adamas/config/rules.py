@@ -68,9 +68,14 @@ def check(config: Config) -> Config:
         config.policy != "imagined" or parts <= rollouts,
         f"actor_critic.minibatches={parts} is more than there are rollouts, {rollouts}: lower it",
     )
+    q, steps = config.q_network, config.collection.steps
     _require(
-        config.policy != "model_free" or config.q_network.replay_ratio > 0,
+        config.policy != "model_free" or q.replay_ratio > 0,
         "policy=model_free learns from the replay alone: set q_network.replay_ratio above 0",
+    )
+    _require(
+        config.policy != "model_free" or q.learning_starts < steps,
+        f"policy=model_free never learns: q_network.learning_starts={q.learning_starts} must be below collection.steps={steps}",
     )
     _check_initialize(config.initialize)
     _require(

@@ -72,7 +72,7 @@ class Replay:
 
 @dataclass
 class Network:
-    """What the three networks have in common."""
+    """What the networks have in common, but for the CNN of a Q-network."""
 
     architecture: str = setting(
         "diamond",
@@ -185,7 +185,9 @@ class QNetwork:
     replay_ratio: float = setting(1.0, "optimizer steps for each collected step, from the replay", least=0)
     horizon: int = setting(15, "steps of an imagined rollout", least=1)
     imagined_share: float = setting(0.5, "share of a batch that is imagined, in updates that imagine", above=0, most=1)
-    minibatches: int = setting(50, "batches, each an optimizer step, for each 32 imagined rollouts", least=1)
+    minibatches: int = setting(
+        50, "batches, each an optimizer step, of an update, which imagines optimization.batch_size rollouts", least=1
+    )
     n_step: int = setting(10, "rewards of a return, before the target network's value stands in for the rest", least=1)
     discount: float = setting(0.99, "gamma", least=0, most=1)
     ema_decay: float = setting(

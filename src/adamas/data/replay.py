@@ -149,8 +149,8 @@ class Replay:
         return Trajectory(segment.obs, segment.action[:, :-1])
 
     def sample_steps(self, batch_size: int, before: int, after: int, generator: torch.Generator) -> Segment:
-        """Segments around steps that are drawn uniformly: the step stands at the index `before`, and `after` frames follow. Beyond
-        its episode a segment repeats the nearest frame."""
+        """Segments around steps that are drawn uniformly, but that an episode's last one counts twice, also for its final frame. The
+        step stands at the index `before`, and `after` frames follow. Beyond its episode a segment repeats the nearest frame."""
         row = sampling.uniform(torch.arange(self.num_rows - 1), batch_size, generator, self.mixture)
         row = row - self._columns["final"][row].long()
         return cut_segments(self._columns, self._bounds(), row, torch.full_like(row, before), before + 1 + after)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adamas.agent.actor_critic import Hidden
+from adamas.agent.rollout import Hidden
 from adamas.data.batch import Trajectory
 from adamas.play.load import Agent
 from adamas.play.real_env import RealState

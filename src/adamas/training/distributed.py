@@ -45,6 +45,8 @@ def _joined() -> bool:
 def check_processes(config: Config) -> None:
     """Raises UserError for a run that several processes cannot share."""
     size = launched()[1]
+    if size > 1 and config.policy != "imagined":
+        raise UserError(f"policy={config.policy} learns in one process: start it without torchrun")
     for part in config.parts:
         batch = getattr(config, part).optimization.batch_size
         if batch % size:
@@ -54,8 +56,6 @@ def check_processes(config: Config) -> None:
     rows, parts = config.actor_critic.optimization.batch_size // size, config.actor_critic.minibatches
     if size > 1 and parts > rows:
         raise UserError(f"actor_critic.minibatches={parts} is more than each process has rollouts, {rows}: lower it")
-    if size > 1 and config.policy != "imagined":
-        raise UserError(f"policy={config.policy} learns in one process: start it without torchrun")
     if size > 1 and config.cuda_graphs is True:
         raise UserError("cuda_graphs=true records the updates of one process: start it without torchrun")
 

@@ -102,9 +102,10 @@ class Models:
             if of_part and value != known.get(setting, value):
                 mend = f"set {setting}={value}" if setting in ours else "this version has no such networks"
                 raise UserError(f"initialize.from={source}: its {setting} is {value}; {mend}")
+        parts = [part for part in parts if part in self.config.parts]
+        if not parts:
+            raise UserError(f"initialize.parts: none of them is in this run, which has {', '.join(self.config.parts)}")
         for name in parts:
-            if name not in self.config.parts:
-                continue
             if name not in state:
                 raise UserError(f"initialize.from={source}: it has no {name}; leave that out of initialize.parts")
             weights = best_weights(state, name)

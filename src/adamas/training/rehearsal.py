@@ -49,17 +49,26 @@ class Rehearsal:
     def update(self, part: str) -> float:
         """Seconds of an update of a part, on average over the run."""
         with torch.random.fork_rng(devices=[]):
-            return sum(share * self._update(part, variant) for share, variant in self.variants(part) if share)
+            seconds = sum(share * self._update(part, variant) for share, variant in self.variants(part) if share)
+        more = self.config.q_network.minibatches - 1 if part == "q_network" else 0
+        return seconds + (more * self._q_step if more else 0.0)
 
-    @cached_property
+    @property
     def replaying(self) -> float:
         """Seconds of the updates from the replay that follow a collected step."""
-        if self.config.policy == "imagined":
-            return 0.0
-        batch = self.config.q_network.optimization.batch_size
+        return 0.0 if self.config.policy == "imagined" else self.config.q_network.replay_ratio * self._q_step
+
+    @cached_property
+    def _q_step(self) -> float:
+        """Seconds of an optimizer step of a Q-network."""
         with torch.random.fork_rng(devices=[]):
+            batch = self.config.q_network.optimization.batch_size
             updates = self._updates("q_network", batch, self.config, self.threads)
-            return self.config.q_network.replay_ratio * _seconds(updates.replay_values, self.device)
+            return _seconds(updates.replay_values, self.device, self._set_up(self.config))
+
+    def _set_up(self, config: Config) -> int:
+        """How often work is done before it is timed."""
+        return WARM_UP + 1 if records(config, self.device) else 1
 
     def acting(self, games: int) -> float:
         """Seconds of a step of one of so many games played at once."""
@@ -99,7 +108,7 @@ class Rehearsal:
 
     def variants(self, part: str) -> list[tuple[float, Config]]:
         """What a run makes updates of in turn, and which share of them: the denoiser before and after it is shown its own
-        frames, reward and end with frames that are real and that are imagined."""
+        frames, reward and end with frames that are real and that are imagined. Of a Q-network, with a single optimizer step."""
         c = self.config
         if part == "denoiser" and c.denoiser.autoregressive_steps:
             early = replace(c.denoiser, autoregressive_steps=0)
@@ -110,12 +119,13 @@ class Rehearsal:
             real, imagined = (replace(c.reward_end, imagined_share=share) for share in (0.0, 1.0))
             share = c.reward_end.imagined_share
             return [(1 - share, replace(c, reward_end=real)), (share, replace(c, reward_end=imagined))]
+        if part == "q_network":
+            return [(1.0, replace(c, q_network=replace(c.q_network, minibatches=1)))]
         return [(1.0, c)]
 
     def _update(self, part: str, config: Config) -> float:
         full = getattr(config, part).optimization.batch_size // launched()[1]
         batch = max(1, full // FRACTION)
-        set_up = WARM_UP + 1 if records(config, self.device) else 1
         try:
             if self.device.type == "cpu" and batch < full:
                 threads = self.threads
@@ -123,7 +133,7 @@ class Rehearsal:
                     seconds = _seconds(self.updates(part, batch, config, few_rows), self.device)
                 if seconds * full / batch > PATIENCE:  # too much by a share, as a small batch keeps a core less busy
                     return seconds * full / batch
-            return _seconds(self.updates(part, full, config, self.threads), self.device, set_up)
+            return _seconds(self.updates(part, full, config, self.threads), self.device, self._set_up(config))
         finally:
             gc.collect()  # networks and their averages refer to themselves
 
@@ -148,11 +158,9 @@ class Rehearsal:
 def with_batch(config: Config, part: str, batch: int) -> Config:
     """A copy whose part learns from so many segments or rollouts at once, in no more minibatches than it has rollouts."""
     config = copy.deepcopy(config)
-    full, getattr(config, part).optimization.batch_size = getattr(config, part).optimization.batch_size, batch
+    getattr(config, part).optimization.batch_size = batch
     if part == "actor_critic":
         config.actor_critic.minibatches = min(config.actor_critic.minibatches, batch)
-    if part == "q_network":  # so that all of an update shrinks
-        config.q_network.minibatches = max(1, config.q_network.minibatches * batch // full)
     return config
 
 

@@ -108,7 +108,8 @@ class Updates:
         batch = transitions(Segment(*map(torch.cat, zip(*segments, strict=True))), FRAME_STACK, c.discount)
         batch = batch._replace(next_obs=shifted(batch.next_obs, self.random.data))
         target = self.learners.q_targets(batch, self.random.noise)
-        self._learn("q_network", QBatch(shifted(batch.obs, self.random.data), batch.action, target))
+        obs = shifted(batch.obs, self.random.data)
+        self._learn("q_network", QBatch(obs, batch.action, target, batch.mask), "" if imagined else "replay_")
         self.models.update_average("q_network")
 
     def _contexts(self) -> Trajectory:

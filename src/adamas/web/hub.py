@@ -70,7 +70,7 @@ def card(outcome: Outcome, checkpoint_name: str) -> str:
 
 
 WHAT = """A reinforcement-learning agent for the {kind} {game} and the diffusion world model that it was trained in: the denoiser draws
-the next 84x84 grey frame from the last frames and actions, the reward/end model tells what it means, the actor-critic plays.
+the next 84x84 grey frame from the last frames and actions, the reward/end model tells what it means, the policy plays.
 The idea is that of [DIAMOND](https://arxiv.org/abs/2405.12399)."""
 
 HOW_TO_LOAD = """## How to load

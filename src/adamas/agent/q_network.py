@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adamas import config
-from adamas.agent.policy import EXPLORATION, Policy
+from adamas.agent.policy import Policy
 from adamas.agent.q_learning import QBatch
 from adamas.agent.rollout import Hidden
 from adamas.data.batch import masked_mean
@@ -17,8 +17,8 @@ from adamas.utils.logger import Metrics
 from adamas.utils.random import Random, normal
 
 FRAME_STACK = 4  # newest frames that it sees (Mnih et al. 2015)
-EPSILON = 0.001  # chance of a uniformly random action in play, so that no game stands still
-RANDOM_STEPS = 5_000  # of the run, over which the chance of a random action falls to that of every policy
+EPSILON = 0.01  # chance of a uniformly random action: a greedy game can stand still for good
+RANDOM_STEPS = 5_000  # of the run, over which the chance of a random action falls to its own
 INTENSITY = 0.05  # deviation of the random factor of a frame's brightness in training (Kostrikov et al. 2021)
 
 
@@ -37,7 +37,7 @@ class QNetwork(Policy):
         self.advantage = zero(nn.Linear(self.encoder.features, num_actions))
 
     def exploration(self, steps: int) -> float:
-        return max(EXPLORATION, 1 - (1 - EXPLORATION) * steps / RANDOM_STEPS)
+        return max(0.0, 1 - steps / RANDOM_STEPS)  # beside its own
 
     def values(self, frames: Tensor) -> Tensor:
         """float (B, n, H, W) in 0..1, oldest first -> Q of each action, float (B, A)."""

@@ -1,6 +1,6 @@
 """Proves the GPU path in two calls of a few minutes each: `python scripts/gpu/prove.py tests`, then `... prove.py runs`.
 
-`tests`: a smoke run and its resume, the tests that need a GPU, eager and recorded speed, a profile of updates.
+`tests`: a smoke run and its resume, another with policy=dyna, the tests that need a GPU, eager and recorded speed, a profile of updates.
 `runs`: the speed of compiled code, then Breakout with preset fast, as far as the time goes.
 
 Each step has a time limit of its own, and a failed one does not stop the next. Results go to one folder (`--out`, or $OUT):
@@ -185,6 +185,7 @@ def tests(proof: Proof) -> None:
     folders = sorted(proof.work.glob("runs/*/*"))
     again = [f"resume={folders[-1]}" if folders else runs, "final_epochs=2"]
     proof.run(Step("resume", [*train, *again], 45))
+    proof.run(Step("smoke dyna", [*train, *proof.settings("smoke", "compile=false", "policy=dyna", runs)], 60))
     proof.run(Step("pytest", script("-m", "pytest", "-m", "gpu", "-n", "4", "-q", "tests/test_gpu.py"), 130))
     for preset in ("fast", "diamond"):
         for graphs in ("false", "true"):

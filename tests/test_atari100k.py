@@ -203,15 +203,15 @@ def test_the_first_evaluation_of_a_run_stands_for_itself(tmp_path: Path) -> None
 
 
 def test_the_mean_of_a_game_is_that_of_its_games_at_the_end(tmp_path: Path) -> None:
-    ours = RESULTS / "model-free" / "Boxing"
-    found = intervals.read(ours)["Boxing"]
+    ours = RESULTS / "krull-cpu" / "agent"
+    found = intervals.read(ours)["Krull"]
     returns = json.loads((ours / "evaluations.jsonl").read_text().splitlines()[-1])["returns"]
     assert found.value == pytest.approx(sum(returns) / len(returns))
     assert found.low < found.value < found.high
     for seed in (0, 1):
         shutil.copytree(ours, tmp_path / str(seed))
         change_config(tmp_path / str(seed), seed=seed)
-    with pytest.raises(UserError, match="has several seeds of Boxing: give one folder a seed"):
+    with pytest.raises(UserError, match="has several seeds of Krull: give one folder a seed"):
         intervals.read(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty holds no finished run"):

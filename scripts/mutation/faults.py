@@ -103,6 +103,23 @@ LEARNING = (
         ("ActorCritic.forward", "the stack of frames never moves on", Swap("A[None, :, T:]", "A[None, :, :-T]")),
     ),
     *_faults(
+        "agent.q_learning", "test_q_learning.py",
+        ("transitions", "an ended episode goes on", Swap("torch.where(ended, 0.0, A)", "A")),
+        ("transitions", "rewards unclipped", Swap("A.sign() * B * C", "A * B * C")),
+        ("transitions", "the value of always n steps later", Swap("powers[steps]", "powers[-1]")),
+        ("transitions", "a step that ends an episode needs a frame after it", Swap("followed | terminated", "followed")),
+        ("imagined_segment", "a step that was not taken counts", Swap("A & (index < length)", "A & (index <= length)")),
+    ),
+    *_faults(
+        "agent.q_network", "test_q_learning.py",
+        ("QNetwork.loss", "the best action learns, whatever was done", Swap("q.gather(-1, A)", "q.amax(-1, keepdim=True)")),
+        ("QNetwork.forward", "never a random action", Swap("(1 - EPSILON) * A / B + EPSILON / C", "A / B + 1e-9")),
+    ),
+    *_faults(
+        "training.updates", "test_q_learning.py",
+        ("Updates._learn_values", "the target network stands still", Swap("self.models.update_average(A)", "None")),
+    ),
+    *_faults(
         "training.learner", "test_learner.py test_updates.py test_busy.py",
         ("Learner._sums", "micro-batches weigh alike, however many steps they hold", Swap("A * (B / C)", "A")),
         ("Learner._sums", "the loss of a micro-batch logged as if it were all", Swap("A.detach() * B", "A.detach()")),
@@ -169,7 +186,7 @@ EXPERIENCE = (
     ),
     *_faults(
         "training.collector", "test_collector.py",
-        ("Collector.take", "the frame after the action stored for the one before", Swap("self.replay.add(self.obs, ...)", "self.replay.add(obs, ...)")),
+        ("Collector.step", "the frame after the action stored for the one before", Swap("self.replay.add(self.obs, ...)", "self.replay.add(obs, ...)")),
         ("Collector._end", "past frames not forgotten at a new episode",
          Swap("self.hidden = None", "self.hidden = self.hidden._replace(h=0 * self.hidden.h, c=0 * self.hidden.c)")),
         ("Collector._end", "forgets at game over but not at a lost life", Swap("self.hidden = None", "self.hidden = None if game_over else self.hidden")),

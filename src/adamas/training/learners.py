@@ -29,7 +29,7 @@ Q_MAX_GRAD_NORM, Q_EPS = 10.0, 1.5e-4  # of the Q-network, and of its AdamW (Hes
 
 
 class Learners:
-    """The learners of `models`, by part, and the two works without gradients: imagined rollouts and imagined segments."""
+    """The learners of `models`, by part, and the work without gradients: imagined rollouts, imagined segments and Q-targets."""
 
     def __init__(self, models: Models, threads: Threads = SERIAL) -> None:
         c, self.models, self.threads = models.config, models, threads

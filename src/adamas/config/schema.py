@@ -219,10 +219,14 @@ class Config:
     """A whole run."""
 
     @property
+    def policy_part(self) -> str:
+        """The one of PARTS that plays."""
+        return "actor_critic" if self.policy == "imagined" else "q_network"
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """Those of PARTS that it has."""
-        unused = "q_network" if self.policy == "imagined" else "actor_critic"
-        return tuple(part for part in PARTS if part != unused)
+        return "denoiser", "reward_end", self.policy_part
 
     preset: str = setting("diamond", "the file of config/preset that this run started from")
     env: str = setting(

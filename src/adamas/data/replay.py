@@ -142,18 +142,21 @@ class Replay:
 
     def sample_contexts(self, batch_size: int, length: int, generator: torch.Generator) -> Trajectory:
         """`length` frames each, of which the last is one from which one can act. Before an episode its first frame repeats."""
-        bounds = self._bounds()
-        row = self._by_age(bounds, batch_size, generator)
-        row = row - self._columns["final"][row].long()
-        segment = cut_segments(self._columns, bounds, row, torch.full_like(row, length - 1), length)
+        row = self._by_age(self._bounds(), batch_size, generator)
+        segment = self._around_steps(row, length - 1, length)
         return Trajectory(segment.obs, segment.action[:, :-1])
 
     def sample_steps(self, batch_size: int, before: int, after: int, generator: torch.Generator) -> Segment:
         """Segments around steps that are drawn uniformly, but that an episode's last one counts twice, also for its final frame. The
         step stands at the index `before`, and `after` frames follow. Beyond its episode a segment repeats the nearest frame."""
         row = sampling.uniform(torch.arange(self.num_rows - 1), batch_size, generator, self.mixture)
+        return self._around_steps(row, before, before + 1 + after)
+
+    def _around_steps(self, row: Tensor, before: int, length: int) -> Segment:
+        """Segments in which these rows stand at the index `before`; in place of a final frame, from which nobody acts, the one
+        before it."""
         row = row - self._columns["final"][row].long()
-        return cut_segments(self._columns, self._bounds(), row, torch.full_like(row, before), before + 1 + after)
+        return cut_segments(self._columns, self._bounds(), row, torch.full_like(row, before), length)
 
     def transitions(self, most: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """See `sampling.transitions`."""

@@ -37,13 +37,13 @@ class Learners:
             "denoiser": self._learner("denoiser", c.micro_batch, WEIGHT_DECAY, c.denoiser.max_grad_norm),
             "reward_end": self._learner("reward_end", c.micro_batch, WEIGHT_DECAY, MAX_GRAD_NORM),
         }
-        if "actor_critic" in c.parts:
+        if c.policy_part == "actor_critic":
             steps = c.actor_critic.epochs * c.actor_critic.minibatches
             self.by_part["actor_critic"] = self._learner("actor_critic", 0, 0.0, MAX_GRAD_NORM, steps)
         else:
             self.by_part["q_network"] = self._learner("q_network", 0, 0.0, Q_MAX_GRAD_NORM, eps=Q_EPS)
         self.imagine_rollout: Callable[[Trajectory, Random], Any] = (
-            self._imagine_batch if "actor_critic" in c.parts else self._imagine_transitions
+            self._imagine_batch if c.policy_part == "actor_critic" else self._imagine_transitions
         )
         self.imagine_segment: Callable[[Segment, Random], Tensor] = self._imagine_segment
         if records(c, models.device):

@@ -24,13 +24,9 @@ from adamas.world_model.world_model import WorldModel
 
 FORMAT: Any = {"memory_format": torch.channels_last}  # which torch's stubs of `to` do not know beside a device
 SHAPES = 64  # that one network may be compiled for, in training, imagination and evaluation
-ACTION_WISE = (
-    "action_embedding.weight",
-    "actor.weight",
-    "actor.bias",
-    "advantage.weight",
-    "advantage.bias",
-)  # tensors with one row an action
+ACTION_WISE = tuple(  # tensors with one row an action
+    f"{name}.{tensor}" for name in ("action_embedding", "actor", "advantage") for tensor in ("weight", "bias")
+)
 
 
 class Models:
@@ -44,7 +40,7 @@ class Models:
         self.config, self.action_meanings, self.device = config, action_meanings, device
         self.denoiser = Denoiser(config.denoiser, network, n).to(device, **FORMAT)
         self.reward_end = RewardEnd(config.reward_end, network, n).to(device, **FORMAT)
-        if "actor_critic" in config.parts:
+        if config.policy_part == "actor_critic":
             self.actor_critic = ActorCritic(config.actor_critic, network, n).to(device, **FORMAT)
         else:
             self.q_network = QNetwork(network, n).to(device, **FORMAT)
@@ -53,7 +49,7 @@ class Models:
         self._decays = {name: decay for name, decay in decays.items() if decay > 0}
         self.averages = {name: _average(getattr(self, name)) for name in self._decays}
         self.world = WorldModel(self._best("denoiser"), self.reward_end, config.sampler)
-        self.policy: Policy = self._best(config.parts[-1])
+        self.policy: Policy = self._best(config.policy_part)
         self._bfloat16 = use_bfloat16(config.precision, device)
         set_tf32(config.precision)
 
@@ -69,7 +65,7 @@ class Models:
     def compile(self) -> None:
         """Fuses what lies between the convolutions, once for each shape that is met. Recurrent parts stay as they are."""
         torch._dynamo.config.recompile_limit = SHAPES
-        policies: tuple[Any, ...] = (getattr(self, self.config.parts[-1]), self.policy)
+        policies: tuple[Any, ...] = (getattr(self, self.config.policy_part), self.policy)
         denoisers = (self.denoiser, self.world.denoiser)
         for net in (*(d.net for d in denoisers), self.reward_end.encoder, *(p.encoder for p in policies)):
             net.compile(dynamic=False)

@@ -88,7 +88,7 @@ class Trainer:
                 self.show_first_dream(loop)
                 self.fit("denoiser", loop)
                 self.fit("reward_end", loop)
-                self.fit(self.config.parts[-1], loop)
+                self.fit(self.config.policy_part, loop)
             self.evaluate_if_due(loop)
             self.progress.next_epoch()
         self.evaluate_at_the_end(loop)

@@ -115,7 +115,7 @@ class Updates:
     def _contexts(self) -> Trajectory:
         """Where imagined rollouts start."""
         c = self.config
-        batch = getattr(c, c.parts[-1]).optimization.batch_size // distributed.world_size()
+        batch = getattr(c, c.policy_part).optimization.batch_size // distributed.world_size()
         return self.replay.sample_contexts(batch, c.denoiser.context, self.random.data)
 
     def _log_imagination(self, rollout: Rollout) -> None:

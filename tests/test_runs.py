@@ -146,6 +146,20 @@ def test_model_free_learns_from_the_real_game_alone(tmp_path: Path) -> None:
     assert parts["models"]["optimizers"]["denoiser"]["updates"] == 0
 
 
+def test_dyna_learns_from_the_real_game_and_from_dreams(tmp_path: Path) -> None:
+    imagining = ["horizon=4", "minibatches=3", "optimization.first_updates=2", "optimization.updates=1"]
+    done = adamas(
+        "train", "env=Breakout", *TINY, "policy=dyna", *(f"q_network.{name}" for name in imagining), cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    folder = only_run(tmp_path)
+    assert done.stdout.splitlines()[-1] == f"done: play its dream with adamas play run={folder.relative_to(tmp_path)}"
+    parts, _ = checkpoint.load_newest(folder / "checkpoints", warn=pytest.fail)
+    assert parts["progress"]["total"]["q_network"] == 2 + 1 + 1
+    assert parts["models"]["optimizers"]["q_network"]["updates"] == (90 - 50) + 3 * (2 + 1 + 1)
+    assert json.loads((folder / "evaluations.jsonl").read_text().splitlines()[-1])["detail"]
+
+
 @pytest.mark.slow  # a minute of imagined frames at the published size; test_updates makes an update of each part
 def test_preset_diamond_takes_an_update_of_each_kind(tmp_path: Path) -> None:
     once = [

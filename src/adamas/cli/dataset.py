@@ -59,7 +59,7 @@ def card_of(dataset: Dataset, run: Path | None, device: str, bar: tqdm) -> Card:
 
 def _world(run: Path, dataset: Dataset, device: str):  # type: ignore[no-untyped-def]
     saved = SavedRun(run)
-    if saved.config.policy == "model_free":
+    if not saved.config.has_world_model:
         raise UserError(f"{run} has policy=model_free, and so no world model that dreams")
     models, _ = saved.load_newest(pick_device(device))
     most, count = int(dataset.source.columns["action"].max()), len(action_meanings(saved.config))

@@ -52,7 +52,7 @@ def check_here(config: Config) -> None:
     from adamas.utils.device import pick_device
 
     check_env(config)
-    if config.policy == "imagined" and not config.resume and not is_atari(config.env):
+    if config.has_world_model and not config.resume and not is_atari(config.env):
         one = replace(config, evaluation=replace(config.evaluation, dreams=1))
         record_clip(None, one, seed=0)  # games too short for a dream are told now, and not at the first evaluation
     for part in parts_of(config.dataset):
@@ -108,11 +108,7 @@ def lead(config: Config, chip: torch.device) -> bool:
                 threads.save(folder.threads)
             finished = train(config, folder, chip, costs, threads)
     again = command("train", assignment("resume", folder.path))
-    look = (
-        f": play its dream with {command('play', assignment('run', folder.path))}"
-        if config.policy == "imagined"
-        else ""
-    )
+    look = f": play its dream with {command('play', assignment('run', folder.path))}" if config.has_world_model else ""
     say(f"done{look}" if finished else f"stopped and saved: go on with {again}")
     return finished
 

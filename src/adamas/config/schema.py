@@ -219,6 +219,11 @@ class Config:
     """A whole run."""
 
     @property
+    def has_world_model(self) -> bool:
+        """Whether it learns one and dreams."""
+        return self.policy != "model_free"
+
+    @property
     def policy_part(self) -> str:
         """The one of PARTS that plays."""
         return "actor_critic" if self.policy == "imagined" else "q_network"

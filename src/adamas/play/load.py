@@ -77,7 +77,7 @@ def open_agent(options: Options, runs: Path = RUNS, shipped: Path = SHIPPED) -> 
         return _open_run(Path(options.run), options, device)
     for path in _newest_runs(options.env, runs):
         try:
-            if SavedRun(path).config.policy != "model_free":
+            if SavedRun(path).config.has_world_model:
                 return _open_run(path, options, device)
         except UserError as error:
             if options.checkpoint:  # of this run, not of an older one
@@ -95,7 +95,7 @@ def _open_run(path: Path, options: Options, device: torch.device) -> Agent:
     run = SavedRun(path)
     if options.env and run.config.env != options.env:
         raise UserError(f"run={path} is of {run.config.env}, not of env={options.env}: drop one of the two")
-    if run.config.policy == "model_free":
+    if not run.config.has_world_model:
         raise UserError(f"{path} has policy=model_free, and so no world model to play in")
     state, file = _read_checkpoint(run, options.checkpoint)
     models, progress = run.restore(state, file, device)

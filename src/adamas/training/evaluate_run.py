@@ -92,7 +92,7 @@ def evaluate(
 def open_run(path: Path) -> SavedRun:
     """UserError where there is no run with a world model."""
     run = SavedRun(path)
-    if run.config.policy == "model_free":
+    if not run.config.has_world_model:
         raise UserError(f"{run.path} has policy=model_free, and so no world model to evaluate")
     return run
 

@@ -49,7 +49,7 @@ def _updates(part: str, shown: str) -> Phase:
 
 
 def _first_dreams_left(c: Config, progress: Progress) -> int:
-    shown = c.policy != "model_free" and first_dream_after(c) > 0
+    shown = c.has_world_model and first_dream_after(c) > 0
     return int(shown and progress.epoch == 0 and not progress.done["first dream"])
 
 
@@ -61,7 +61,7 @@ def _evaluations_left(c: Config, progress: Progress) -> int:
 
 def _evaluation(rehearsal: Rehearsal, games: int) -> float:
     played = games * rehearsal.acting(games) * STEPS_A_GAME
-    return played + (_dreams(rehearsal) if rehearsal.config.policy != "model_free" else 0.0)
+    return played + (_dreams(rehearsal) if rehearsal.config.has_world_model else 0.0)
 
 
 def _dreams(rehearsal: Rehearsal) -> float:

@@ -137,7 +137,7 @@ def final_of(curve: Sequence[dict[str, Any]], config: Config) -> dict[str, Any] 
 def _final_epochs(curve: Sequence[dict[str, Any]], config: Config) -> float:
     """How many epochs have collected nothing more. Older records do not say: then by how long collecting takes."""
     last, first = curve[-1], curve[0]
-    if config.policy == "model_free":
+    if not config.has_world_model:
         return math.inf
     if "final_epochs" in last:
         return last["final_epochs"]

@@ -82,7 +82,7 @@ def open_world(path: Path, device: torch.device) -> SavedWorld:
     if multiprocessing.parent_process() is not None:
         torch.set_num_threads(1)  # a forked process has none of its parent's OpenMP threads, and would wait for them
     run = SavedRun(path)
-    if run.config.policy == "model_free":
+    if not run.config.has_world_model:
         raise UserError(f"{path} has policy=model_free, and so no world model: choose a run that has one")
     state, file = checkpoint.load_newest(run.folder.checkpoints, warn=warn)
     models, _ = run.restore(state, file, device)

@@ -35,13 +35,13 @@ def epochs_left(config: Config, progress: Progress) -> int:
 
 
 def _final_epochs(config: Config) -> int:
-    return 0 if config.policy == "model_free" else config.final_epochs
+    return config.final_epochs if config.has_world_model else 0
 
 
 def updates_left(config: Config, progress: Progress, part: str) -> int:
     """Updates of a part of PARTS, but those of a Q-network after each collected step."""
     epochs = epochs_left(config, progress)
-    if not epochs or config.policy == "model_free" or part not in config.parts:
+    if not epochs or not config.has_world_model or part not in config.parts:
         return 0
     later = getattr(config, part).optimization.updates
     return max(0, updates_of_epoch(config, progress, part) - progress.done[part]) + (epochs - 1) * later

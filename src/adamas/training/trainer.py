@@ -83,7 +83,7 @@ class Trainer:
         """The recipe."""
         while not finished(self.config, self.progress):
             self.collect(loop)
-            if self.config.policy != "model_free":
+            if self.config.has_world_model:
                 self.look_at_the_data(loop)
                 self.show_first_dream(loop)
                 self.fit("denoiser", loop)
@@ -159,7 +159,7 @@ class Trainer:
         c, epoch = self.config, self.progress.epoch
         with self.models.autocast():
             games = play_games(self.models.policy, c, count, self._seed(), each_step=loop.check_stop)
-            dreams = self._evaluate_dreams(name, loop) if c.policy != "model_free" else {}
+            dreams = self._evaluate_dreams(name, loop) if c.has_world_model else {}
         score, steps = mean(games.returns), self.progress.steps
         self.logger.scalar(f"{name}/return", score, epoch)
         self.logger.scalar(f"{name}/length", mean(games.lengths), epoch)

@@ -48,7 +48,7 @@ class Shipped(NamedTuple):
 def open_rounded(path: Path) -> Shipped:
     """The newest good checkpoint of a run, as a small copy holds it. UserError where there is no world model."""
     run = SavedRun(path)
-    if run.config.policy == "model_free":
+    if not run.config.has_world_model:
         raise UserError(f"{path} has policy=model_free, and so no world model: choose a run that has one")
     parts, file = checkpoint.load_newest(run.folder.checkpoints, warn=warn)
     models, progress = run.restore(without_training(parts), file, torch.device("cpu"))

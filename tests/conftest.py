@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 
 def pytest_collection_finish() -> None:
     gc.freeze()  # what was imported lives as long as the tests: no use in looking through it again and again
+
+
+@pytest.fixture
+def default_hangup() -> Iterator[None]:
+    """SIGHUP ends a process, also where nohup started the tests."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="session")

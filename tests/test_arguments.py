@@ -239,15 +239,15 @@ def test_what_a_launcher_left_behind_is_ignored_with_a_line(environment, launche
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has none")
+@pytest.mark.usefixtures("default_hangup")
 def test_a_closed_terminal_asks_to_stop_but_not_under_nohup() -> None:
     with StopRequest() as stop:
         os.kill(os.getpid(), signal.SIGHUP)
         assert stop.requested
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with StopRequest() as stop:
         os.kill(os.getpid(), signal.SIGHUP)
         assert not stop.requested
-    signal.signal(signal.SIGHUP, before)
 
 
 def test_words_without_a_name_get_the_names_of_a_command_in_order() -> None:

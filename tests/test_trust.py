@@ -348,6 +348,7 @@ def test_only_a_new_folder_in_which_nothing_was_saved_goes(
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has none")
+@pytest.mark.usefixtures("default_hangup")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_before_the_first_save_leaves_no_folder(name: str, tmp_path: Path) -> None:
     folder, number = RunFolder(tmp_path / "run"), getattr(signal, name)

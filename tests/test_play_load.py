@@ -178,13 +178,6 @@ def test_a_wrong_word_on_the_command_line_is_one_line(made_run: Path, arguments:
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_free_run_has_no_world_model(made_run: Path, tmp_path: Path) -> None:
-    path = shutil.copytree(made_run, tmp_path / "run")
-    edit_config(path, lambda config: setattr(config, "policy", "model_free"))
-    with pytest.raises(UserError, match="no world model"):
-        open_agent(Options(run=str(path)))
-
-
 def test_every_option_and_setting_is_described() -> None:
     assert all(f"{field.name}=" in help_text(Options, "") for field in dataclasses.fields(Options))
     kinds = {field["kind"] for field in describe(Settings())}

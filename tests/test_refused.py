@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import ROOT, TINY, adamas, main
+from helpers import ROOT, TINY, adamas, change_config, main
 
 from adamas.cli import train as train_command
 from adamas.config import Config
@@ -52,6 +52,26 @@ def test_an_error_is_one_line_of_the_program_too(tmp_path: Path) -> None:
     code, out, err = main("preset=smoke", "env=Brekout", cwd=tmp_path)
     assert (code, out, err) == (2, "", "error: unknown game 'Brekout': did you mean Breakout?\n")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["play", "run=free"],
+        ["evaluate", "run=free"],
+        ["export", "run=free", "web=page"],
+        ["data", "card", "free/replay", "run=free", "out=card"],
+    ],
+)
+def test_a_run_without_a_world_model_is_refused_wherever_one_is_needed(
+    words: list[str], tiny_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_run, tmp_path / "free")
+    change_config(tmp_path / "free", policy="model_free")
+    code, _, err = adamas(*words, cwd=tmp_path)
+    assert code == 2
+    assert err.endswith("error: free has policy=model_free, and so no world model: choose a run that has one\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["free"]
 
 
 def test_a_dataset_of_another_game_is_refused(tiny_run: Path, tmp_path: Path) -> None:

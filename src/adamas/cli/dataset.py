@@ -59,8 +59,7 @@ def card_of(dataset: Dataset, run: Path | None, device: str, bar: tqdm) -> Card:
 
 def _world(run: Path, dataset: Dataset, device: str):  # type: ignore[no-untyped-def]
     saved = SavedRun(run)
-    if not saved.config.has_world_model:
-        raise UserError(f"{run} has policy=model_free, and so no world model that dreams")
+    saved.check_world_model()
     models, _ = saved.load_newest(pick_device(device))
     most, count = int(dataset.source.columns["action"].max()), len(action_meanings(saved.config))
     if most >= count:

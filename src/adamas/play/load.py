@@ -95,8 +95,7 @@ def _open_run(path: Path, options: Options, device: torch.device) -> Agent:
     run = SavedRun(path)
     if options.env and run.config.env != options.env:
         raise UserError(f"run={path} is of {run.config.env}, not of env={options.env}: drop one of the two")
-    if not run.config.has_world_model:
-        raise UserError(f"{path} has policy=model_free, and so no world model to play in")
+    run.check_world_model()
     state, file = _read_checkpoint(run, options.checkpoint)
     models, progress = run.restore(state, file, device)
     replay = replay_files(run.folder, state)

@@ -52,7 +52,8 @@ def evaluate(
     if frechet:
         load_encoders(Path(inception) if inception else None)  # what cannot be used is told before the dreams
     keep_freed_memory()
-    saved, chip = open_run(Path(run)), pick_device(device)
+    saved, chip = SavedRun(Path(run)), pick_device(device)
+    saved.check_world_model()
     settings = saved.config.evaluation
     settings.dreams, settings.dream_steps = dreams, steps
     check(saved.config)
@@ -87,14 +88,6 @@ def evaluate(
     tables = "\n".join([markdown(last.detail), "", spread_in_words(last.spread) + ".", *map(in_words, distances)])
     (folder / "detail.md").write_text(f"{title}. `{as_typed(sys.argv)}`\n\n{tables}\n", encoding="utf-8")
     say(f"{tables}\nsaved to {folder}")
-
-
-def open_run(path: Path) -> SavedRun:
-    """UserError where there is no run with a world model."""
-    run = SavedRun(path)
-    if not run.config.has_world_model:
-        raise UserError(f"{run.path} has policy=model_free, and so no world model to evaluate")
-    return run
 
 
 def measure_checkpoints(

@@ -35,6 +35,11 @@ class SavedRun:
         self.folder = RunFolder(self.path)
         self.config: Config = load_config(config_of_run(self.path))
 
+    def check_world_model(self) -> None:
+        """UserError where it has none."""
+        if not self.config.has_world_model:
+            raise UserError(f"{self.path} has policy=model_free, and so no world model: choose a run that has one")
+
     def checkpoints(self) -> list[Path]:
         """All that are kept, oldest first. UserError when there is none."""
         paths = checkpoint.usable(self.folder.checkpoints)[::-1]

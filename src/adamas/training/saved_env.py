@@ -23,7 +23,6 @@ from adamas.training.load_run import SavedRun, replay_files
 from adamas.training.models import Models
 from adamas.utils.console import warn
 from adamas.utils.device import pick_device
-from adamas.utils.errors import UserError
 from adamas.world_model.gym_env import WorldModelEnv
 from adamas.world_model.gym_vector_env import WorldModelVectorEnv
 from adamas.world_model.parallel_rollouts import ParallelRollouts
@@ -82,8 +81,7 @@ def open_world(path: Path, device: torch.device) -> SavedWorld:
     if multiprocessing.parent_process() is not None:
         torch.set_num_threads(1)  # a forked process has none of its parent's OpenMP threads, and would wait for them
     run = SavedRun(path)
-    if not run.config.has_world_model:
-        raise UserError(f"{path} has policy=model_free, and so no world model: choose a run that has one")
+    run.check_world_model()
     state, file = checkpoint.load_newest(run.folder.checkpoints, warn=warn)
     models, _ = run.restore(state, file, device)
     files = replay_files(run.folder, state)

@@ -23,7 +23,6 @@ from adamas.training.export import without_training
 from adamas.training.load_run import SavedRun
 from adamas.training.models import Models
 from adamas.utils.console import warn
-from adamas.utils.errors import UserError
 from adamas.utils.files import check_new, new_folder
 from adamas.web.graphs import save_graphs
 from adamas.web.runtime import copy_runtime
@@ -48,8 +47,7 @@ class Shipped(NamedTuple):
 def open_rounded(path: Path) -> Shipped:
     """The newest good checkpoint of a run, as a small copy holds it. UserError where there is no world model."""
     run = SavedRun(path)
-    if not run.config.has_world_model:
-        raise UserError(f"{path} has policy=model_free, and so no world model: choose a run that has one")
+    run.check_world_model()
     parts, file = checkpoint.load_newest(run.folder.checkpoints, warn=warn)
     models, progress = run.restore(without_training(parts), file, torch.device("cpu"))
     return Shipped(run.config, models, file.name, progress.total["denoiser"])

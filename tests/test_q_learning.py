@@ -10,6 +10,7 @@ import torch
 from helpers import CPU, generator, same, small_config, spy
 from test_trainer import save
 
+from adamas.agent.imagined_replay import BATCHES, ImaginedReplay
 from adamas.agent.q_learning import (
     SHIFT,
     QBatch,
@@ -138,7 +139,7 @@ def test_steps_of_an_imagined_rollout_are_those_of_the_replay_up_to_its_end(star
     rollout = rollout_of(replay, start, horizon)
     steps = int(rollout.mask.sum())
     at = torch.arange(steps)
-    made = numbers(transitions(imagined_segment(rollout, torch.zeros_like(at), at, N), K, GAMMA))
+    made = numbers(transitions(imagined_segment(rollout.rows(torch.zeros_like(at)), at, N), K, GAMMA))
     assert steps > 0
     for step, one in enumerate(made):
         stack, action, _, _, _ = by_hand(replay, start + step)
@@ -161,6 +162,27 @@ def test_steps_are_drawn_from_those_that_were_taken() -> None:
     assert counts[mask].min() > 900
     rows, steps = drawn_steps(mask & False, 5, generator())
     assert len(rows) == len(steps) == 5, "where nothing was taken nothing fails"
+
+
+def test_the_newest_rollouts_are_kept_and_their_steps_drawn_uniformly() -> None:
+    replay, kept = episodes(), ImaginedReplay()
+    assert not kept
+    starts = [*range(3), *([7] * BATCHES)]  # one and another rollout a batch; the latter from an episode of two steps
+    for start in starts:
+        rollout = rollout_of(replay, start, 5)
+        kept.add(rollout.rows(torch.zeros(2).long()))
+        rollout.obs.zero_()  # as the memory of a recorded work is used again
+    made = transitions(kept.sample_steps(2000, N, generator()), K, GAMMA)
+    assert made.mask.all()
+    counts = made.obs[:, -1, 0, 0].long().bincount()
+    steps = [int(i) for i in counts.nonzero()]
+    assert steps == [by_hand(replay, 7 + i)[0][-1] for i in range(len(steps))], "those before are forgotten"
+    assert counts[steps].min() > 0.9 * 2000 / len(steps)
+    other = ImaginedReplay()
+    other.load_state_dict(kept.state_dict(), CPU)
+    assert same(other.sample_steps(9, N, generator()), kept.sample_steps(9, N, generator()))
+    other.load_state_dict(None, CPU)
+    assert not other
 
 
 def test_a_shift_moves_a_stack_as_one_and_repeats_its_edges() -> None:
@@ -270,11 +292,13 @@ def test_dyna_learns_from_both_and_the_game_alone_from_one(tmp_path: Path) -> No
     steps = spy(trainer.learners.by_part["q_network"], "step")
     imagined = spy(trainer.learners, "imagine_rollout")
     sampled = spy(trainer.replay, "sample_steps")
+    trainer.updates.after_step()
+    assert (len(imagined), sampled.pop()[0][0], len(steps.pop()[0])) == (0, 8, 2), "nothing was imagined before"
     trainer.updates.q_network()
     assert (len(imagined), len(steps)) == (1, 2)
-    assert [args[0] for args, _ in sampled] == [4, 4], "the other half of 8 is imagined"
-    trainer.updates.replay_values()
-    assert (len(imagined), sampled[-1][0][0]) == (1, 8)
+    assert [args[0] for args, _ in sampled] == [6, 6], "the other quarter of 8 is imagined"
+    trainer.updates.after_step()
+    assert (len(imagined), sampled[-1][0][0]) == (1, 6), "from the same rollouts"
     assert all(len(args[0].obs) == 8 for args, _ in steps)
 
 
@@ -295,7 +319,7 @@ def test_targets_come_from_the_averaged_network(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rounds", [30, 47])
 def test_a_run_that_was_saved_goes_on_bit_for_bit(rounds: int, tmp_path: Path) -> None:
-    """While it collects, and while it imagines."""
+    """While it collects, and while it imagines; after that it learns from what it imagined before."""
     trainer = make_trainer(tmp_path, "dyna")
     first = Loop(trainer, rounds)
     trainer.collect(first)
@@ -306,6 +330,7 @@ def test_a_run_that_was_saved_goes_on_bit_for_bit(rounds: int, tmp_path: Path) -
     for each in (trainer, resumed):
         each.collect(Loop(each))
         each.fit("q_network", Loop(each))
+        each.updates.after_step()
     assert trainer.progress.done == {COLLECT.name: 45, "q_network": 3}
     one, other = (each.state_dict() for each in (trainer, resumed))
     assert [key for key in one if not same(one[key], other[key])] == []
@@ -368,7 +393,7 @@ def test_steps_without_a_frame_after_them_count_where_they_end_an_episode(tmp_pa
 def test_a_step_of_which_nothing_is_known_teaches_nothing() -> None:
     rollout = rollout_of(episodes(), 0, 5)
     rollout = rollout._replace(mask=rollout.mask & False)
-    made = transitions(imagined_segment(rollout, torch.zeros(3).long(), torch.arange(3), N), K, GAMMA)
+    made = transitions(imagined_segment(rollout.rows(torch.zeros(3).long()), torch.arange(3), N), K, GAMMA)
     assert not made.mask.any()
     net = network()
     loss, _ = net.loss(

@@ -62,26 +62,24 @@ def transitions(segment: Segment, frame_stack: int, discount: float) -> Transiti
     return Transitions(segment.obs[:, :frame_stack], segment.action[:, at], reward, next_obs, left, counts[:, 0])
 
 
-def imagined_segment(rollout: Rollout, row: Tensor, step: Tensor, n: int) -> Segment:
-    """The frames around some steps of imagined rollouts, for `transitions`.
+def imagined_segment(rollout: Rollout, step: Tensor, n: int) -> Segment:
+    """The frames around one step of each imagined rollout, for `transitions`.
 
     Args:
-        row, step: int64 (N,); rollout.mask must be true there.
+        step: int64 (B,); rollout.mask must be true there.
     """
     past = rollout.hidden.past[0]  # (B, k-1, H, W)
     frames = torch.cat([torch.where(past == NO_FRAME, rollout.obs[:, :1], past).to(torch.uint8), rollout.obs], dim=1)
-    most, length = (
-        rollout.mask.shape[1],
-        rollout.mask.long().sum(1)[row, None],
-    )  # steps that were taken, one after the other
+    most, length = rollout.mask.shape[1], rollout.mask.long().sum(1)[:, None]  # steps taken, one after the other
+    row = torch.arange(len(step), device=step.device)[:, None]
     index = step[:, None] + torch.arange(-past.shape[1], n + 1, device=step.device)  # of frames, and of steps from them
     taken = (index >= 0) & (index < length)
 
     def column(x: Tensor) -> Tensor:
-        return torch.where(taken, x[row[:, None], index.clamp(0, most - 1)], 0)
+        return torch.where(taken, x[row, index.clamp(0, most - 1)], 0)
 
     return Segment(
-        frames[row[:, None], index.clamp(max=most) + past.shape[1]],
+        frames[row, index.clamp(max=most) + past.shape[1]],
         column(rollout.action),
         column(rollout.reward),
         column(rollout.terminated).bool(),

@@ -182,9 +182,14 @@ class QNetwork:
     """The values of actions, learned off-policy from the replay and, with policy=dyna, from imagined rollouts too."""
 
     learning_starts: int = setting(1_600, "agent steps before the first optimizer step", least=1)
-    replay_ratio: float = setting(1.0, "optimizer steps for each collected step, from the replay", least=0)
+    replay_ratio: float = setting(1.0, "optimizer steps for each collected step", least=0)
     horizon: int = setting(15, "steps of an imagined rollout", least=1)
-    imagined_share: float = setting(0.5, "share of a batch that is imagined, in updates that imagine", above=0, most=1)
+    imagined_share: float = setting(
+        0.25,
+        "share of each batch, from the first update on, that is drawn from the newest imagined rollouts",
+        above=0,
+        most=1,
+    )
     minibatches: int = setting(
         50, "batches, each an optimizer step, of an update, which imagines optimization.batch_size rollouts", least=1
     )

@@ -64,7 +64,7 @@ class Rehearsal:
         with torch.random.fork_rng(devices=[]):
             batch = self.config.q_network.optimization.batch_size
             updates = self._updates("q_network", batch, self.config, self.threads)
-            return _seconds(updates.replay_values, self.device, self._set_up(self.config))
+            return _seconds(updates.after_step, self.device, self._set_up(self.config))
 
     def _set_up(self, config: Config) -> int:
         """How often work is done before it is timed."""

@@ -143,7 +143,7 @@ class Trainer:
         with self.models.autocast():
             self._log(self.player.step(self.models.policy, self.random.act))
         for _ in range(replayed_updates(self.config, self.replay.num_steps)):
-            self.updates.replay_values()
+            self.updates.after_step()
 
     def _log(self, ended: Ended) -> None:
         if ended.episode is not None:
@@ -201,6 +201,7 @@ class Trainer:
             "game": self.config.env,
             "models": {**self.models.state_dict(), "optimizers": self.learners.state_dict()},
             "random": self.random.state_dict(),
+            "imagined": self.updates.imagined.state_dict(),
             "player": self.player.state_dict(),
             "replay": None if self.config.dataset else self.replay.save(self.folder.replay),
             "dataset": self.dataset_digest,
@@ -224,6 +225,7 @@ class Trainer:
         self.learners.load_state_dict(state["models"]["optimizers"])
         self.player.load_state_dict(state["player"], self.models.device)
         self.random.load_state_dict(state["random"])
+        self.updates.imagined.load_state_dict(state.get("imagined"), self.models.device)
         self.progress.load_state_dict(state["progress"])
         if self.progress.done[FINAL_EVALUATION.name] and not has_final_evaluation(self.folder, self.progress.epoch):
             del self.progress.done[FINAL_EVALUATION.name]  # its line is damaged: without it no run counts as finished

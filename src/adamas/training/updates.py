@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from adamas.agent.q_learning import QBatch, drawn_steps, imagined_segment, shifted, transitions
+from adamas.agent.imagined_replay import ImaginedReplay
+from adamas.agent.q_learning import QBatch, shifted, transitions
 from adamas.agent.q_network import FRAME_STACK
 from adamas.agent.rollout import PolicyBatch, Rollout
 from adamas.config.schema import SEGMENT_FRAMES
@@ -28,6 +29,7 @@ class Updates:
     def __init__(self, learners: Learners, replay: Replay, random: Generators, logger: Logger) -> None:
         self.learners, self.replay, self.random, self.logger = learners, replay, random, logger
         self.models, self.config = learners.models, learners.models.config
+        self.imagined = ImaginedReplay()
 
     def make(self, part: str) -> None:
         """One update of a part of the run."""
@@ -86,30 +88,30 @@ class Updates:
         self.models.update_average("actor_critic")
 
     def q_network(self) -> None:
-        """Learns from imagined rollouts, and from the replay beside them (Dyna-Q: Sutton 1991)."""
+        """Imagines rollouts, from which the Q-network learns from now on, and makes some optimizer steps."""
         rollout = self.learners.imagine_rollout(self._contexts(), self.random.noise)
         self._log_imagination(rollout)
+        self.imagined.add(rollout)
         for _ in range(self.config.q_network.minibatches):
-            self._learn_values(rollout)
+            self._learn_values()
 
-    def replay_values(self) -> None:
-        """One optimizer step of the Q-network, from the replay alone."""
-        self._learn_values(None)
+    def after_step(self) -> None:
+        """One optimizer step of the Q-network, as one follows each step in the real game."""
+        self._learn_values("replay_")
 
-    def _learn_values(self, rollout: Rollout | None) -> None:
+    def _learn_values(self, prefix: str = "") -> None:
+        """From the replay and, where some were imagined, from rollouts beside it (Dyna-Q: Sutton 1991)."""
         c = self.config.q_network
         size = c.optimization.batch_size
-        imagined = max(1, round(size * c.imagined_share)) if rollout is not None else 0
+        imagined = max(1, round(size * c.imagined_share)) if self.imagined else 0
         segments = [self.replay.sample_steps(size - imagined, FRAME_STACK - 1, c.n_step, self.random.data)]
-        if rollout is not None:
-            segments.append(
-                imagined_segment(rollout, *drawn_steps(rollout.mask, imagined, self.random.noise), c.n_step)
-            )
+        if imagined:
+            segments.append(self.imagined.sample_steps(imagined, c.n_step, self.random.noise))
         batch = transitions(Segment(*map(torch.cat, zip(*segments, strict=True))), FRAME_STACK, c.discount)
         batch = batch._replace(next_obs=shifted(batch.next_obs, self.random.data))
         target = self.learners.q_targets(batch, self.random.noise)
         obs = shifted(batch.obs, self.random.data)
-        self._learn("q_network", QBatch(obs, batch.action, target, batch.mask), "" if imagined else "replay_")
+        self._learn("q_network", QBatch(obs, batch.action, target, batch.mask), prefix)
         self.models.update_average("q_network")
 
     def _contexts(self) -> Trajectory:

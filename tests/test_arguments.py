@@ -89,6 +89,12 @@ class Some:
     count: int = setting(3, "of them", least=1)
     out: Optional[str] = setting(None, "a folder")
     newest: bool = setting(False, "the newest alone")
+    games: list[str] = setting(["all"], "some")
+
+
+def test_help_shows_every_default() -> None:
+    shown = [line.split()[0] for line in arguments.help_text(Some, "").splitlines() if line]
+    assert shown == ["run=RUN", "runs=[]", "count=3", "out=null", "newest=false", "games=[all]"]
 
 
 def test_arguments_have_the_types_of_their_schema() -> None:

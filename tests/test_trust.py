@@ -229,9 +229,15 @@ def test_a_folder_without_a_checkpoint_is_said_to_be_that(tmp_path: Path) -> Non
         read_to_resume(RunFolder(tmp_path), lambda parts: None)
 
 
-@pytest.mark.parametrize("lost", ["all", "last line", "a bit of it", "nothing"])
-def test_a_final_evaluation_whose_record_is_lost_is_made_again(lost: str, tmp_path: Path) -> None:
-    trainer = Trainer(small_config(), RunFolder(tmp_path), CPU)
+@pytest.mark.parametrize(
+    ("lost", "games"), [("all", 1), ("last line", 1), ("a bit of it", 1), ("nothing", 1), ("nothing", 2)]
+)
+def test_a_final_evaluation_whose_record_is_lost_or_has_too_few_games_is_made_again(
+    lost: str, games: int, tmp_path: Path
+) -> None:
+    c = small_config()
+    c.evaluation.final_games = games
+    trainer = Trainer(c, RunFolder(tmp_path), CPU)
     trainer.progress.epoch = 1
     trainer.progress.tick(FINAL_EVALUATION.name)
     save(trainer)
@@ -242,9 +248,9 @@ def test_a_final_evaluation_whose_record_is_lost_is_made_again(lost: str, tmp_pa
     first, last = path.read_bytes().splitlines(keepends=True)
     damaged = {"all": b"", "last line": first, "a bit of it": first + last.replace(b"1.0", b"1.1", 1)}
     path.write_bytes(damaged.get(lost, first + last))
-    resumed = Trainer(small_config(), trainer.folder, CPU)
+    resumed = Trainer(c, trainer.folder, CPU)
     resumed.resume()
-    assert resumed.progress.done[FINAL_EVALUATION.name] == (1 if lost == "nothing" else 0)
+    assert resumed.progress.done[FINAL_EVALUATION.name] == (1 if lost == "nothing" and games == 1 else 0)
 
 
 # Numbers that are not finite

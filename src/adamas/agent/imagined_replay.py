@@ -8,7 +8,6 @@ from torch import Tensor
 from adamas.agent.q_learning import drawn_steps, imagined_segment
 from adamas.agent.rollout import Hidden, Rollout, joined
 from adamas.data.batch import Segment
-from adamas.utils.random import Random
 
 BATCHES = 8  # of rollouts that are kept
 
@@ -29,7 +28,7 @@ class ImaginedReplay:
             kept = [kept[0].rows(slice(max(0, len(kept[0].obs) - (BATCHES - 1) * count), None))]
         self._rollouts = joined([*kept, rollout.rows(torch.arange(count, device=rollout.obs.device))])
 
-    def sample_steps(self, count: int, n: int, generator: Random) -> Segment:
+    def sample_steps(self, count: int, n: int, generator: torch.Generator) -> Segment:
         """The frames around `count` steps, for `transitions`, drawn uniformly with repetition from those that were taken."""
         assert self._rollouts is not None
         row, step = drawn_steps(self._rollouts.mask, count, generator)

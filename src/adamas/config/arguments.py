@@ -116,7 +116,7 @@ def _check(name: str, value: Any, metadata: Any) -> None:
 
 
 def _with_default(item: dataclasses.Field[Any]) -> str:
-    default = item.default if item.default is not dataclasses.MISSING else []
+    default = item.default_factory() if item.default_factory is not dataclasses.MISSING else item.default
     return f"{item.name}={item.name.upper() if default == MISSING else shown(default)}"
 
 

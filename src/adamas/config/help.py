@@ -18,7 +18,7 @@ adamas trains a reinforcement-learning agent inside a diffusion world model of a
 usage: {program} [name=value ...] [-m] [--cfg job] [--help]
 
   {program} env=Breakout                    train on Breakout
-  {program} env=Pong preset=smoke           the same script from end to end, in minutes
+  {program} env=Pong preset=smoke           the same script from end to end, in a minute
   {program} resume=runs/Breakout/DATE-TIME  go on with a run
   {program} -m env=Breakout,Pong seed=1,2   four runs, one after the other
   {program} env=my_game:Catch-v0            another Gymnasium env, imported from my_game.py: docs/own-game.md

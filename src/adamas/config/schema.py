@@ -47,7 +47,7 @@ class Collection:
     steps: int = setting(100_000, "agent steps in all", least=1)
     first_steps: int = setting(5_000, "least agent steps of the first epoch", least=1)
     first_steps_most: int = setting(
-        10_000, "most agent steps of the first epoch; up to there it waits for rewards of both kinds", least=1
+        10_000, "most agent steps of the first epoch, which lasts until 10 steps had a reward", least=1
     )
     steps_per_epoch: int = setting(100, "agent steps in each later epoch", least=1)
 
@@ -57,7 +57,9 @@ class Replay:
     """Which stored segments a batch is made of."""
 
     age_weights: list[float] = setting(
-        [0.1, 0.1, 0.1, 0.7], "share of the samples from each age group of episodes, oldest first", least=0
+        [0.1, 0.1, 0.1, 0.7],
+        "share of the samples from each age group of episodes, oldest first; a Q-network draws real steps uniformly",
+        least=0,
     )
     event_share: float = setting(
         0.0, "share of the world model's segments around a reward or an end, which are rare", least=0, most=0.99
@@ -76,8 +78,8 @@ class Network:
 
     architecture: str = setting(
         "diamond",
-        "diamond: as published; adamas: encoders read the newest frame and the changes that led to it and end in a "
-        "layer norm, no attention",
+        "diamond: as published; adamas: no attention, encoders end in an activation and a layer norm, and reward/end "
+        "reads the newest frame and the change that led to it",
         choices=("diamond", "adamas"),
     )
     patch: int = setting(1, "pixels are unshuffled into patches of this size before each network", choices=(1, 2, 4))
@@ -93,7 +95,9 @@ class Optimization:
 
     first_updates: int = setting(10_000, "updates in the first epoch", least=0)
     updates: int = setting(400, "updates in each later epoch", least=0)
-    batch_size: int = setting(32, "segments or rollouts an update", least=1)
+    batch_size: int = setting(
+        32, "segments or rollouts an update; of a Q-network also transitions an optimizer step", least=1
+    )
     learning_rate: float = setting(1e-4, "AdamW's step size, reached after a warm-up", above=0)
     decay_updates: int = setting(
         0, "updates over which the learning rate falls linearly to a tenth; 0: it stays", least=0
@@ -132,12 +136,16 @@ class Denoiser:
 class Sampler:
     """How the next frame is drawn from the denoiser."""
 
-    method: str = setting("euler", "first or second order steps; heun pays from 5 steps on", choices=("euler", "heun"))
+    method: str = setting(
+        "euler",
+        "steps of first or of second order; heun gained nothing, and does harm below 5 steps",
+        choices=("euler", "heun"),
+    )
     steps: int = setting(3, "denoising steps a frame", least=1)
     sigma_max: float = setting(5.0, "first noise level", above=SIGMA_MIN)
     initial_noise: str = setting(
         "unit",
-        "the first noise: of deviation 1 (less drift), or of sigma_max (as in EDM)",
+        "the first noise: of deviation 1 (as in DIAMOND), or of sigma_max (as in EDM)",
         choices=("unit", "sigma_max"),
     )
     s_churn: float = setting(0.0, "S_churn: noise added back over the whole trajectory", least=0)
@@ -160,7 +168,7 @@ class RewardEnd:
 
 @dataclass
 class ActorCritic:
-    """The policy and its value, trained on rollouts of `horizon` steps."""
+    """policy=imagined: the policy and its value, trained on imagined rollouts of `horizon` steps."""
 
     channels: list[int] = setting([32, 32, 64, 64], "channels of the CNN, which halves the frame after each", least=1)
     frame_stack: int = setting(
@@ -179,19 +187,19 @@ class ActorCritic:
 
 @dataclass
 class QNetwork:
-    """The values of actions, learned off-policy from the replay and, with policy=dyna, from imagined rollouts too."""
+    """policy=model_free, dyna: the values of actions, learned off-policy from the replay, and from imagined rollouts."""
 
     learning_starts: int = setting(1_600, "agent steps before the first optimizer step", least=1)
     replay_ratio: float = setting(1.0, "optimizer steps for each collected step", least=0)
-    horizon: int = setting(15, "steps of an imagined rollout", least=1)
+    horizon: int = setting(15, "dyna: steps of an imagined rollout", least=1)
     imagined_share: float = setting(
         0.25,
-        "share of each batch, from the first update on, that is drawn from the newest imagined rollouts",
+        "dyna: share of a batch that is drawn from the newest imagined rollouts, once there are some",
         above=0,
         most=1,
     )
     minibatches: int = setting(
-        50, "batches, each an optimizer step, of an update, which imagines optimization.batch_size rollouts", least=1
+        50, "dyna: optimizer steps of an update, which first imagines optimization.batch_size rollouts", least=1
     )
     n_step: int = setting(10, "rewards of a return, before the target network's value stands in for the rest", least=1)
     discount: float = setting(0.99, "gamma", least=0, most=1)
@@ -282,7 +290,7 @@ class Config:
         default_factory=lambda: {"from": None, "parts": list(PARTS)},
         metadata={"help": {"from": "a run folder, or a checkpoint, to take weights from", "parts": "which to take"}},
     )
-    final_epochs: int = setting(50, "epochs after the last collection", least=0)
+    final_epochs: int = setting(50, "epochs after the last collection; with policy=model_free none", least=0)
     atari: Atari = field(default_factory=Atari)
     collection: Collection = field(default_factory=Collection)
     replay: Replay = field(default_factory=Replay)

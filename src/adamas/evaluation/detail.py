@@ -1,7 +1,7 @@
 """How much of the detail of reality an imagined film keeps.
 
 A figure that averages over all pixels cannot tell: the ball of Breakout is 4 pixels of 7,056, and a film without it still
-has more than 40 dB. So moving pixels and small objects are counted by themselves, in each frame and in its change since
+has 37 to 40 dB PSNR. So moving pixels and small objects are counted by themselves, in each frame and in its change since
 the frame before. Films are uint8 (N, T, H, W), films of changes int16. Everything is pooled over the N films before it is
 divided, and each figure is float32 (T,): one value a time step, NaN where there is nothing to count.
 

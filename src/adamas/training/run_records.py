@@ -109,9 +109,10 @@ def read_curve(folder: RunFolder, warn: Callable[[str], None] = warn_on_stderr) 
     return sorted(by_epoch.values(), key=lambda record: (record["epoch"], record["kind"] == "final_evaluation"))
 
 
-def has_final_evaluation(folder: RunFolder, epoch: int) -> bool:
-    """Whether the records hold one that was made in this epoch."""
-    return any(line["kind"] == "final_evaluation" and line["epoch"] == epoch for line in read_curve(folder))
+def has_final_evaluation(folder: RunFolder, epoch: int, games: int) -> bool:
+    """Whether the records hold one of so many games or more that was made in this epoch."""
+    final = (line for line in read_curve(folder) if line["kind"] == "final_evaluation" and line["epoch"] == epoch)
+    return any(len(line["returns"]) >= games for line in final)
 
 
 def _is_evaluation(record: Mapping[str, Any]) -> bool:

@@ -227,8 +227,11 @@ class Trainer:
         self.random.load_state_dict(state["random"])
         self.updates.imagined.load_state_dict(state.get("imagined"), self.models.device)
         self.progress.load_state_dict(state["progress"])
-        if self.progress.done[FINAL_EVALUATION.name] and not has_final_evaluation(self.folder, self.progress.epoch):
-            del self.progress.done[FINAL_EVALUATION.name]  # its line is damaged: without it no run counts as finished
+        games = self.config.evaluation.final_games
+        if not has_final_evaluation(
+            self.folder, self.progress.epoch, games
+        ):  # damaged, or of fewer games than are asked for
+            self.progress.done.pop(FINAL_EVALUATION.name, None)
         if self.config.dataset and state.get("dataset", self.dataset_digest) != self.dataset_digest:
             raise UserError(
                 f"dataset={shown(self.config.dataset)} does not hold what that of the run held: give the same one"

@@ -10,13 +10,11 @@ import torch
 from helpers import CPU, generator, same, small_config, spy
 from test_trainer import save
 
-from adamas.agent.imagined_replay import BATCHES, ImaginedReplay
+from adamas.agent.imagined_replay import BATCHES, ImaginedReplay, ImaginedSteps, drawn_steps
 from adamas.agent.q_learning import (
     SHIFT,
     QBatch,
     Transitions,
-    drawn_steps,
-    imagined_segment,
     shifted,
     transitions,
 )
@@ -139,7 +137,7 @@ def test_steps_of_an_imagined_rollout_are_those_of_the_replay_up_to_its_end(star
     rollout = rollout_of(replay, start, horizon)
     steps = int(rollout.mask.sum())
     at = torch.arange(steps)
-    made = numbers(transitions(imagined_segment(rollout.rows(torch.zeros_like(at)), at, N), K, GAMMA))
+    made = numbers(transitions(ImaginedSteps.of(rollout).segments(torch.zeros_like(at), at, N), K, GAMMA))
     assert steps > 0
     for step, one in enumerate(made):
         stack, action, _, _, _ = by_hand(replay, start + step)
@@ -183,6 +181,8 @@ def test_the_newest_rollouts_are_kept_and_their_steps_drawn_uniformly() -> None:
     assert same(other.sample_steps(9, N, generator()), kept.sample_steps(9, N, generator()))
     other.load_state_dict(None, CPU)
     assert not other
+    kept.add(rollout_of(replay, 0, 4))
+    assert set(kept.sample_steps(99, N, generator()).obs[:, K - 1, 0, 0].tolist()) == {0, 1, 2, 3}, "another horizon"
 
 
 def test_a_shift_moves_a_stack_as_one_and_repeats_its_edges() -> None:
@@ -393,7 +393,7 @@ def test_steps_without_a_frame_after_them_count_where_they_end_an_episode(tmp_pa
 def test_a_step_of_which_nothing_is_known_teaches_nothing() -> None:
     rollout = rollout_of(episodes(), 0, 5)
     rollout = rollout._replace(mask=rollout.mask & False)
-    made = transitions(imagined_segment(rollout.rows(torch.zeros(3).long()), torch.arange(3), N), K, GAMMA)
+    made = transitions(ImaginedSteps.of(rollout).segments(torch.zeros(3).long(), torch.arange(3), N), K, GAMMA)
     assert not made.mask.any()
     net = network()
     loss, _ = net.loss(

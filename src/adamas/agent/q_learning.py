@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from adamas.agent.rollout import NO_FRAME, Rollout
 from adamas.data.batch import Segment
 
 SHIFT = 4  # pixels, at most, by which frames are shifted in training (Kostrikov et al. 2021)
@@ -56,45 +55,13 @@ def transitions(segment: Segment, frame_stack: int, discount: float) -> Transiti
     powers = discount ** torch.arange(n + 1, device=steps.device, dtype=torch.float32)
     reward = (segment.reward[:, at:-1].sign() * powers[:n] * counts).sum(1)
     ended = terminated.any(1)
-    rows = torch.arange(len(steps), device=steps.device)[:, None]
-    next_obs = segment.obs[rows, steps[:, None] + torch.arange(frame_stack, device=steps.device)]
+    first = torch.arange(len(steps), device=steps.device) * segment.obs.shape[1] + steps
+    newest = (first[:, None] + torch.arange(frame_stack, device=steps.device)).flatten()
+    next_obs = (
+        segment.obs.flatten(0, 1).index_select(0, newest).reshape(len(steps), frame_stack, *segment.obs.shape[2:])
+    )
     left = torch.where(ended, 0.0, powers[steps])
     return Transitions(segment.obs[:, :frame_stack], segment.action[:, at], reward, next_obs, left, counts[:, 0])
-
-
-def imagined_segment(rollout: Rollout, step: Tensor, n: int) -> Segment:
-    """The frames around one step of each imagined rollout, for `transitions`.
-
-    Args:
-        step: int64 (B,); rollout.mask must be true there.
-    """
-    past = rollout.hidden.past[0]  # (B, k-1, H, W)
-    frames = torch.cat([torch.where(past == NO_FRAME, rollout.obs[:, :1], past).to(torch.uint8), rollout.obs], dim=1)
-    most, length = rollout.mask.shape[1], rollout.mask.long().sum(1)[:, None]  # steps taken, one after the other
-    row = torch.arange(len(step), device=step.device)[:, None]
-    index = step[:, None] + torch.arange(-past.shape[1], n + 1, device=step.device)  # of frames, and of steps from them
-    taken = (index >= 0) & (index < length)
-
-    def column(x: Tensor) -> Tensor:
-        return torch.where(taken, x[row, index.clamp(0, most - 1)], 0)
-
-    return Segment(
-        frames[row, index.clamp(max=most) + past.shape[1]],
-        column(rollout.action),
-        column(rollout.reward),
-        column(rollout.terminated).bool(),
-        torch.zeros_like(taken),
-        torch.zeros_like(taken),
-        index <= length,
-    )
-
-
-def drawn_steps(mask: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Rows and steps, int64 (count,), drawn uniformly with repetition from where mask, bool (B, T), is true; from anywhere
-    if it is nowhere."""
-    chances = mask.flatten().float().clamp_min(1e-12)
-    flat = torch.multinomial(chances, count, replacement=True, generator=generator)
-    return flat // mask.shape[1], flat % mask.shape[1]
 
 
 def shifted(frames: Tensor, generator: torch.Generator) -> Tensor:

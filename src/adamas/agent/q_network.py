@@ -11,6 +11,7 @@ from adamas.agent.policy import Policy
 from adamas.agent.q_learning import QBatch
 from adamas.agent.rollout import Hidden
 from adamas.data.batch import masked_mean
+from adamas.data.frames import with_changes
 from adamas.networks.blocks import zero
 from adamas.networks.encoders import NatureEncoder
 from adamas.utils.logger import Metrics
@@ -41,7 +42,7 @@ class QNetwork(Policy):
 
     def values(self, frames: Tensor) -> Tensor:
         """float (B, n, H, W) in 0..1, oldest first -> Q of each action, float (B, A)."""
-        features = self.encoder(frames).float()
+        features = self.encoder(with_changes(2 * frames - 1, FRAME_STACK)[:, 0]).float()
         with torch.autocast(frames.device.type, enabled=False):  # actions differ by less than bfloat16 tells apart
             value, advantage = self.value(features), self.advantage(features)
         return value + advantage - advantage.mean(-1, keepdim=True)

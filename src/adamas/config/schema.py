@@ -194,7 +194,7 @@ class QNetwork:
     horizon: int = setting(15, "dyna: steps of an imagined rollout", least=1)
     imagined_share: float = setting(
         0.25,
-        "dyna: share of a batch that is drawn from the newest imagined rollouts, once there are some",
+        "dyna: imagined transitions that join each batch of real ones, once there are some, as a share of it",
         above=0,
         most=1,
     )

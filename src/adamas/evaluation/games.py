@@ -47,7 +47,7 @@ def play_games(
     seed: int,
     each_step: Callable[[], None] = lambda: None,
 ) -> Games:
-    """Plays `count` full games, all of Atari's at once: a lost life does not end one, no exploration, at most `max_episode_steps`
+    """Plays `count` full games, all of Atari's at once: a lost life does not end one, at most `max_episode_steps`
     each.
 
     Args:

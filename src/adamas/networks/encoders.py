@@ -67,7 +67,11 @@ class FrameEncoder(nn.Module):
 
 
 class NatureEncoder(nn.Sequential):
-    """float (B, in_channels, 84, 84) -> float (B, 512): all but the last layer of DQN (Mnih et al. 2015)."""
+    """float (B, in_channels, 84, 84) -> float (B, 512): all but the last layer of DQN (Mnih et al. 2015).
+
+    Weights start as those of He et al. (2015), which keep the size of what they read; those of torch's default shrink it fifty-fold, and
+    the gradients with it.
+    """
 
     features = 512
 
@@ -83,3 +87,8 @@ class NatureEncoder(nn.Sequential):
             nn.Linear(64 * 7 * 7, self.features),
             nn.ReLU(),
         )
+        for parameter in self.parameters():
+            if parameter.ndim > 1:
+                nn.init.kaiming_normal_(parameter, nonlinearity="relu")
+            else:
+                nn.init.zeros_(parameter)

@@ -24,6 +24,7 @@ from adamas.world_model.world_model import WorldModel
 
 FORMAT: Any = {"memory_format": torch.channels_last}  # which torch's stubs of `to` do not know beside a device
 SHAPES = 64  # that one network may be compiled for, in training, imagination and evaluation
+Q_MEANING = {"q_network.input": "changes"}  # what the weights of a Q-network mean, beside the settings of MEANING
 ACTION_WISE = tuple(  # tensors with one row an action
     f"{name}.{tensor}" for name in ("action_embedding", "actor", "advantage") for tensor in ("weight", "bias")
 )
@@ -79,6 +80,8 @@ class Models:
         return {**state, "action_meanings": list(self.action_meanings), "meaning": _meaning(self.config)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        for setting in Q_MEANING if "q_network" in self.config.parts else ():
+            state["meaning"][setting]  # a KeyError for weights of 2026-11-30 that fit but read frames alone
         for name in self.config.parts:
             getattr(self, name).load_state_dict(state[name])
         for name, average in self.averages.items():
@@ -142,7 +145,8 @@ def training_models(config: Config, action_meanings: tuple[str, ...], device: to
 
 
 def _meaning(config: Config) -> dict[str, str | float]:
-    return {setting: attrgetter(setting)(config) for setting in MEANING}
+    meaning: dict[str, str | float] = {setting: attrgetter(setting)(config) for setting in MEANING}
+    return meaning | (Q_MEANING if "q_network" in config.parts else {})
 
 
 def _former_meaning(config: Config) -> dict[str, str | float]:

@@ -103,10 +103,10 @@ class Updates:
         """From the replay and, where some were imagined, from rollouts beside it (Dyna-Q: Sutton 1991)."""
         c = self.config.q_network
         size = c.optimization.batch_size
-        imagined = max(1, round(size * c.imagined_share)) if self.imagined else 0
-        segments = [self.replay.sample_steps(size - imagined, FRAME_STACK - 1, c.n_step, self.random.data)]
-        if imagined:
-            segments.append(self.imagined.sample_steps(imagined, c.n_step, self.random.noise))
+        segments = [self.replay.sample_steps(size, FRAME_STACK - 1, c.n_step, self.random.data)]
+        if self.imagined:
+            count = max(1, round(size * c.imagined_share))
+            segments.append(self.imagined.sample_steps(count, c.n_step, self.random.noise))
         batch = transitions(Segment(*map(torch.cat, zip(*segments, strict=True))), FRAME_STACK, c.discount)
         batch = batch._replace(next_obs=shifted(batch.next_obs, self.random.data))
         target = self.learners.q_targets(batch, self.random.noise)

@@ -108,16 +108,23 @@ LEARNING = (
         ("transitions", "rewards unclipped", Swap("A.sign() * B * C", "A * B * C")),
         ("transitions", "the value of always n steps later", Swap("powers[steps]", "powers[-1]")),
         ("transitions", "a step that ends an episode needs a frame after it", Swap("followed | terminated", "followed")),
-        ("imagined_segment", "a step that was not taken counts", Swap("A & (index < length)", "A & (index <= length)")),
+    ),
+    *_faults(
+        "agent.imagined_replay", "test_q_learning.py",
+        ("ImaginedSteps.segments", "an imagined step that was not taken counts", Swap("A & (index < length)", "A & (index <= length)")),
+        ("ImaginedReplay.add", "old imagined rollouts are never forgotten", Swap("max(0, A)", "0")),
+        ("ImaginedReplay.state_dict", "a checkpoint lacks the imagined rollouts", Swap("list(self._steps)", "None")),
     ),
     *_faults(
         "agent.q_network", "test_q_learning.py",
         ("QNetwork.loss", "the best action learns, whatever was done", Swap("q.gather(-1, A)", "q.amax(-1, keepdim=True)")),
         ("QNetwork.forward", "never a random action", Swap("(1 - EPSILON) * A / B + EPSILON / C", "A / B + 1e-9")),
+        ("QNetwork.values", "frames alone are read", Swap("with_changes(A, FRAME_STACK)[:, 0]", "A")),
     ),
     *_faults(
         "training.updates", "test_q_learning.py",
         ("Updates._learn_values", "the target network stands still", Swap("self.models.update_average(A)", "None")),
+        ("Updates._learn_values", "imagined steps are never drawn", Swap("self.imagined.sample_steps(A, B, C)", "segments[0]")),
     ),
     *_faults(
         "training.learner", "test_learner.py test_updates.py test_busy.py",

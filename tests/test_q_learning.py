@@ -212,7 +212,7 @@ def test_a_small_ball_changes_what_it_reads_from_the_start() -> None:
     seen: list[torch.Tensor] = []
     net = network()
     net.encoder.register_forward_hook(lambda module, args, features: seen.append(features))
-    net.values(frames.float() / 255)
+    net.values(frames)
     assert seen[0].std(0).square().mean() > 0.25**2 * seen[0].square().mean()
 
 
@@ -245,9 +245,9 @@ def test_it_sees_the_last_frames_however_they_come() -> None:
         _, value, hidden = net(obs[:, t : t + 1], hidden)
         values.append(value)
     torch.testing.assert_close(torch.cat(values, 1), whole, rtol=1e-4, atol=1e-4)
-    stack = obs[:, 7 - FRAME_STACK :].float() / 255
+    stack = obs[:, 7 - FRAME_STACK :]
     torch.testing.assert_close(net.values(stack).amax(-1), whole[:, -1], rtol=1e-4, atol=1e-4)
-    still = torch.cat([obs[:, :1]] * FRAME_STACK, 1).float() / 255
+    still = torch.cat([obs[:, :1]] * FRAME_STACK, 1)
     (
         torch.testing.assert_close(net.values(still).amax(-1), whole[:, 0]),
         "before an episode its first frame stands still",
@@ -266,7 +266,7 @@ def test_its_loss_moves_only_the_value_of_the_action_that_was_taken() -> None:
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.01
-    assert (net.values(obs.float() / 255).argmax(-1) == 2).all()
+    assert (net.values(obs).argmax(-1) == 2).all()
 
 
 # A run

@@ -11,7 +11,7 @@ from adamas.agent.policy import Policy
 from adamas.agent.q_learning import QBatch
 from adamas.agent.rollout import Hidden
 from adamas.data.batch import masked_mean
-from adamas.data.frames import with_changes
+from adamas.data.frames import to_float, with_changes
 from adamas.networks.blocks import zero
 from adamas.networks.encoders import NatureEncoder
 from adamas.utils.logger import Metrics
@@ -20,7 +20,7 @@ from adamas.utils.random import Random, normal
 FRAME_STACK = 4  # newest frames that it sees (Mnih et al. 2015)
 EPSILON = 0.01  # chance of a uniformly random action: a greedy game can stand still for good
 RANDOM_STEPS = 5_000  # of the run, over which the chance of a random action falls to its own
-INTENSITY = 0.05  # deviation of the random factor of a frame's brightness in training (Kostrikov et al. 2021)
+INTENSITY = 0.05  # deviation of the random factor of what it reads in training (Kostrikov et al. 2021, of frames)
 
 
 class QNetwork(Policy):
@@ -41,9 +41,12 @@ class QNetwork(Policy):
         return max(0.0, 1 - steps / RANDOM_STEPS)  # beside its own
 
     def values(self, frames: Tensor) -> Tensor:
-        """float (B, n, H, W) in 0..1, oldest first -> Q of each action, float (B, A)."""
-        features = self.encoder(with_changes(2 * frames - 1, FRAME_STACK)[:, 0]).float()
-        with torch.autocast(frames.device.type, enabled=False):  # actions differ by less than bfloat16 tells apart
+        """uint8 or int16 (B, n, H, W), grey levels, oldest first -> Q of each action, float (B, A)."""
+        return self._values(with_changes(to_float(frames), FRAME_STACK)[:, 0])
+
+    def _values(self, seen: Tensor) -> Tensor:
+        features = self.encoder(seen).float()
+        with torch.autocast(seen.device.type, enabled=False):  # actions differ by less than bfloat16 tells apart
             value, advantage = self.value(features), self.advantage(features)
         return value + advantage - advantage.mean(-1, keepdim=True)
 
@@ -51,7 +54,7 @@ class QNetwork(Policy):
         b, t = obs.shape[:2]
         frames = self.with_past(obs, hidden)
         stacks = frames.unfold(1, self.frame_stack, 1).movedim(-1, 2)  # (B, T, n, H, W)
-        q = self.values(stacks.flatten(0, 1).float() / 255).reshape(b, t, -1)  # (B, T, A)
+        q = self.values(stacks.flatten(0, 1)).reshape(b, t, -1)  # (B, T, A)
         best = q.amax(-1, keepdim=True)
         greedy = (q == best).float()
         chances = (1 - EPSILON) * greedy / greedy.sum(-1, keepdim=True) + EPSILON / self.num_actions
@@ -64,7 +67,7 @@ class QNetwork(Policy):
     def loss(self, batch: QBatch, generator: Random) -> tuple[Tensor, Metrics]:
         """The Huber loss of the values of the actions that were taken (Mnih et al. 2015)."""
         bright = 1 + INTENSITY * normal((len(batch.obs), 1, 1, 1), generator).clamp(-2, 2)
-        q = self.values(batch.obs.float() / 255 * bright)
+        q = self._values(with_changes(to_float(batch.obs), FRAME_STACK)[:, 0].mul_(bright))
         taken = q.gather(-1, batch.action[:, None])[:, 0]
         loss = masked_mean(F.smooth_l1_loss(taken, batch.target, reduction="none"), batch.mask)
         return loss, {"mean_q": masked_mean(taken, batch.mask), "mean_target": masked_mean(batch.target, batch.mask)}

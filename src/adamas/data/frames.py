@@ -24,7 +24,7 @@ def to_frame(screen: np.ndarray) -> np.ndarray:
 
 def to_float(frame: Tensor) -> Tensor:
     """uint8 (...), 0..255 -> float32 of the same shape in [-1, 1]."""
-    return frame.float() / 127.5 - 1
+    return frame.float().div_(127.5).sub_(1)
 
 
 def to_uint8(x: Tensor) -> Tensor:
@@ -35,5 +35,5 @@ def to_uint8(x: Tensor) -> Tensor:
 def with_changes(frames: Tensor, n: int) -> Tensor:
     """Float (B, T, H, W), in order -> (B, T-n+1, n, H, W): each n frames in a row as the newest one, then the scaled
     changes that led to it. The same numbers, but what moves no longer hides among what stands still."""
-    changes = INPUT_CHANGE_SCALE * (frames[:, 1:] - frames[:, :-1])
+    changes = (frames[:, 1:] - frames[:, :-1]).mul_(INPUT_CHANGE_SCALE)
     return torch.cat([frames[:, n - 1 :, None], changes.unfold(1, n - 1, 1).movedim(-1, 2)], dim=2)

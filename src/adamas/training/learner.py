@@ -75,19 +75,20 @@ class Learner:
     def _sums(self, steps: Tensor, own_steps: Tensor, rows: Any, generator: Random) -> _Sums:
         """What some rows of a batch add to the gradients and the loss, a mean over `steps`, and to the metrics, means over
         `own_steps`; both int64 ()."""
-        parameters = self.optimizer.parameters
-        zeros = [
-            torch.zeros_like(parameter) for parameter in parameters
-        ]  # autograd may give two parameters one gradient
-        sums = _Sums(zeros, torch.zeros((), device=steps.device), {})
+        sums: _Sums | None = None
         for micro_batch in self._micro_batches(rows):
             with self.autocast():
                 loss, metrics = self.module.loss(micro_batch, generator)
             count = self.module.valid_steps(micro_batch).sum()
             loss, fraction = loss * (count / steps), count / own_steps
-            gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
+            gradients = torch.autograd.grad(loss, self.optimizer.parameters, materialize_grads=True)
             scaled = {name: x if isinstance(x, Ratio) else x.detach() * fraction for name, x in metrics.items()}
-            sums = _added(sums, _Sums([*gradients], loss.detach(), scaled))
+            own = (
+                [*gradients] if sums else [*map(Tensor.clone, gradients)]
+            )  # autograd may give two parameters one gradient
+            more = _Sums(own, loss.detach(), scaled)
+            sums = _added(sums, more) if sums else more
+        assert sums is not None
         return sums
 
     def _micro_batches(self, batch: Any) -> Iterator[Any]:

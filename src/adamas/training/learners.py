@@ -93,7 +93,7 @@ class Learners:
 
         def of_rows(rows: Transitions, generator: Random) -> Tensor:
             with torch.no_grad(), self.models.autocast():
-                return rows.reward + rows.discount * target_network.values(rows.next_obs.float() / 255).amax(-1)
+                return rows.reward + rows.discount * target_network.values(rows.next_obs).amax(-1)
 
         return torch.cat(in_shares(self.threads, of_rows, batch, generator))
 

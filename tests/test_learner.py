@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from helpers import CPU, PARTS, generator, short_episodes, small_learners, spy
-from torch import Tensor
+from torch import Tensor, nn
 
 from adamas.agent.imagination import imagine
+from adamas.config import Optimization
 from adamas.training.learner import Learner
+from adamas.training.optimizer import Optimizer
 from adamas.utils.logger import Ratio
+from adamas.utils.random import Random
 from adamas.world_model import edm
 
 
@@ -141,3 +145,38 @@ def test_losses_and_gradients_in_bfloat16_are_those_of_float32(part: str) -> Non
     assert losses[1] == pytest.approx(losses[0], rel=0.01)
     assert (gradients[1] - gradients[0]).norm() < 0.03 * gradients[0].norm()
     assert not torch.equal(*gradients), "one of them was to be in bfloat16"
+
+
+class Rows(NamedTuple):
+    """A batch of pictures."""
+
+    obs: Tensor
+
+    def rows(self, index: slice) -> Rows:
+        return Rows(self.obs[index])
+
+
+class Twins(nn.Module):
+    """Two kernels, strided as channels_last has them, that are only ever added: autograd gives both the same gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        kernels = (torch.zeros(2, 3, 4, 5).to(memory_format=torch.channels_last) for _ in range(2))
+        self.one, self.other = (nn.Parameter(kernel) for kernel in kernels)
+
+    def valid_steps(self, batch: Rows) -> Tensor:
+        return torch.ones(len(batch.obs), dtype=torch.bool)
+
+    def loss(self, batch: Rows, generator: Random) -> tuple[Tensor, dict[str, Tensor]]:
+        return ((self.one + self.other) * batch.obs).flatten(1).sum(1).mean(), {}
+
+
+@pytest.mark.parametrize("micro_batch", [0, 2])
+def test_parameters_that_share_a_gradient_each_get_their_own_in_their_own_layout(micro_batch: int) -> None:
+    module, obs = Twins(), torch.randn(6, 2, 3, 4, 5, generator=generator())
+    learner = Learner(module, Optimizer("denoiser", module, Optimization()), nullcontext, micro_batch=micro_batch)
+    learner.backward(Rows(obs), generator())
+    assert module.one.grad.data_ptr() != module.other.grad.data_ptr()
+    for parameter in (module.one, module.other):
+        torch.testing.assert_close(parameter.grad, obs.mean(0))
+        assert parameter.grad.stride() == parameter.stride(), "a fused AdamW pairs elements by their place in memory"

@@ -18,10 +18,11 @@ from adamas.agent.q_learning import (
     shifted,
     transitions,
 )
-from adamas.agent.q_network import EPSILON, FRAME_STACK, RANDOM_STEPS, QNetwork
+from adamas.agent.q_network import EPSILON, FRAME_STACK, INTENSITY, RANDOM_STEPS, QNetwork
 from adamas.agent.rollout import NO_FRAME, Hidden, Rollout
 from adamas.config import Network
 from adamas.config.legacy import translated
+from adamas.data.frames import with_changes
 from adamas.data.replay import Replay, read_dataset
 from adamas.training import checkpoint
 from adamas.training.collector import Collector
@@ -168,9 +169,10 @@ def test_the_newest_rollouts_are_kept_and_their_steps_drawn_uniformly() -> None:
     assert not kept
     starts = [*range(3), *([7] * BATCHES)]  # one and another rollout a batch; the latter from an episode of two steps
     for start in starts:
-        rollout = rollout_of(replay, start, 5)
-        kept.add(rollout.rows(torch.zeros(2).long()))
-        rollout.obs.zero_()  # as the memory of a recorded work is used again
+        made = rollout_of(replay, start, 5).rows(torch.zeros(2).long())
+        kept.add(made)
+        for column in (made.obs, made.action, made.reward, made.terminated, made.mask):
+            column.zero_()  # as the memory of a recorded work is used again
     made = transitions(kept.sample_steps(2000, N, generator()), K, GAMMA)
     assert made.mask.all()
     counts = made.obs[:, -1, 0, 0].long().bincount()
@@ -254,6 +256,18 @@ def test_it_sees_the_last_frames_however_they_come() -> None:
     )
 
 
+def test_brightness_changes_in_training_as_if_grey_levels_were_multiplied(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, seen = network(), []
+    monkeypatch.setattr(net, "_values", lambda x: seen.append(x) or torch.zeros(2, 3, requires_grad=True))
+    obs = torch.randint(256, (2, FRAME_STACK, 84, 84), dtype=torch.uint8, generator=generator())
+    net.loss(QBatch(obs, torch.zeros(2).long(), torch.zeros(2), torch.ones(2, dtype=torch.bool)), generator())
+    bright = 1 + INTENSITY * torch.randn(2, 1, 1, 1, generator=generator()).clamp(-2, 2)
+    assert not torch.equal(bright[0], bright[1])
+    torch.testing.assert_close(
+        seen[0], with_changes(2 * bright * obs / 255 - 1, FRAME_STACK)[:, 0], rtol=1e-4, atol=1e-4
+    )
+
+
 def test_its_loss_moves_only_the_value_of_the_action_that_was_taken() -> None:
     net = network()
     obs = torch.randint(256, (16, FRAME_STACK, 84, 84), dtype=torch.uint8, generator=generator())
@@ -308,7 +322,7 @@ def test_dyna_learns_from_both_and_the_game_alone_from_one(tmp_path: Path) -> No
     imagined = spy(trainer.learners, "imagine_rollout")
     sampled = spy(trainer.replay, "sample_steps")
     trainer.updates.after_step()
-    assert (len(imagined), sampled.pop()[0][0], len(steps.pop()[0])) == (0, 8, 2), "nothing was imagined before"
+    assert (len(imagined), sampled.pop()[0][0], len(steps.pop()[0][0].obs)) == (0, 8, 8), "nothing was imagined before"
     trainer.updates.q_network()
     assert (len(imagined), len(steps)) == (1, 2)
     assert [args[0] for args, _ in sampled] == [8, 8], "a quarter more is imagined"
@@ -427,9 +441,14 @@ def test_weights_that_read_frames_alone_are_refused() -> None:
     models = Models(small_config(policy="model_free"), ("NOOP", "LEFT"), CPU)
     state = models.state_dict()
     models.load_state_dict(state)
-    del state["meaning"]["q_network.input"]
-    with pytest.raises(checkpoint.MISFITS):
-        models.load_state_dict(state)
+    for read in ("frames", "edges"):
+        state["meaning"]["q_network.input"] = read
+        if read == "frames":
+            del state["meaning"]["q_network.input"]
+        with pytest.raises(checkpoint.MISFITS, match="q_network that reads changes"):
+            models.load_state_dict(state)
+        with pytest.raises(UserError, match=f"its q_network reads {read}, which this version"):
+            models.initialize(state, ["q_network"], "there")
 
 
 def test_weights_of_which_a_run_has_no_part_are_refused() -> None:

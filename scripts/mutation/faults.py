@@ -119,7 +119,8 @@ LEARNING = (
         "agent.q_network", "test_q_learning.py",
         ("QNetwork.loss", "the best action learns, whatever was done", Swap("q.gather(-1, A)", "q.amax(-1, keepdim=True)")),
         ("QNetwork.forward", "never a random action", Swap("(1 - EPSILON) * A / B + EPSILON / C", "A / B + 1e-9")),
-        ("QNetwork.values", "frames alone are read", Swap("with_changes(A, FRAME_STACK)[:, 0]", "A")),
+        ("QNetwork.seen", "frames alone are read", Swap("with_changes(A, FRAME_STACK)[:, 0]", "A")),
+        ("QNetwork.loss", "the brightness of the newest frame alone changes", Swap("self.seen(A).mul_(B)", "self.seen(A)")),
     ),
     *_faults(
         "training.updates", "test_q_learning.py",

@@ -16,7 +16,7 @@ BATCHES = 8  # of rollouts that are kept
 class ImaginedSteps(NamedTuple):
     """B imagined rollouts of T steps. A rollout ends where `mask` does."""
 
-    obs: Tensor  # uint8 (B, k-1 + T+1, H, W): the k-1 frames before the rollout, of which the first stands for missing ones, and its own
+    obs: Tensor  # uint8 (B, k-1 + T+1, H, W): k-1 frames before the rollout, then its own, whose first stands for missing ones
     action: Tensor  # int64 (B, T)
     reward: Tensor  # float32 (B, T)
     terminated: Tensor  # bool (B, T)
@@ -36,16 +36,16 @@ class ImaginedSteps(NamedTuple):
         Args:
             row, step: int64 (N,); `mask` must be true there.
         """
-        most = self.mask.shape[1]
-        frames, past = self.obs.shape[1], self.obs.shape[1] - most - 1
+        horizon = self.mask.shape[1]
+        frames, past = self.obs.shape[1], self.obs.shape[1] - horizon - 1
         length = self.mask.long().sum(1)[row, None]  # steps that were taken, one after the other
         index = step[:, None] + torch.arange(-past, n + 1, device=step.device)  # of frames, and of steps from them
         taken = (index >= 0) & (index < length)
 
         def column(x: Tensor) -> Tensor:
-            return torch.where(taken, x[row[:, None], index.clamp(0, most - 1)], 0)
+            return torch.where(taken, x[row[:, None], index.clamp(0, horizon - 1)], 0)
 
-        at = row[:, None] * frames + index.clamp(max=most) + past
+        at = row[:, None] * frames + index.clamp(max=horizon) + past
         return Segment(
             self.obs.flatten(0, 1).index_select(0, at.flatten()).reshape(*at.shape, *self.obs.shape[2:]),
             column(self.action),

@@ -20,7 +20,7 @@ from adamas.utils.random import Random, normal
 FRAME_STACK = 4  # newest frames that it sees (Mnih et al. 2015)
 EPSILON = 0.01  # chance of a uniformly random action: a greedy game can stand still for good
 RANDOM_STEPS = 5_000  # of the run, over which the chance of a random action falls to its own
-INTENSITY = 0.05  # deviation of the random factor of what it reads in training (Kostrikov et al. 2021, of frames)
+INTENSITY = 0.05  # deviation of the random factor of the brightness in training (Kostrikov et al. 2021)
 
 
 class QNetwork(Policy):
@@ -42,7 +42,12 @@ class QNetwork(Policy):
 
     def values(self, frames: Tensor) -> Tensor:
         """uint8 or int16 (B, n, H, W), grey levels, oldest first -> Q of each action, float (B, A)."""
-        return self._values(with_changes(to_float(frames), FRAME_STACK)[:, 0])
+        return self._values(self.seen(frames))
+
+    @staticmethod
+    def seen(frames: Tensor) -> Tensor:
+        """uint8 or int16 (B, n, H, W) -> float of the same shape: the newest frame in [-1, 1], and the changes that led to it."""
+        return with_changes(to_float(frames), FRAME_STACK)[:, 0]
 
     def _values(self, seen: Tensor) -> Tensor:
         features = self.encoder(seen).float()
@@ -67,7 +72,9 @@ class QNetwork(Policy):
     def loss(self, batch: QBatch, generator: Random) -> tuple[Tensor, Metrics]:
         """The Huber loss of the values of the actions that were taken (Mnih et al. 2015)."""
         bright = 1 + INTENSITY * normal((len(batch.obs), 1, 1, 1), generator).clamp(-2, 2)
-        q = self._values(with_changes(to_float(batch.obs), FRAME_STACK)[:, 0].mul_(bright))
+        seen = self.seen(batch.obs).mul_(bright)
+        seen[:, :1] += bright - 1  # as if grey levels from 0 on had been multiplied
+        q = self._values(seen)
         taken = q.gather(-1, batch.action[:, None])[:, 0]
         loss = masked_mean(F.smooth_l1_loss(taken, batch.target, reduction="none"), batch.mask)
         return loss, {"mean_q": masked_mean(taken, batch.mask), "mean_target": masked_mean(batch.target, batch.mask)}

@@ -47,7 +47,9 @@ class Collection:
     steps: int = setting(100_000, "agent steps in all", least=1)
     first_steps: int = setting(5_000, "least agent steps of the first epoch", least=1)
     first_steps_most: int = setting(
-        10_000, "most agent steps of the first epoch, which lasts until 10 steps had a reward", least=1
+        10_000,
+        "most agent steps of the first epoch, which goes on until 10 steps had a reward of the rarer signs",
+        least=1,
     )
     steps_per_epoch: int = setting(100, "agent steps in each later epoch", least=1)
 
@@ -96,7 +98,7 @@ class Optimization:
     first_updates: int = setting(10_000, "updates in the first epoch", least=0)
     updates: int = setting(400, "updates in each later epoch", least=0)
     batch_size: int = setting(
-        32, "segments or rollouts an update; of a Q-network also transitions an optimizer step", least=1
+        32, "segments or rollouts an update; of a Q-network also real transitions an optimizer step", least=1
     )
     learning_rate: float = setting(1e-4, "AdamW's step size, reached after a warm-up", above=0)
     decay_updates: int = setting(
@@ -187,7 +189,7 @@ class ActorCritic:
 
 @dataclass
 class QNetwork:
-    """policy=model_free, dyna: the values of actions, learned off-policy from the replay, and from imagined rollouts."""
+    """policy=model_free, dyna: the values of actions, learned off-policy from the replay, with dyna also from imagined rollouts."""
 
     learning_starts: int = setting(1_600, "agent steps before the first optimizer step", least=1)
     replay_ratio: float = setting(1.0, "optimizer steps for each collected step", least=0)

@@ -23,8 +23,8 @@ def to_frame(screen: np.ndarray) -> np.ndarray:
 
 
 def to_float(frame: Tensor) -> Tensor:
-    """uint8 (...), 0..255 -> float32 of the same shape in [-1, 1]."""
-    return frame.float().div_(127.5).sub_(1)
+    """uint8 or int16 (...), 0..255 -> float32 of the same shape in [-1, 1]."""
+    return frame.to(torch.float32, copy=True).div_(127.5).sub_(1)
 
 
 def to_uint8(x: Tensor) -> Tensor:

@@ -83,11 +83,10 @@ class Learner:
             loss, fraction = loss * (count / steps), count / own_steps
             gradients = torch.autograd.grad(loss, self.optimizer.parameters, materialize_grads=True)
             scaled = {name: x if isinstance(x, Ratio) else x.detach() * fraction for name, x in metrics.items()}
-            own = (
-                [*gradients] if sums else [*map(Tensor.clone, gradients)]
-            )  # autograd may give two parameters one gradient
-            more = _Sums(own, loss.detach(), scaled)
-            sums = _added(sums, more) if sums else more
+            if sums is None:  # copies, with the parameters' strides: autograd may give two parameters one gradient
+                gradients = tuple(map(_copied_like, self.optimizer.parameters, gradients))
+            more = _Sums([*gradients], loss.detach(), scaled)
+            sums = more if sums is None else _added(sums, more)
         assert sums is not None
         return sums
 
@@ -95,6 +94,10 @@ class Learner:
         rows = len(batch.obs)
         size = max(1, self.micro_batch // self.threads.count) if self.micro_batch else rows
         return (batch.rows(slice(first, first + size)) if size < rows else batch for first in range(0, rows, size))
+
+
+def _copied_like(parameter: Tensor, gradient: Tensor) -> Tensor:
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 def _added(sums: _Sums, more: _Sums) -> _Sums:

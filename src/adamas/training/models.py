@@ -24,7 +24,7 @@ from adamas.world_model.world_model import WorldModel
 
 FORMAT: Any = {"memory_format": torch.channels_last}  # which torch's stubs of `to` do not know beside a device
 SHAPES = 64  # that one network may be compiled for, in training, imagination and evaluation
-Q_MEANING = {"q_network.input": "changes"}  # what the weights of a Q-network mean, beside the settings of MEANING
+Q_INPUT = "changes"  # what the weights of a Q-network read
 ACTION_WISE = tuple(  # tensors with one row an action
     f"{name}.{tensor}" for name in ("action_embedding", "actor", "advantage") for tensor in ("weight", "bias")
 )
@@ -80,8 +80,8 @@ class Models:
         return {**state, "action_meanings": list(self.action_meanings), "meaning": _meaning(self.config)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for setting in Q_MEANING if "q_network" in self.config.parts else ():
-            state["meaning"][setting]  # a KeyError for weights of 2026-11-30 that fit but read frames alone
+        if "q_network" in self.config.parts and _q_input(state) != Q_INPUT:
+            raise KeyError(f"q_network that reads {Q_INPUT}")
         for name in self.config.parts:
             getattr(self, name).load_state_dict(state[name])
         for name, average in self.averages.items():
@@ -93,6 +93,11 @@ class Models:
         What belongs to an action goes to the action of the same meaning; actions that are new here start afresh, and a line
         names them.
         """
+        if "q_network" in parts and "q_network" in state and _q_input(state) != Q_INPUT:
+            raise UserError(
+                f"initialize.from={source}: its q_network reads {_q_input(state)}, which this version does not have; "
+                "leave q_network out of initialize.parts"
+            )
         ours = _meaning(self.config)
         known = _former_meaning(self.config) | ours
         theirs = state.get("meaning") or {"denoiser.target": state["target"]}  # all that checkpoints told at first
@@ -146,7 +151,12 @@ def training_models(config: Config, action_meanings: tuple[str, ...], device: to
 
 def _meaning(config: Config) -> dict[str, str | float]:
     meaning: dict[str, str | float] = {setting: attrgetter(setting)(config) for setting in MEANING}
-    return meaning | (Q_MEANING if "q_network" in config.parts else {})
+    return meaning | ({"q_network.input": Q_INPUT} if "q_network" in config.parts else {})
+
+
+def _q_input(state: dict[str, Any]) -> Any:
+    """What the weights of a Q-network read. At first checkpoints did not say: it was frames."""
+    return state.get("meaning", {}).get("q_network.input", "frames")
 
 
 def _former_meaning(config: Config) -> dict[str, str | float]:

@@ -55,7 +55,7 @@ class Rehearsal:
 
     @property
     def replaying(self) -> float:
-        """Seconds of the updates from the replay that follow a collected step."""
+        """Seconds of the updates of a Q-network that follow a collected step."""
         return 0.0 if self.config.policy == "imagined" else self.config.q_network.replay_ratio * self._q_step
 
     @cached_property
@@ -64,6 +64,8 @@ class Rehearsal:
         with torch.random.fork_rng(devices=[]):
             batch = self.config.q_network.optimization.batch_size
             updates = self._updates("q_network", batch, self.config, self.threads)
+            if self.config.has_world_model:
+                updates.imagine_steps()  # which join each batch
             return _seconds(updates.after_step, self.device, self._set_up(self.config))
 
     def _set_up(self, config: Config) -> int:

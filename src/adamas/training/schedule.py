@@ -59,7 +59,7 @@ def updates_of_epoch(config: Config, progress: Progress, part: str) -> int:
 
 
 def replayed_updates(config: Config, steps: int) -> int:
-    """Updates of a Q-network from the replay, after the step that made them `steps`."""
+    """Updates of a Q-network after the collected step that made them `steps`."""
     if config.policy == "imagined" or steps <= config.q_network.learning_starts:
         return 0
     ratio = config.q_network.replay_ratio

@@ -227,8 +227,8 @@ class Trainer:
         self.random.load_state_dict(state["random"])
         self.updates.imagined.load_state_dict(state.get("imagined"), self.models.device)
         self.progress.load_state_dict(state["progress"])
-        games = self.config.evaluation.final_games
-        if not has_final_evaluation(
+        games, made = self.config.evaluation.final_games, self.progress.done[FINAL_EVALUATION.name]
+        if made and not has_final_evaluation(
             self.folder, self.progress.epoch, games
         ):  # damaged, or of fewer games than are asked for
             self.progress.done.pop(FINAL_EVALUATION.name, None)

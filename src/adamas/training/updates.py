@@ -89,15 +89,19 @@ class Updates:
 
     def q_network(self) -> None:
         """Imagines rollouts, from which the Q-network learns from now on, and makes some optimizer steps."""
-        rollout = self.learners.imagine_rollout(self._contexts(), self.random.noise)
-        self._log_imagination(rollout)
-        self.imagined.add(rollout)
+        self.imagine_steps()
         for _ in range(self.config.q_network.minibatches):
             self._learn_values()
 
+    def imagine_steps(self) -> None:
+        """A batch of rollouts for the Q-network."""
+        rollout = self.learners.imagine_rollout(self._contexts(), self.random.noise)
+        self._log_imagination(rollout)
+        self.imagined.add(rollout)
+
     def after_step(self) -> None:
         """One optimizer step of the Q-network, as one follows each step in the real game."""
-        self._learn_values("replay_")
+        self._learn_values("collect_")
 
     def _learn_values(self, prefix: str = "") -> None:
         """From the replay and, where some were imagined, from rollouts beside it (Dyna-Q: Sutton 1991)."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from adamas.agent.rollout import NO_FRAME, Rollout
-from adamas.data.batch import Segment
+from adamas.data.batch import Segment, frames_at
 
 BATCHES = 8  # of rollouts that are kept
 
@@ -47,7 +47,7 @@ class ImaginedSteps(NamedTuple):
 
         at = row[:, None] * frames + index.clamp(max=horizon) + past
         return Segment(
-            self.obs.flatten(0, 1).index_select(0, at.flatten()).reshape(*at.shape, *self.obs.shape[2:]),
+            frames_at(self.obs.flatten(0, 1), at),
             column(self.action),
             column(self.reward),
             column(self.terminated).bool(),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from adamas.data.batch import Segment
+from adamas.data.batch import Segment, frames_at
 
 SHIFT = 4  # pixels, at most, by which frames are shifted in training (Kostrikov et al. 2021)
 
@@ -56,10 +56,8 @@ def transitions(segment: Segment, frame_stack: int, discount: float) -> Transiti
     reward = (segment.reward[:, at:-1].sign() * powers[:n] * counts).sum(1)
     ended = terminated.any(1)
     first = torch.arange(len(steps), device=steps.device) * segment.obs.shape[1] + steps
-    newest = (first[:, None] + torch.arange(frame_stack, device=steps.device)).flatten()
-    next_obs = (
-        segment.obs.flatten(0, 1).index_select(0, newest).reshape(len(steps), frame_stack, *segment.obs.shape[2:])
-    )
+    newest = first[:, None] + torch.arange(frame_stack, device=steps.device)
+    next_obs = frames_at(segment.obs.flatten(0, 1), newest)
     left = torch.where(ended, 0.0, powers[steps])
     return Transitions(segment.obs[:, :frame_stack], segment.action[:, at], reward, next_obs, left, counts[:, 0])
 

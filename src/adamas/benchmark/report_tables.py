@@ -31,7 +31,8 @@ RUN_COLUMNS = (
 MISSING = "missing"
 PROTOCOL = (
     f"Protocol: {STEPS:,} agent steps of real experience (4 emulator frames each), then the mean return of {GAMES} full games: "
-    "a lost life ends none, an actor-critic samples its actions, a Q-network takes a random one in 100, no sticky actions, at most 27,000 steps each. HNS is (score - random) / (human - random). "
+    "a lost life ends none, an actor-critic samples its actions, a Q-network takes a random one in 100, no sticky actions, "
+    "at most 27,000 steps each. HNS is (score - random) / (human - random). "
     "What departs from this says so in its name and stands alone. Intervals: 95% stratified bootstrap. An aggregate stands "
     "where every game has all its seeds, and nowhere else. Of several finished runs of one game and seed the newest counts."
 )

@@ -61,9 +61,7 @@ def cut_segments(columns: dict[str, Tensor], bounds: Tensor, row: Tensor, positi
 
 def _gather(columns: dict[str, Tensor], index: np.ndarray, mask: np.ndarray) -> Segment:
     """The small columns by NumPy, whose calls take a fraction of the time of torch's."""
-    frames = columns["obs"]
-    chosen = to_device(torch.from_numpy(index.ravel()), frames.device)
-    obs = frames.index_select(0, chosen).reshape(*index.shape, *frames.shape[1:])  # 20 times as fast as frames[index]
+    obs = frames_at(columns["obs"], to_device(torch.from_numpy(index), columns["obs"].device))
     action, reward, terminated, truncated = (
         columns[name].numpy()[index] for name in ("action", "reward", "terminated", "truncated")
     )
@@ -76,6 +74,11 @@ def _gather(columns: dict[str, Tensor], index: np.ndarray, mask: np.ndarray) -> 
         mask,
     )
     return Segment(obs, *(to_device(torch.from_numpy(x), obs.device) for x in small))
+
+
+def frames_at(frames: Tensor, index: Tensor) -> Tensor:
+    """Frames (R, H, W) at the rows int64 (...) -> (..., H, W). On a CPU 20 times as fast as frames[index]."""
+    return frames.index_select(0, index.flatten()).reshape(*index.shape, *frames.shape[1:])
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:

@@ -228,10 +228,10 @@ class Trainer:
         self.updates.imagined.load_state_dict(state.get("imagined"), self.models.device)
         self.progress.load_state_dict(state["progress"])
         games, made = self.config.evaluation.final_games, self.progress.done[FINAL_EVALUATION.name]
-        if made and not has_final_evaluation(
-            self.folder, self.progress.epoch, games
-        ):  # damaged, or of fewer games than are asked for
-            self.progress.done.pop(FINAL_EVALUATION.name, None)
+        if made and not has_final_evaluation(self.folder, self.progress.epoch, games):
+            del self.progress.done[
+                FINAL_EVALUATION.name
+            ]  # its line is damaged, or tells of fewer games than are wanted
         if self.config.dataset and state.get("dataset", self.dataset_digest) != self.dataset_digest:
             raise UserError(
                 f"dataset={shown(self.config.dataset)} does not hold what that of the run held: give the same one"

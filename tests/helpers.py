@@ -103,7 +103,9 @@ def small_config(
             **{"channels": [8], "horizon": 4, "optimization": optimization(), **(actor_critic or {})}
         ),
     )
-    c.q_network = config.QNetwork(learning_starts=20, horizon=4, minibatches=2, n_step=3, optimization=optimization())
+    c.q_network = config.QNetwork(
+        learning_starts=20, horizon=4, steps_per_update=2, n_step=3, optimization=optimization()
+    )
     c.policy = policy
     return check(c)
 

@@ -30,7 +30,7 @@ def test_other_plans() -> None:
     free = Config(policy="model_free")
     assert epochs_left(free, Progress()) == 1 + 950
     assert units(free) == {"collect": 100_000, "evaluation": 96, "final evaluation": 1}
-    assert [planned_updates(free, part) for part in free.parts] == [0, 0, 0]
+    assert [planned_updates(free, part) for part in config.PARTS] == [0, 0, 0, 0]
     short = Config(collection=config.Collection(steps=100))
     assert (epochs_left(short, Progress()), units(short)["collect"]) == (51, 100)
 

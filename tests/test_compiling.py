@@ -39,6 +39,7 @@ def test_auto_is_on_on_a_gpu_and_off_on_a_cpu(all_there: None, monkeypatch: pyte
     config = Config()
     assert (compiles(config, GPU), records(config, GPU)) == (True, True)
     assert (compiles(config, CPU), records(config, CPU)) == (False, False)
+    assert not compiles(Config(policy="model_free", compile=True), GPU), "nothing of a Q-network is compiled"
     for name, value in zip(SET, ("0", "2", "localhost", "1"), strict=True):
         monkeypatch.setenv(name, value)
     assert (compiles(config, GPU), records(config, GPU)) == (True, False)

@@ -60,7 +60,7 @@ def make_capture() -> Capture:
     return CudaCapture() if DEVICE.type == "cuda" else Rerun()
 
 
-def make_learners(rounds: int, compiled: bool = False, micro_batch: int = 0) -> Learners:
+def make_learners(rounds: int, compiled: bool = False, micro_batch: int = 0, policy: str = "imagined") -> Learners:
     """The denoiser is shown its own frames from the middle of the rounds on, so that its batches change their shape."""
     torch.manual_seed(0)
     c = small_config(
@@ -69,6 +69,7 @@ def make_learners(rounds: int, compiled: bool = False, micro_batch: int = 0) -> 
         target="change",
         autoregressive_after=(rounds - 1) // 2,
         ema_decay=0.9,
+        policy=policy,
     )
     models = Models(replace(c, cuda_graphs=False, micro_batch=micro_batch), MEANINGS, DEVICE)
     torch.nn.init.normal_(models.reward_end.head[-1].weight)  # a model that predicts ends
@@ -85,7 +86,10 @@ def trained(learners: Learners, rounds: int, parts: tuple[str, ...] = PARTS) -> 
         logger, gradients = Logger(Path()), []
         updates = Updates(learners, replay, random, logger)
         for _ in range(rounds):
-            updates.make(part)
+            if part == "q_network":
+                updates.after_step()
+            if learners.models.config.has_world_model:
+                updates.make(part)
             gradients += [p.grad.clone() for p in getattr(models, part).parameters()]
         means = [torch.tensor(total / weight) for total, weight in logger._sums.values() if weight]
         seen[part] = [*gradients, *means]
@@ -105,6 +109,20 @@ def test_recorded_updates_are_the_same_updates() -> None:
         assert work._recordings
         assert all(recording.replay for recording in work._recordings.values())
     assert len(works[PARTS.index("denoiser")]._recordings) == 2, "with and without its own frames"
+    for part, values in expected.items():
+        torch.testing.assert_close(found[part], values, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("policy", "shapes"), [("model_free", 1), ("dyna", 2)])
+def test_recorded_updates_of_a_q_network_are_the_same_updates(policy: str, shapes: int) -> None:
+    """With dreams the first batch has none of their steps, and is of another shape."""
+    expected = trained(make_learners(ROUNDS, policy=policy), ROUNDS, ("q_network",))
+    learners = make_learners(ROUNDS, policy=policy)
+    learners.record(make_capture())
+    found = trained(learners, ROUNDS, ("q_network",))
+    for work in (learners.by_part["q_network"].compute_gradients, learners.q_targets):
+        assert len(work._recordings) == shapes
+        assert list(work._recordings.values())[-1].replay
     for part, values in expected.items():
         torch.testing.assert_close(found[part], values, rtol=0, atol=0)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, generator, same, small_config, spy
+from helpers import CPU, PARTS, generator, same, small_config, spy
 from test_trainer import save
 
 from adamas.agent.imagined_replay import BATCHES, ImaginedReplay, ImaginedSteps, drawn_steps
@@ -20,12 +23,14 @@ from adamas.agent.q_learning import (
 )
 from adamas.agent.q_network import EPSILON, FRAME_STACK, INTENSITY, RANDOM_STEPS, QNetwork
 from adamas.agent.rollout import NO_FRAME, Hidden, Rollout
-from adamas.config import Network
+from adamas.config import ActorCritic, Atari, Config, Network
+from adamas.config import QNetwork as QNetworkConfig
 from adamas.config.legacy import translated
+from adamas.config.rules import check
 from adamas.data.frames import with_changes
 from adamas.data.replay import Replay, read_dataset
-from adamas.training import checkpoint
 from adamas.training.collector import Collector
+from adamas.training.learners import Learners
 from adamas.training.models import Models
 from adamas.training.phases import COLLECT, Phase
 from adamas.training.run_folder import RunFolder
@@ -169,10 +174,7 @@ def test_the_newest_rollouts_are_kept_and_their_steps_drawn_uniformly() -> None:
     assert not kept
     starts = [*range(3), *([7] * BATCHES)]  # one and another rollout a batch; the latter from an episode of two steps
     for start in starts:
-        made = rollout_of(replay, start, 5).rows(torch.zeros(2).long())
-        kept.add(made)
-        for column in (made.obs, made.action, made.reward, made.terminated, made.mask):
-            column.zero_()  # as the memory of a recorded work is used again
+        kept.add(rollout_of(replay, start, 5).rows(torch.zeros(2).long()))
     made = transitions(kept.sample_steps(2000, N, generator()), K, GAMMA)
     assert made.mask.all()
     counts = made.obs[:, -1, 0, 0].long().bincount()
@@ -436,6 +438,10 @@ def test_a_policy_of_the_real_game_from_before_is_refused(tmp_path: Path) -> Non
     assert translated({"policy": "model_free", "q_network": {}}, "config.yaml")
 
 
+def test_the_optimizer_steps_of_an_update_had_another_name() -> None:
+    assert translated({"q_network": {"minibatches": 5}}, "config.yaml") == {"q_network": {"steps_per_update": 5}}
+
+
 def test_weights_that_read_frames_alone_are_refused() -> None:
     models = Models(small_config(policy="model_free"), ("NOOP", "LEFT"), CPU)
     state = models.state_dict()
@@ -444,7 +450,9 @@ def test_weights_that_read_frames_alone_are_refused() -> None:
         state["meaning"]["q_network.input"] = read
         if read == "frames":
             del state["meaning"]["q_network.input"]
-        with pytest.raises(checkpoint.MISFITS, match="q_network that reads changes"):
+        with pytest.raises(
+            UserError, match=f"q_network of the checkpoint reads {read}, which this version .* train it"
+        ):
             models.load_state_dict(state)
         with pytest.raises(UserError, match=f"its q_network reads {read}, which this version"):
             models.initialize(state, ["q_network"], "there")
@@ -459,3 +467,44 @@ def test_weights_of_which_a_run_has_no_part_are_refused() -> None:
         models.initialize(source, ["denoiser", "q_network"], "there")
     models.initialize(source, ["denoiser", "actor_critic"], "there")
     assert same(models.denoiser.state_dict(), source["denoiser"])
+
+
+def test_a_run_without_a_world_model_keeps_none_and_gives_none() -> None:
+    free = Models(small_config(policy="model_free"), ("NOOP", "LEFT"), CPU)
+    state, learners = free.state_dict(), Learners(free)
+    assert not {"denoiser", "reward_end"} & {*state, *state["averages"], *learners.state_dict()}
+    with pytest.raises(UserError, match="it has no denoiser; leave that out"):
+        Models(small_config(policy="dyna"), ("NOOP", "LEFT"), CPU).initialize(state, [*PARTS, "q_network"], "there")
+    with pytest.raises(UserError, match="none of them is in this run, which has q_network"):
+        free.initialize(state, ["denoiser"], "there")
+
+
+def test_what_a_run_does_not_take_need_not_fit() -> None:
+    state = Models(small_config(policy="dyna"), ("NOOP", "LEFT"), CPU).state_dict()
+    state["meaning"]["q_network.input"] = "frames"
+    models = Models(small_config(), ("NOOP", "LEFT"), CPU)
+    models.initialize(state, ["denoiser", "reward_end", "q_network"], "there")
+    assert same(models.denoiser.state_dict(), state["denoiser"])
+
+
+SHORT_GAMES, DEEP = {"atari": Atari(max_episode_steps=50)}, {"actor_critic": ActorCritic(channels=[8] * 8)}
+LATE = QNetworkConfig(learning_starts=200_000)
+NEVER = "no step would be followed by an update: q_network.learning_starts=200000"
+
+
+@pytest.mark.parametrize(
+    ("policy", "settings", "error"),
+    [
+        ("model_free", SHORT_GAMES, None),
+        ("dyna", SHORT_GAMES, "evaluation.dream_steps=50 takes games of 53 steps"),
+        ("dyna", DEEP, None),
+        ("imagined", DEEP, "actor_critic.channels has 8 levels, too many"),
+        ("dyna", {"q_network": LATE}, NEVER),
+        ("model_free", {"q_network": LATE}, NEVER),
+        ("dyna", {"q_network": replace(LATE, replay_ratio=0.0)}, None),
+        ("dyna", {"q_network": LATE, "dataset": "there"}, None),
+    ],
+)
+def test_rules_are_of_what_a_run_has(policy: str, settings: dict[str, Any], error: str | None) -> None:
+    with pytest.raises(UserError, match=error) if error else nullcontext():
+        check(Config(policy=policy, **settings))

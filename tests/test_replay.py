@@ -455,13 +455,13 @@ def test_a_save_that_fails_leaves_the_last_one_usable(tmp_path: Path, monkeypatc
     assert replay.save(tmp_path)["rows"] == 7
 
 
-# All transitions
+# All pairs of frames
 
 
 @given(stories(), st.integers(1, 40))
 def test_transitions_are_the_steps_whose_next_frame_is_known_each_once(story: Episodes, most: int) -> None:
     pairs = [(one.id, two.id) for episode in story for one, two in pairwise(episode)]
-    chunks = list(filled(story).transitions(most, generator()))
+    chunks = list(filled(story).frame_pairs(most, generator()))
     found = [(number(a), number(b)) for before, after in chunks for a, b in zip(before, after, strict=True)]
     assert len(found) == len(set(found)) == min(most, len(pairs))
     assert set(found) <= set(pairs)

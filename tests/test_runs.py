@@ -147,7 +147,7 @@ def test_model_free_learns_from_the_real_game_alone(tmp_path: Path) -> None:
 
 
 def test_dyna_learns_from_the_real_game_and_from_dreams(tmp_path: Path) -> None:
-    imagining = ["horizon=4", "minibatches=3", "optimization.first_updates=2", "optimization.updates=1"]
+    imagining = ["horizon=4", "steps_per_update=3", "optimization.first_updates=2", "optimization.updates=1"]
     done = adamas(
         "train", "env=Breakout", *TINY, "policy=dyna", *(f"q_network.{name}" for name in imagining), cwd=tmp_path
     )

@@ -173,7 +173,7 @@ EXPERIENCE = (
     *_faults(
         "data.replay", "test_replay.py test_data_path.py",
         ("Replay.add", "the final frame of a truncated episode is not stored", Swap("terminated or truncated", "terminated")),
-        ("Replay._append", "ends are no events", Swap("A | B['terminated']", "A")),
+        ("Replay.extend", "ends are no events", Swap("A | B['terminated']", "A")),
         ("Replay.sample", "what an event led to stands one place late", Swap("torch.cat([A - 1, B])", "torch.cat([A, B])")),
     ),
     *_faults(

@@ -16,7 +16,7 @@ def imagine(world: WorldModel, policy: Policy, context: Trajectory, horizon: int
     """B rollouts of `horizon` steps that start at the end of `context`. Shapes are static: what follows an end is masked.
 
     A step into a frame that has lost track is not taken: the step before it is truncated, so that the value of its frame
-    stands for what would have come. Both recurrent states are burnt in on the context with the weights of now.
+    stands for what would have come. The states of both are burnt in on the context with the weights of now.
     """
     state = world.start(context)
     _, _, hidden = policy(context.obs[:, :-1], policy.initial_hidden(len(context.obs)))

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from adamas.agent.rollout import NO_FRAME, Rollout
+from adamas.agent.policy import Policy
+from adamas.agent.rollout import Rollout
 from adamas.data.batch import Segment, frames_at
 
 BATCHES = 8  # of rollouts that are kept
@@ -24,11 +25,9 @@ class ImaginedSteps(NamedTuple):
 
     @classmethod
     def of(cls, rollout: Rollout) -> ImaginedSteps:
-        """Copies what is needed of rollouts, whose memory may be used again."""
-        past = rollout.hidden.past[0]  # (B, k-1, H, W)
-        past = torch.where(past == NO_FRAME, rollout.obs[:, :1], past).to(torch.uint8)
-        small = (rollout.action, rollout.reward, rollout.terminated, rollout.mask)
-        return cls(torch.cat([past, rollout.obs], dim=1), *(column.clone() for column in small))
+        """What is needed of rollouts."""
+        obs = Policy.with_past(rollout.obs, rollout.hidden).to(torch.uint8)
+        return cls(obs, rollout.action, rollout.reward, rollout.terminated, rollout.mask)
 
     def segments(self, row: Tensor, step: Tensor, n: int) -> Segment:
         """The frames around some steps, k-1 before each and n after it, for `transitions`.
@@ -67,7 +66,7 @@ class ImaginedReplay:
         return self._steps is not None
 
     def add(self, rollout: Rollout) -> None:
-        """Copies B rollouts; those before the last BATCHES of so many are forgotten, and those of another length."""
+        """Keeps the newest BATCHES * B rollouts, and only those that are as long as these B."""
         new, old = ImaginedSteps.of(rollout), self._steps
         if old is not None and old.obs.shape[1:] == new.obs.shape[1:]:
             first = max(0, len(old.obs) - (BATCHES - 1) * len(new.obs))

@@ -13,7 +13,7 @@ from adamas.config import SIZE
 from adamas.utils.random import Random, categorical
 from adamas.utils.transfer import to_device
 
-EXPLORATION = 0.01  # chance of a uniformly random action while experience is collected
+EXPLORATION = 0.01  # chance of a uniformly random action while an actor-critic collects experience
 
 
 class Policy(nn.Module, ABC):

@@ -11,13 +11,13 @@ CLIP = 0.2  # no gain beyond this change of an action's probability, as a ratio
 LEAST_STD = 0.1  # advantages are divided by at least this: measured, .04 to .08 without rewards, .11 or more with one
 
 
-def clipped_surrogate(log_p: Tensor, old_log_p: Tensor, advantage: Tensor, clip: float = CLIP) -> Tensor:
+def clipped_surrogate(log_p: Tensor, old_log_p: Tensor, advantage: Tensor) -> Tensor:
     """The loss of each step, the negative of equation 7 of Schulman et al. 2017; all float (B, T).
 
     Where log_p = old_log_p its gradient is that of -log_p * advantage (REINFORCE).
     """
     ratio = (log_p - old_log_p).exp()
-    return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+    return -torch.minimum(ratio * advantage, ratio.clamp(1 - CLIP, 1 + CLIP) * advantage)
 
 
 def normalized(advantage: Tensor, mask: Tensor) -> Tensor:

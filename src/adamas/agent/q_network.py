@@ -19,7 +19,7 @@ from adamas.utils.random import Random, normal
 
 FRAME_STACK = 4  # newest frames that it sees (Mnih et al. 2015)
 EPSILON = 0.01  # chance of a uniformly random action: a greedy game can stand still for good
-RANDOM_STEPS = 5_000  # of the run, over which the chance of a random action falls to its own
+RANDOM_STEPS = 5_000  # agent steps over which the chance of a random action falls linearly from 1 to EPSILON
 INTENSITY = 0.05  # deviation of the random factor of the brightness in training (Kostrikov et al. 2021)
 
 
@@ -38,7 +38,7 @@ class QNetwork(Policy):
         self.advantage = zero(nn.Linear(self.encoder.features, num_actions))
 
     def exploration(self, steps: int) -> float:
-        return max(0.0, 1 - steps / RANDOM_STEPS)  # beside its own
+        return max(0.0, 1 - steps / RANDOM_STEPS)  # `forward` adds EPSILON
 
     def values(self, frames: Tensor) -> Tensor:
         """uint8 or int16 (B, n, H, W), grey levels, oldest first -> Q of each action, float (B, A)."""

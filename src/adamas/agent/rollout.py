@@ -1,4 +1,4 @@
-"""Rollouts: what the policy learns from."""
+"""Rollouts, and what an actor-critic learns from them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,6 @@ class Hidden(NamedTuple):
     c: Tensor  # float (1, B, lstm_dim)
     past: Tensor  # int16 (1, B, frame_stack - 1, H, W): the last frames, oldest first; NO_FRAME before the first one
 
-    def where(self, keep: Tensor, other: Hidden) -> Hidden:
-        """This state for each episode with keep, bool (B,), and the other one for the rest."""
-        shaped = (keep.to(h.device).reshape(1, -1, *[1] * (h.ndim - 2)) for h in self)
-        return Hidden(*(torch.where(k, mine, new) for k, mine, new in zip(shaped, self, other, strict=True)))
-
 
 class Rollout(NamedTuple):
     """B rollouts of T steps, as they were played. A rollout ends where its episode does; `mask` leaves out the rest."""
@@ -32,7 +27,7 @@ class Rollout(NamedTuple):
     obs: Tensor  # uint8 (B, T+1, H, W)
     action: Tensor  # int64 (B, T)
     log_p: Tensor  # float (B, T): log-probability of each action when it was drawn
-    value: Tensor  # float (B, T+1): what the critic said of each frame then
+    value: Tensor  # float (B, T+1): the policy's value of each frame when it acted
     reward: Tensor  # float32 (B, T)
     terminated: Tensor  # bool (B, T)
     truncated: Tensor  # bool (B, T)

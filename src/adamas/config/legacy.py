@@ -57,6 +57,8 @@ def translated(saved: dict[str, Any], path: str) -> dict[str, Any]:
             f"{path} has an actor-critic that learned in the real game, as policy=model_free was until 2026-11-29: "
             "use the version that wrote it"
         )
+    if "minibatches" in saved.get("q_network", {}):  # until 2026-11-30
+        saved["q_network"]["steps_per_update"] = saved["q_network"].pop("minibatches")
     if "age_weights" not in saved:
         return saved
     shortcut, attention = _pop(saved, "reward_end.shortcut", False), _pop(saved, "denoiser.attention", True)

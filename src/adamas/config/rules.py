@@ -1,6 +1,6 @@
 """The rules of a config: each setting within its bounds, and none at odds with another.
 
-`check` is called once, on the command line's config, so that the rest of the code can trust what it is given.
+`check` is called on the config of a command, so that the rest of the code can trust what it is given.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def check(config: Config) -> Config:
     )
     halvings, patches = len(config.actor_critic.channels), SIZE // config.network.patch
     _require(
-        patches >> halvings > 0,
+        config.policy != "imagined" or patches >> halvings > 0,
         f"actor_critic.channels has {halvings} levels, too many to halve {patches} pixels that often: give fewer",
     )
     needed = config.denoiser.context - 1 + config.evaluation.dream_steps
     _require(
-        config.atari.max_episode_steps >= needed,
+        not config.has_world_model or config.atari.max_episode_steps >= needed,
         f"evaluation.dream_steps={config.evaluation.dream_steps} takes games of {needed} steps, more than atari.max_episode_steps={config.atari.max_episode_steps}: lower the first",
     )
     _require(sum(config.replay.age_weights) > 0, "replay.age_weights are all 0: at least one age group needs a weight")
@@ -73,9 +73,10 @@ def check(config: Config) -> Config:
         config.policy != "model_free" or q.replay_ratio > 0,
         "policy=model_free learns from the replay alone: set q_network.replay_ratio above 0",
     )
+    follows = config.policy != "imagined" and not config.dataset and q.replay_ratio > 0
     _require(
-        config.policy != "model_free" or q.learning_starts < steps,
-        f"policy=model_free never learns: q_network.learning_starts={q.learning_starts} must be below collection.steps={steps}",
+        not follows or q.learning_starts < steps,
+        f"no step would be followed by an update: q_network.learning_starts={q.learning_starts} must be below collection.steps={steps}",
     )
     _check_initialize(config.initialize)
     _require(

@@ -102,7 +102,9 @@ class Optimization:
     )
     learning_rate: float = setting(1e-4, "AdamW's step size, reached after a warm-up", above=0)
     decay_updates: int = setting(
-        0, "updates over which the learning rate falls linearly to a tenth; 0: it stays", least=0
+        0,
+        "updates, of a Q-network optimizer steps, over which the learning rate falls linearly to a tenth; 0: it stays",
+        least=0,
     )
 
 
@@ -189,9 +191,12 @@ class ActorCritic:
 
 @dataclass
 class QNetwork:
-    """policy=model_free, dyna: the values of actions, learned off-policy from the replay, with dyna also from imagined rollouts."""
+    """policy=model_free, dyna: the values of actions, learned off-policy from the replay, with dyna also from imagined rollouts.
 
-    learning_starts: int = setting(1_600, "agent steps before the first optimizer step", least=1)
+    `optimization.first_updates` and `updates` are of dyna.
+    """
+
+    learning_starts: int = setting(1_600, "collected steps before the first optimizer step that follows one", least=1)
     replay_ratio: float = setting(1.0, "optimizer steps for each collected step", least=0)
     horizon: int = setting(15, "dyna: steps of an imagined rollout", least=1)
     imagined_share: float = setting(
@@ -200,7 +205,7 @@ class QNetwork:
         above=0,
         most=1,
     )
-    minibatches: int = setting(
+    steps_per_update: int = setting(
         50, "dyna: optimizer steps of an update, which first imagines optimization.batch_size rollouts", least=1
     )
     n_step: int = setting(10, "rewards of a return, before the target network's value stands in for the rest", least=1)
@@ -245,8 +250,8 @@ class Config:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Those of PARTS that it has."""
-        return "denoiser", "reward_end", self.policy_part
+        """Those of PARTS that it trains."""
+        return ("denoiser", "reward_end", self.policy_part) if self.has_world_model else (self.policy_part,)
 
     preset: str = setting("diamond", "the file of config/preset that this run started from")
     env: str = setting(

@@ -23,7 +23,7 @@ class Trajectory(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """B segments of T consecutive rows of a replay, all on its device."""
+    """B segments of T consecutive frames, real or imagined, all on one device."""
 
     obs: Tensor  # uint8 (B, T, H, W)
     action: Tensor  # int64 (B, T): what was done after seeing obs; 0 where there was none

@@ -95,9 +95,9 @@ class Replay:
         Args:
             obs, next_obs: uint8 (H, W), array or tensor.
         """
-        self._append(_row(obs, action, reward, terminated, truncated, final=False))
+        self.extend(_row(obs, action, reward, terminated, truncated, final=False))
         if terminated or truncated:
-            self._append(_row(next_obs, 0, 0.0, False, False, final=True))
+            self.extend(_row(next_obs, 0, 0.0, False, False, final=True))
 
     def rows(self, first: int) -> dict[str, Tensor]:
         """The rows from `first` on, on the CPU, as `extend` takes them."""
@@ -106,10 +106,6 @@ class Replay:
     def span(self, first: int, stop: int, names: Sequence[str]) -> dict[str, Tensor]:
         """Some columns of the rows first..stop-1, on the CPU."""
         return {name: self._columns[name][first:stop].cpu() for name in names}
-
-    def extend(self, rows: dict[str, Tensor]) -> None:
-        """Adds rows of another replay that go on where this one stops."""
-        self._append(rows)
 
     def sample(
         self,
@@ -147,8 +143,9 @@ class Replay:
         return Trajectory(segment.obs, segment.action[:, :-1])
 
     def sample_steps(self, batch_size: int, before: int, after: int, generator: torch.Generator) -> Segment:
-        """Segments around steps that are drawn uniformly, but that an episode's last one counts twice, also for its final frame. The
-        step stands at the index `before`, and `after` frames follow. Beyond its episode a segment repeats the nearest frame."""
+        """Segments around steps. Every row is as likely; a final frame stands for the step before it, so that an episode's last
+        step is drawn twice as often. The step stands at the index `before`, and `after` frames follow. Beyond its episode a segment
+        repeats the nearest frame."""
         row = sampling.uniform(torch.arange(self.num_rows - 1), batch_size, generator, self.mixture)
         return self._around_steps(row, before, before + 1 + after)
 
@@ -158,9 +155,9 @@ class Replay:
         row = row - self._columns["final"][row].long()
         return cut_segments(self._columns, self._bounds(), row, torch.full_like(row, before), length)
 
-    def transitions(self, most: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """See `sampling.transitions`."""
-        return sampling.transitions(self._columns["obs"], self._bounds(), most, generator)
+    def frame_pairs(self, most: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `sampling.frame_pairs`."""
+        return sampling.frame_pairs(self._columns["obs"], self._bounds(), most, generator)
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Writes the rows since the last save as one new chunk. Returns the manifest, plain data, from which `load` restores
@@ -210,9 +207,10 @@ class Replay:
         """`skip_final`: not the frame that an episode ended with of which nothing else is there."""
         columns = storage.read(path, self.frame_shape)
         first = int(skip_final and bool(columns["final"][0]))
-        self._append({name: torch.from_numpy(column[first:]) for name, column in columns.items()})
+        self.extend({name: torch.from_numpy(column[first:]) for name, column in columns.items()})
 
-    def _append(self, rows: dict[str, Tensor]) -> None:
+    def extend(self, rows: dict[str, Tensor]) -> None:
+        """Adds rows that go on where this replay stops."""
         first, last = self.num_rows, self.num_rows + len(rows["obs"])
         self._reserve(last)
         for name, column in self._columns.items():

@@ -61,7 +61,7 @@ def by_age(
     return torch.from_numpy(starts[episode] + _below(starts[episode + 1] - starts[episode], generator))
 
 
-def transitions(obs: Tensor, bounds: Tensor, most: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+def frame_pairs(obs: Tensor, bounds: Tensor, most: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """The frames before and after each step whose next frame is known, or `most` of these steps drawn without repetition.
 
     Args:

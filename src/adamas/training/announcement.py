@@ -8,15 +8,11 @@ from pathlib import Path
 
 from adamas.config import Config
 from adamas.config.help import shown
+from adamas.training.pace import Pace
 from adamas.training.phases import plan, units_left
 from adamas.training.progress import Progress
 from adamas.utils.quoting import assignment
 from adamas.utils.torchrun import command
-
-
-def total_seconds(units: Mapping[str, int], costs: Mapping[str, float]) -> float:
-    """What so many units of each phase take."""
-    return sum(count * costs.get(phase, 0.0) for phase, count in units.items())
 
 
 def in_words(seconds: float) -> str:
@@ -33,8 +29,8 @@ def in_words(seconds: float) -> str:
 def announce(config: Config, folder: Path, device: str, progress: Progress, costs: Mapping[str, float]) -> str:
     """What the run will do, where, and about how long it will take."""
     units = {phase.name: count for phase, count in plan(config).items()}
-    phases = {name: total_seconds({name: count}, costs) for name, count in units.items()}
-    left = total_seconds(units_left(config, progress), costs)
+    phases = {name: count * costs[name] for name, count in units.items()}
+    left = Pace(costs).total(units_left(config, progress))
     steps = (
         f"{config.collection.steps:,} agent steps" if not config.dataset else f"no steps, but {shown(config.dataset)}"
     )

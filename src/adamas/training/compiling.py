@@ -16,7 +16,9 @@ from adamas.utils.torchrun import launched
 
 
 def compiles(config: Config, device: torch.device) -> bool:
-    """Whether the networks are compiled on this device."""
+    """Whether the networks are compiled on this device: those of the world model, and an actor-critic."""
+    if not config.has_world_model:
+        return False
     return device.type == "cuda" and not _lacks(device) if config.compile == "auto" else config.compile
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +14,20 @@ from adamas.data.replay import Replay
 from adamas.data.sampling import Mixture
 from adamas.data.storage import count_rows, dataset_files
 from adamas.envs.make import action_meanings
+from adamas.training.load_run import files_of_run
 from adamas.utils.errors import UserError
 
 
-def read_experience(
-    dataset: Any,
-    config: Config,
-    device: torch.device,
-    files_of: Callable[[Path], Sequence[Path] | None] = lambda path: None,
-) -> Replay:
+def read_experience(dataset: Any, config: Config, device: torch.device) -> Replay:
     """A dataset as `adamas.data.replay.read_dataset` has it, or several, mixed. UserError if one holds actions that the game does
     not have.
 
     Args:
         dataset: a path, or the setting `dataset`.
-        files_of: those of a dataset, if they are not all that it holds.
     """
     parts = parts_of(str(dataset) if isinstance(dataset, Path) else dataset)
     paths = [Path(part.path) for part in parts]
-    files = [files_of(path) or dataset_files(path) for path in paths]
+    files = [files_of_run(path) or dataset_files(path) for path in paths]
     replay = read_parts(files, [part.share for part in parts], config.replay.age_weights, device)
     count, edges = len(action_meanings(config)), replay.edges
     for path, first, stop in zip(paths, edges[:-1], edges[1:], strict=True):

@@ -14,8 +14,8 @@ class Generators:
     """Their states are part of a checkpoint."""
 
     act: torch.Generator  # CPU: actions in the real game
-    data: torch.Generator  # CPU: which segments are drawn
-    noise: torch.Generator  # on the models' device: diffusion and imagination
+    data: torch.Generator  # CPU: which steps are learned from, and how they are shifted
+    noise: torch.Generator  # on the models' device: diffusion, imagination, and which imagined steps are learned from
 
     @classmethod
     def seeded(cls, seed: int, device: torch.device) -> Generators:

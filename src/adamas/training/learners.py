@@ -23,8 +23,8 @@ from adamas.utils.random import Random
 from adamas.utils.threads import SERIAL, Threads
 
 WEIGHT_DECAY = 1e-2  # of the world model; the policy has none
-WARMUP_UPDATES = 100  # of every part
-MAX_GRAD_NORM = 100.0  # of reward/end and policy
+WARMUP_UPDATES = 100  # of every part; of a Q-network optimizer steps
+MAX_GRAD_NORM = 100.0  # of reward/end and actor-critic
 Q_MAX_GRAD_NORM, Q_EPS = 10.0, 1.5e-4  # of the Q-network, and of its AdamW (Hessel et al. 2018)
 
 
@@ -33,19 +33,20 @@ class Learners:
 
     def __init__(self, models: Models, threads: Threads = SERIAL) -> None:
         c, self.models, self.threads = models.config, models, threads
-        self.by_part = {
-            "denoiser": self._learner("denoiser", c.micro_batch, WEIGHT_DECAY, c.denoiser.max_grad_norm),
-            "reward_end": self._learner("reward_end", c.micro_batch, WEIGHT_DECAY, MAX_GRAD_NORM),
-        }
+        self.by_part: dict[str, Learner] = {}
+        if c.has_world_model:
+            self.by_part["denoiser"] = self._learner("denoiser", c.micro_batch, WEIGHT_DECAY, c.denoiser.max_grad_norm)
+            self.by_part["reward_end"] = self._learner("reward_end", c.micro_batch, WEIGHT_DECAY, MAX_GRAD_NORM)
         if c.policy_part == "actor_critic":
             steps = c.actor_critic.epochs * c.actor_critic.minibatches
             self.by_part["actor_critic"] = self._learner("actor_critic", 0, 0.0, MAX_GRAD_NORM, steps)
         else:
             self.by_part["q_network"] = self._learner("q_network", 0, 0.0, Q_MAX_GRAD_NORM, eps=Q_EPS)
         self.imagine_rollout: Callable[[Trajectory, Random], Any] = (
-            self._imagine_batch if c.policy_part == "actor_critic" else self._imagine_transitions
+            self._imagine_batch if c.policy_part == "actor_critic" else self._imagine_rollout
         )
         self.imagine_segment: Callable[[Segment, Random], Tensor] = self._imagine_segment
+        self.q_targets: Callable[[Transitions, Random], Tensor] = self._q_targets
         if records(c, models.device):
             self.record(CudaCapture())
 
@@ -55,6 +56,7 @@ class Learners:
             learner.compute_gradients = Graphed(learner.backward, capture, learner.optimizer.parameters)
         self.imagine_rollout = Graphed(self.imagine_rollout, capture)
         self.imagine_segment = Graphed(self._imagine_segment, capture)
+        self.q_targets = Graphed(self._q_targets, capture)
 
     def updates(self, part: str) -> int:
         """Optimizer steps of the part so far."""
@@ -77,7 +79,7 @@ class Learners:
         policy = self.models.actor_critic
         return policy.with_targets(self._imagine(policy, self.models.config.actor_critic.horizon, context, generator))
 
-    def _imagine_transitions(self, context: Trajectory, generator: Random) -> Rollout:
+    def _imagine_rollout(self, context: Trajectory, generator: Random) -> Rollout:
         return self._imagine(self.models.policy, self.models.config.q_network.horizon, context, generator)
 
     def _imagine(self, policy: Policy, horizon: int, context: Trajectory, generator: Random) -> Rollout:
@@ -87,7 +89,7 @@ class Learners:
 
         return joined(in_shares(self.threads, imagine_rows, context, generator))
 
-    def q_targets(self, batch: Transitions, generator: Random) -> Tensor:
+    def _q_targets(self, batch: Transitions, generator: Random) -> Tensor:
         """float (B,): what the values of the actions are to become, by the target network."""
         target_network: Any = self.models.policy
 

@@ -25,6 +25,7 @@ from adamas.world_model.world_model import WorldModel
 FORMAT: Any = {"memory_format": torch.channels_last}  # which torch's stubs of `to` do not know beside a device
 SHAPES = 64  # that one network may be compiled for, in training, imagination and evaluation
 Q_INPUT = "changes"  # what the weights of a Q-network read
+UNKNOWN_INPUT = "which this version does not have"
 ACTION_WISE = tuple(  # tensors with one row an action
     f"{name}.{tensor}" for name in ("action_embedding", "actor", "advantage") for tensor in ("weight", "bias")
 )
@@ -64,10 +65,11 @@ class Models:
             _follow(self.averages[name], getattr(self, name), self._decays[name])
 
     def compile(self) -> None:
-        """Fuses what lies between the convolutions, once for each shape that is met. Recurrent parts stay as they are."""
+        """Fuses what lies between the convolutions, once for each shape that is met. Recurrent parts stay as they are, and a
+        Q-network, which has next to nothing between them."""
         torch._dynamo.config.recompile_limit = SHAPES
-        policies: tuple[Any, ...] = (getattr(self, self.config.policy_part), self.policy)
         denoisers = (self.denoiser, self.world.denoiser)
+        policies: Any = (self.actor_critic, self.policy) if self.config.policy == "imagined" else ()
         for net in (*(d.net for d in denoisers), self.reward_end.encoder, *(p.encoder for p in policies)):
             net.compile(dynamic=False)
 
@@ -81,7 +83,7 @@ class Models:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if "q_network" in self.config.parts and _q_input(state) != Q_INPUT:
-            raise KeyError(f"q_network that reads {Q_INPUT}")
+            raise UserError(f"the q_network of the checkpoint reads {_q_input(state)}, {UNKNOWN_INPUT}: train it anew")
         for name in self.config.parts:
             getattr(self, name).load_state_dict(state[name])
         for name, average in self.averages.items():
@@ -93,9 +95,12 @@ class Models:
         What belongs to an action goes to the action of the same meaning; actions that are new here start afresh, and a line
         names them.
         """
+        parts = [part for part in parts if part in self.config.parts]
+        if not parts:
+            raise UserError(f"initialize.parts: none of them is in this run, which has {', '.join(self.config.parts)}")
         if "q_network" in parts and "q_network" in state and _q_input(state) != Q_INPUT:
             raise UserError(
-                f"initialize.from={source}: its q_network reads {_q_input(state)}, which this version does not have; "
+                f"initialize.from={source}: its q_network reads {_q_input(state)}, {UNKNOWN_INPUT}; "
                 "leave q_network out of initialize.parts"
             )
         ours = _meaning(self.config)
@@ -106,9 +111,6 @@ class Models:
             if of_part and value != known.get(setting, value):
                 mend = f"set {setting}={value}" if setting in ours else "this version has no such networks"
                 raise UserError(f"initialize.from={source}: its {setting} is {value}; {mend}")
-        parts = [part for part in parts if part in self.config.parts]
-        if not parts:
-            raise UserError(f"initialize.parts: none of them is in this run, which has {', '.join(self.config.parts)}")
         for name in parts:
             if name not in state:
                 raise UserError(f"initialize.from={source}: it has no {name}; leave that out of initialize.parts")

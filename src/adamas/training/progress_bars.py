@@ -58,10 +58,10 @@ class Bars:
         ) as bar:
             yield bar
 
-    def tick(self, phase: str, units: int, seconds: float) -> None:
-        """So many more units of `phase` are done, in so many seconds."""
-        self.pace.see(phase, units, seconds)
-        self.done[phase] += units
+    def tick(self, phase: str, seconds: float) -> None:
+        """One more unit of `phase` is done, in so many seconds."""
+        self.pace.see(phase, 1, seconds)
+        self.done[phase] += 1
         left, behind = self.left(), self.pace.total(self.done)
         self.run.set_description_str(tqdm.format_interval(left), refresh=False)
         self.run.total = behind + left

@@ -50,7 +50,7 @@ class Rehearsal:
         """Seconds of an update of a part, on average over the run."""
         with torch.random.fork_rng(devices=[]):
             seconds = sum(share * self._update(part, variant) for share, variant in self.variants(part) if share)
-        more = self.config.q_network.minibatches - 1 if part == "q_network" else 0
+        more = self.config.q_network.steps_per_update - 1 if part == "q_network" else 0
         return seconds + (more * self._q_step if more else 0.0)
 
     @property
@@ -66,11 +66,16 @@ class Rehearsal:
             updates = self._updates("q_network", batch, self.config, self.threads)
             if self.config.has_world_model:
                 updates.imagine_steps()  # which join each batch
-            return _seconds(updates.after_step, self.device, self._set_up(self.config))
+            try:
+                return _seconds(updates.after_step, self.device, self._set_up)
+            finally:
+                del updates
+                gc.collect()  # networks and their averages refer to themselves
 
-    def _set_up(self, config: Config) -> int:
+    @property
+    def _set_up(self) -> int:
         """How often work is done before it is timed."""
-        return WARM_UP + 1 if records(config, self.device) else 1
+        return WARM_UP + 1 if records(self.config, self.device) else 1
 
     def acting(self, games: int) -> float:
         """Seconds of a step of one of so many games played at once."""
@@ -122,7 +127,7 @@ class Rehearsal:
             share = c.reward_end.imagined_share
             return [(1 - share, replace(c, reward_end=real)), (share, replace(c, reward_end=imagined))]
         if part == "q_network":
-            return [(1.0, replace(c, q_network=replace(c.q_network, minibatches=1)))]
+            return [(1.0, replace(c, q_network=replace(c.q_network, steps_per_update=1)))]
         return [(1.0, c)]
 
     def _update(self, part: str, config: Config) -> float:
@@ -135,7 +140,7 @@ class Rehearsal:
                     seconds = _seconds(self.updates(part, batch, config, few_rows), self.device)
                 if seconds * full / batch > PATIENCE:  # too much by a share, as a small batch keeps a core less busy
                     return seconds * full / batch
-            return _seconds(self.updates(part, full, config, self.threads), self.device, self._set_up(config))
+            return _seconds(self.updates(part, full, config, self.threads), self.device, self._set_up)
         finally:
             gc.collect()  # networks and their averages refer to themselves
 

@@ -19,11 +19,11 @@ from adamas.training.signals import Stopped, StopRequest
 from adamas.utils.logger import Logger
 
 KEEP = 2  # newest checkpoints
-FLUSH_EVERY = 50  # rounds of a phase from one point of its TensorBoard curves to the next
+FLUSH_EVERY = 50  # units of a phase from one point of its TensorBoard curves to the next
 
 
 class RunLoop:
-    """One sitting of a run: from its start, or a resume, to its end or the next stop.
+    """One session of a run: from its start, or a resume, to its end or the next stop.
 
     Args:
         snapshot: returns all that a checkpoint holds beside the progress.
@@ -61,8 +61,8 @@ class RunLoop:
         self.logger.close()
         self.stop.__exit__(kind, error, trace)
 
-    def run(self, phase: Phase, target: Callable[[], int], work: Callable[[], int | None]) -> None:
-        """Works until `target()` units of the phase are done in this epoch. `work` returns the units it did (None: 1).
+    def run(self, phase: Phase, target: Callable[[], int], work: Callable[[], object]) -> None:
+        """Works, a unit at a time, until `target()` units of the phase are done in this epoch.
 
         After each round the run can stop and be resumed here.
         """
@@ -90,7 +90,7 @@ class RunLoop:
             self.save()
 
     def seconds(self) -> float:
-        """Wall-clock of all sittings of the run."""
+        """Wall-clock of all sessions of the run."""
         return self.progress.seconds + time.monotonic() - self.saved_at
 
     def save(self) -> None:
@@ -107,14 +107,14 @@ class RunLoop:
         left = self.bars.left()
         self.folder.write_progress({"epoch": p.epoch, "steps": p.steps, "seconds": p.seconds, "left": left})
 
-    def _work(self, phase: Phase, work: Callable[[], int | None], bar: tqdm) -> None:
+    def _work(self, phase: Phase, work: Callable[[], object], bar: tqdm) -> None:
         start = time.monotonic()
-        units = work() or 1
+        work()
         seconds = time.monotonic() - start
-        self.progress.tick(phase.name, units)
-        self.logger.add(f"speed/{phase.name}_a_second", float(units), seconds)
-        self.bars.tick(phase.name, units, seconds)
-        bar.update(units)
+        self.progress.tick(phase.name)
+        self.logger.add(f"speed/{phase.name}_a_second", 1.0, seconds)
+        self.bars.tick(phase.name, seconds)
+        bar.update()
 
     def _flush(self, phase: Phase, bar: tqdm) -> None:
         means = self.logger.flush(self.progress.total[phase.name])

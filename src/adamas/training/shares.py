@@ -16,7 +16,7 @@ def in_shares(threads: Threads, work: Callable[[Any, Random], Result], batch: An
     """What `work` makes of each share of the batch, in order: one for each thread, none of less than `least_rows`.
 
     Args:
-        batch: has `obs` and `rows`, as a Segment, a Trajectory or a PolicyBatch.
+        batch: has `obs` and `rows`: a Segment, a Trajectory, a QBatch, ...
         generator: decides on the random numbers of each share.
     """
     rows = len(batch.obs)

@@ -22,7 +22,7 @@ from adamas.training.collector import Collector, Ended
 from adamas.training.datasets import read_experience
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
-from adamas.training.load_run import chunks_of, files_of_run, read_state, read_to_resume
+from adamas.training.load_run import chunks_of, read_state, read_to_resume
 from adamas.training.models import training_models
 from adamas.training.phases import COLLECT, EVALUATION, FINAL_EVALUATION, FIRST_DREAM, UPDATES, first_dream_after
 from adamas.training.progress import Progress
@@ -53,7 +53,7 @@ class Trainer:
         self.models = training_models(config, self.env.action_meanings, device)
         self.learners, self.workers = Learners(self.models, threads), Workers()
         if config.dataset:
-            self.replay = read_experience(config.dataset, config, device, files_of_run)
+            self.replay = read_experience(config.dataset, config, device)
         else:
             self.replay = Replay(config.collection.steps, config.replay.age_weights, device=device)
         self.dataset_digest = self.replay.digest() if config.dataset else None

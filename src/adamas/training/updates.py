@@ -43,7 +43,7 @@ class Updates:
     def measure_changes(self) -> None:
         """How large the change from frame to frame is, which a denoiser of changes has to know before its first update."""
         generator = torch.Generator().manual_seed(self.config.seed)
-        self.models.denoiser.measure(self.replay.transitions(MEASURED_STEPS, generator))
+        self.models.denoiser.measure(self.replay.frame_pairs(MEASURED_STEPS, generator))
 
     def denoiser(self) -> None:
         c, r = self.config.denoiser, self.config.replay
@@ -90,7 +90,7 @@ class Updates:
     def q_network(self) -> None:
         """Imagines rollouts, from which the Q-network learns from now on, and makes some optimizer steps."""
         self.imagine_steps()
-        for _ in range(self.config.q_network.minibatches):
+        for _ in range(self.config.q_network.steps_per_update):
             self._learn_values()
 
     def imagine_steps(self) -> None:

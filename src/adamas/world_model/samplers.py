@@ -49,16 +49,12 @@ def churned_euler(
     sigmas: list[float],
     generator: Random,
     s_churn: float,
-    s_tmin: float = 0.0,
-    s_tmax: float = math.inf,
-    s_noise: float = 1.0,
 ) -> Tensor:
     """First-order steps that each begin by adding some noise back (Algorithm 2 without its correction)."""
-    most = math.sqrt(2) - 1
+    gamma = min(s_churn / (len(sigmas) - 1), math.sqrt(2) - 1)
     for sigma, sigma_next in pairwise(sigmas):
-        gamma = min(s_churn / (len(sigmas) - 1), most) if s_tmin <= sigma <= s_tmax else 0.0
         sigma_hat = sigma * (1 + gamma)
-        x = x + math.sqrt(sigma_hat**2 - sigma**2) * s_noise * normal(x.shape, generator)
+        x = x + math.sqrt(sigma_hat**2 - sigma**2) * normal(x.shape, generator)
         slope = (x - denoise(x, sigma_hat)) / sigma_hat
         x = x + (sigma_next - sigma_hat) * slope
     return x

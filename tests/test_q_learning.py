@@ -463,7 +463,7 @@ def test_weights_of_which_a_run_has_no_part_are_refused() -> None:
     source = Models(small_config(), ("NOOP", "LEFT"), CPU).state_dict()
     with pytest.raises(UserError, match="none of them is in this run, which has denoiser, reward_end, q_network"):
         models.initialize(source, ["actor_critic"], "there")
-    with pytest.raises(UserError, match="it has no q_network; leave that out"):
+    with pytest.raises(UserError, match="it has no q_network: leave that out"):
         models.initialize(source, ["denoiser", "q_network"], "there")
     models.initialize(source, ["denoiser", "actor_critic"], "there")
     assert same(models.denoiser.state_dict(), source["denoiser"])
@@ -473,7 +473,7 @@ def test_a_run_without_a_world_model_keeps_none_and_gives_none() -> None:
     free = Models(small_config(policy="model_free"), ("NOOP", "LEFT"), CPU)
     state, learners = free.state_dict(), Learners(free)
     assert not {"denoiser", "reward_end"} & {*state, *state["averages"], *learners.state_dict()}
-    with pytest.raises(UserError, match="it has no denoiser; leave that out"):
+    with pytest.raises(UserError, match="it has no denoiser and no reward_end: leave that out"):
         Models(small_config(policy="dyna"), ("NOOP", "LEFT"), CPU).initialize(state, [*PARTS, "q_network"], "there")
     with pytest.raises(UserError, match="none of them is in this run, which has q_network"):
         free.initialize(state, ["denoiser"], "there")

@@ -1,6 +1,6 @@
 """Proves the GPU path in two calls of a few minutes each: `python scripts/gpu/prove.py tests`, then `... prove.py runs`.
 
-`tests`: a smoke run and its resume, another with policy=dyna, the tests that need a GPU, eager and recorded speed, a profile of updates.
+`tests`: a smoke run of each policy, a resume, the tests that need a GPU, eager and recorded speed, a profile of updates.
 `runs`: the speed of compiled code, then Breakout with preset fast, as far as the time goes.
 
 Each step has a time limit of its own, and a failed one does not stop the next. Results go to one folder (`--out`, or $OUT):
@@ -181,11 +181,12 @@ def script(*words: str) -> list[str]:
 
 def tests(proof: Proof) -> None:
     runs, train = f"runs={proof.work / 'runs'}", script("src/main.py")
-    proof.run(Step("smoke", [*train, *proof.settings("smoke", "compile=false", runs)], 60))
-    folders = sorted(proof.work.glob("runs/*/*"))
+    for policy, limit in (("imagined", 60), ("model_free", 40), ("dyna", 60)):
+        words = proof.settings("smoke", "compile=false", f"policy={policy}", runs)
+        proof.run(Step(f"smoke {policy}", [*train, *words], limit))
+    folders = sorted(proof.work.glob("runs/*/*"))  # the last one is of dyna, which has all that a checkpoint can hold
     again = [f"resume={folders[-1]}" if folders else runs, "final_epochs=2"]
     proof.run(Step("resume", [*train, *again], 45))
-    proof.run(Step("smoke dyna", [*train, *proof.settings("smoke", "compile=false", "policy=dyna", runs)], 60))
     proof.run(Step("pytest", script("-m", "pytest", "-m", "gpu", "-n", "4", "-q", "tests/test_gpu.py"), 130))
     for preset in ("fast", "diamond"):
         for graphs in ("false", "true"):

@@ -270,7 +270,7 @@ class Config:
     )
     compile: Any = setting(
         "auto",
-        "the networks are compiled; auto: on a CUDA GPU with a compiler (on a CPU it takes longer than it saves)",
+        "the networks but a Q-network are compiled; auto: on a CUDA GPU with a compiler (on a CPU it takes longer than it saves)",
         choices=("auto", True, False),
     )
     cuda_graphs: Any = setting(

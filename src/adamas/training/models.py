@@ -111,9 +111,9 @@ class Models:
             if of_part and value != known.get(setting, value):
                 mend = f"set {setting}={value}" if setting in ours else "this version has no such networks"
                 raise UserError(f"initialize.from={source}: its {setting} is {value}; {mend}")
+        if missing := " and no ".join(name for name in parts if name not in state):
+            raise UserError(f"initialize.from={source}: it has no {missing}: leave that out of initialize.parts")
         for name in parts:
-            if name not in state:
-                raise UserError(f"initialize.from={source}: it has no {name}; leave that out of initialize.parts")
             weights = best_weights(state, name)
             module = getattr(self, name)
             fitted = {k: self._fit_actions(k, v, module, state["action_meanings"]) for k, v in weights.items()}

@@ -17,7 +17,7 @@ import intervals
 from made_runs import make_run
 
 from adamas.benchmark import aggregates as figures
-from adamas.config import Config
+from adamas.config import Config, Denoiser
 from adamas.utils.errors import UserError
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -178,22 +178,30 @@ def test_the_interval_of_improvement_is_that_of_drawing_seeds_anew() -> None:
 
 def test_games_above_random_play_are_those_whose_intervals_lie_apart() -> None:
     chance = {
-        "Boxing": intervals.Mean(0, -1, 1),
-        "Breakout": intervals.Mean(0, -1, 1),
-        "Pong": intervals.Mean(0, -1, 1),
+        "Boxing": intervals.Mean(0, -1, 1, games=100),
+        "Breakout": intervals.Mean(0, -1, 1, games=100),
+        "Pong": intervals.Mean(0, -1, 1, games=100),
     }
     ours = {
-        "Boxing": intervals.Mean(-3, -4, -1.1),
-        "Breakout": intervals.Mean(2, 1.1, 3),
-        "Pong": intervals.Mean(2, 1, 3),
+        "Boxing": intervals.Mean(-3, -4, -1.1, games=100),
+        "Breakout": intervals.Mean(2, 1.1, 3, games=100),
+        "Pong": intervals.Mean(2, 1, 3, games=100),
     }
-    told = intervals.table({"ours": ours, "theirs": {"Breakout": intervals.Mean(9, 8, 10)}}, chance).splitlines()
+    told = intervals.table(
+        {"ours": ours, "theirs": {"Breakout": intervals.Mean(9, 8, 10, games=100)}}, chance
+    ).splitlines()
     assert told[-3:] == [
         "ours beside random play, 3 games: 1 above, 1 not apart, 1 below",
         "theirs beside random play, 1 games: 1 above, 0 not apart, 0 below",
         "theirs beside ours, 1 games: 1 above, 0 not apart, 0 below",
     ]
     assert len(told) == 2 + 26 + 1 + 3
+
+
+def test_few_games_tell_nothing() -> None:
+    few = intervals.Mean.of([0.0] * (intervals.LEAST_GAMES - 1))
+    many = intervals.Mean.of([1.0] * intervals.LEAST_GAMES)
+    assert (few.beside(many), many.beside(few), many.beside(many)) == ("too few games", "too few games", "not apart")
 
 
 def test_the_first_evaluation_of_a_run_stands_for_itself(tmp_path: Path) -> None:
@@ -214,5 +222,8 @@ def test_the_mean_of_a_game_is_that_of_its_games_at_the_end(tmp_path: Path) -> N
     with pytest.raises(UserError, match="has several seeds of Krull: give one folder a seed"):
         intervals.read(tmp_path)
     (tmp_path / "empty").mkdir()
+    change_config(tmp_path / "1", seed=0, denoiser=Denoiser(context=2))
+    with pytest.raises(UserError, match="holds runs with other settings, adamas cpu #1, adamas cpu #2"):
+        intervals.read(tmp_path)
     with pytest.raises(UserError, match="empty holds no finished run"):
         intervals.read(tmp_path / "empty")

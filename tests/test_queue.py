@@ -216,13 +216,16 @@ def test_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
         (["games=Pong", "preset=smok"], "unknown preset 'smok': did you mean smoke?"),
         (["games=Pong", "preset=smoke", "final_epochs=x"], "final_epochs=x: a whole number is needed"),
         (["gams=Pong"], "unknown key 'gams': did you mean games?"),
-        (["sede=3"], "unknown key 'sede': did you mean seed?"),
+        (["sede=3"], "unknown key 'sede': did you mean seeds?"),
         (["seeds=0"], "seeds=0: give how many"),
         (["--status", "games=Brekout"], "unknown game 'Brekout'"),
         (["--status", "runs=/nowhere"], "/nowhere is not there"),
         (["games=Pong", "preset=smoke", "runs=/dev/null/runs"], "runs=/dev/null/runs cannot be used (Not a directory)"),
         (["status"], "'status' cannot be read: write games=status"),
         (["--slurm", "gpu"], "--slurm gpu cannot be read: write name=value"),
+        (["seed=3"], "seed=3: the runs of a queue have seeds=5, or seeds=[0,3]"),
+        (["env=Pong"], "env=Pong: the runs of a queue have games=[Pong,Breakout]"),
+        (["resume=there"], "resume=there: the same command again goes on"),
     ):
         assert main(["benchmark", *arguments]) == 2
         err = capsys.readouterr().err

@@ -8,6 +8,8 @@ import json
 import os
 import random
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -262,6 +264,37 @@ def test_the_status_needs_no_right_to_write(
     os.close(held)
     assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()[1:3]] == ["running", "waiting"]
     assert not is_locked(queue.lock(Task("Pong", 0)))
+
+
+def test_a_damaged_run_does_not_keep_others_from_starting(tmp_path: Path) -> None:
+    queue = Queue(tmp_path, "smoke")
+    run = make_run(queue.place(Task("Pong", 0)), Config(env="Pong"), None)
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "00000001-0123456789abcdef.pt").touch()
+    (run / "config.yaml").write_text("seed: [")
+    assert any(word.startswith("resume=") for word in queue.command(Task("Pong", 0)))
+    assert compose(queue, Task("Pong", 0)).env == "Pong"
+
+
+def test_many_may_begin_one_queue_at_once(tmp_path: Path) -> None:
+    for trial in range(10):
+        queue, together = Queue(tmp_path / str(trial), "smoke"), threading.Barrier(8)
+
+        def claim(queue: Queue = queue, together: threading.Barrier = together) -> None:
+            together.wait()
+            queue.claim()
+
+        with ThreadPoolExecutor(8) as pool:
+            for claimed in [pool.submit(claim) for _ in range(8)]:
+                claimed.result()
+        assert [path.name for path in queue.runs.iterdir()] == ["queue.json"]
+
+
+def test_the_oldest_run_is_the_one_that_was_started_first_wherever_that_was(tmp_path: Path) -> None:
+    for name, started in (("a", "2026-03-01T10:00:00+02:00"), ("b", "2026-03-01T09:00:00+00:00")):
+        run = make_run(tmp_path, Config(), 1.0, name)
+        append_record(run / "origin.jsonl", {"command": ["train"], "started": started})
+    assert [run.path.name[0] for run in run_records.find_outcomes([tmp_path], pytest.fail)] == ["a", "b"]
 
 
 def test_a_folder_with_a_nasty_name_has_a_queue(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,12 +19,15 @@ from playing import set_on_2
 from adamas.benchmark import showcase, systems
 from adamas.benchmark.aggregates import read_published
 from adamas.benchmark.figures import Curve, plot_curves
-from adamas.config import Atari, Collection, Config, Denoiser, Evaluation
+from adamas.benchmark.report import make_report
+from adamas.benchmark.report_tables import to_markdown
+from adamas.config import ActorCritic, Atari, Collection, Config, Denoiser, Evaluation, QNetwork
 from adamas.envs.atari import AtariEnv
 from adamas.training import run_records
 from adamas.training.run_folder import RunFolder
 from adamas.utils import device
 from adamas.utils.logger import Logger
+from adamas.utils.records import append_record
 
 PUBLISHED = read_published()
 GAMES = PUBLISHED.games
@@ -166,7 +170,7 @@ def test_a_line_that_a_kill_cut_off_is_left_and_damage_is_told(tmp_path: Path) -
         (Config(), "adamas diamond"),
         (Config(preset="cpu", collection=Collection(steps=8500)), "adamas cpu (8,500 steps)"),
         (Config(evaluation=Evaluation(final_games=20)), "adamas diamond (20 games)"),
-        (Config(policy="model_free"), "adamas diamond (model-free)"),
+        (Config(policy="model_free"), "adamas diamond (model-free Q-learning)"),
         (Config(dataset="x"), "adamas diamond (stored dataset)"),
         (Config(initialize={"from": "x", "parts": []}), "adamas diamond (other run's weights)"),
         (Config(atari=Atari(max_episode_steps=900)), "adamas diamond (games of 900 steps)"),
@@ -186,6 +190,31 @@ def test_runs_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
         "adamas diamond #1": [0.0, 1.0, 2.0],
         "adamas diamond #2": [3.0],
     }
+
+
+@pytest.mark.parametrize(
+    ("policy", "changed", "apart"),
+    [
+        ("imagined", {"q_network": QNetwork(n_step=3)}, False),
+        ("imagined", {"denoiser": Denoiser(context=2)}, True),
+        ("dyna", {"actor_critic": ActorCritic(horizon=3)}, False),
+        ("dyna", {"q_network": QNetwork(imagined_share=0.5)}, True),
+        ("model_free", {"denoiser": Denoiser(context=2), "q_network": QNetwork(imagined_share=0.5)}, False),
+        ("model_free", {"q_network": QNetwork(n_step=3)}, True),
+    ],
+)
+def test_what_a_policy_does_not_read_tells_no_systems_apart(policy: str, changed: dict[str, Any], apart: bool) -> None:
+    first, other = Config(policy=policy), Config(policy=policy, **changed)
+    assert (systems.settings_of(first) != systems.settings_of(other)) is apart
+
+
+def test_the_commits_of_all_starts_of_a_system_are_told(tmp_path: Path) -> None:
+    for seed, commits in enumerate((["a" * 40, "b" * 40 + "+"], ["b" * 40 + "+"])):
+        run = make_run(tmp_path, Config(env="Pong", seed=seed), 1.0)
+        for commit in commits:
+            append_record(run / "origin.jsonl", {"command": ["train"], "commit": commit})
+    told = to_markdown(make_report(run_records.find_outcomes([tmp_path], pytest.fail), read_published(), 10), "DIAMOND")
+    assert "adamas diamond holds runs of several commits: aaaaaaa, bbbbbbb+." in told
 
 
 def test_what_tells_systems_of_one_name_apart_is_said_and_how_rows_are_cut_is_not(tmp_path: Path) -> None:

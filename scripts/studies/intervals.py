@@ -1,7 +1,7 @@
-"""Which games a run stands above random play in: `python scripts/studies/intervals.py results/model-free`.
+"""Which games a run stands above random play in: `python scripts/studies/intervals.py results/q-learning`.
 
 Prints the mean return of the full games at the end of each run, of one seed, with its 95% interval, beside those of random play
-in this emulator (results/random-play.json). Two means differ where their intervals lie apart. Several folders stand side by side,
+in this emulator (results/random-play.json). Two means differ where their intervals lie apart, and each is of 20 games or more. Several folders stand side by side,
 and each is compared with the first too. With --first the runs of one folder are compared with their own
 first evaluation, such as that after the real steps and before the first dream.
 """
@@ -11,11 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from adamas.benchmark.aggregates import read_published
 from adamas.benchmark.showcase import interval
+from adamas.benchmark.systems import newest_of_each_seed, systems
 from adamas.training.run_records import find_outcomes
 from adamas.utils.console import warn
 from adamas.utils.errors import UserError, exit_code
@@ -23,7 +25,8 @@ from adamas.utils.markdown import markdown_table
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 RANDOM = "random play"
-ABOVE, BELOW, NEITHER = "above", "below", "not apart"
+LEAST_GAMES = 20  # of fewer the intervals are too narrow: two draws of four games of one policy lie apart in up to a third of all cases
+ABOVE, BELOW, NEITHER, FEW = "above", "below", "not apart", "too few games"
 
 
 class Mean(NamedTuple):
@@ -32,12 +35,19 @@ class Mean(NamedTuple):
     value: float
     low: float
     high: float
+    games: int
+
+    @classmethod
+    def of(cls, returns: Sequence[float]) -> Mean:
+        return cls(*interval([returns]), len(returns))
 
     def __str__(self) -> str:
         return f"{self.value:,.2f} [{self.low:,.2f}, {self.high:,.2f}]"
 
     def beside(self, other: Mean) -> str:
         """ABOVE or BELOW where the intervals lie apart."""
+        if min(self.games, other.games) < LEAST_GAMES:
+            return FEW
         return ABOVE if self.low > other.high else BELOW if self.high < other.low else NEITHER
 
 
@@ -52,47 +62,47 @@ def main() -> None:
     parser.add_argument("--first", action="store_true", help="the first evaluation of each run stands beside its end")
     parser.add_argument("--random", type=Path, default=RESULTS / "random-play.json")
     arguments = parser.parse_args()
-    chance = {
-        game: Mean(*interval([played["returns"]])) for game, played in json.loads(arguments.random.read_text()).items()
-    }
+    chance = {game: Mean.of(played["returns"]) for game, played in json.loads(arguments.random.read_text()).items()}
     if arguments.first and len(arguments.folders) > 1:
         raise UserError("--first compares the runs of one folder with themselves: give one folder")
-    systems = {folder.name: read(folder) for folder in arguments.folders}
+    columns = {str(folder): read(folder) for folder in arguments.folders}
     if arguments.first:
         (folder,) = arguments.folders
-        systems = {f"{folder.name}, first evaluation": read(folder, first=True), **systems}
-    print(table(systems, chance))
+        columns = {f"{folder}, first evaluation": read(folder, first=True), **columns}
+    print(table(columns, chance))
 
 
 def read(folder: Path, first: bool = False) -> Means:
     """Of the newest finished run of each game, at its end or at its first evaluation."""
-    found: dict[str, tuple[int, Mean]] = {}
-    for run in find_outcomes([folder], warn):
-        if run.final is not None:
-            seed = found.get(run.config.env, (run.config.seed,))[0]
-            if seed != run.config.seed:
-                raise UserError(f"{folder} has several seeds of {run.config.env}: give one folder a seed")
-            found[run.config.env] = seed, Mean(*interval([(run.curve[0] if first else run.final)["returns"]]))
-    if not found:
-        raise UserError(f"{folder} holds no finished run")
-    return {game: mean for game, (_, mean) in found.items()}
+    finished = [run for run in find_outcomes([folder], warn) if run.final is not None]
+    if not finished:
+        raise UserError(f"{folder} holds no finished run that this version can read")
+    if len(names := systems(finished)) > 1:
+        raise UserError(f"{folder} holds runs with other settings, {', '.join(names)}: give those of one at a time")
+    means = {}
+    for game, seeds in newest_of_each_seed(finished).items():
+        if len(seeds) > 1:
+            raise UserError(f"{folder} has several seeds of {game}: give one folder a seed")
+        (run,) = seeds.values()
+        means[game] = Mean.of((run.curve[0] if first else run.end)["returns"])
+    return means
 
 
-def table(systems: dict[str, Means], chance: Means) -> str:
-    first, *others = systems
+def table(columns: dict[str, Means], chance: Means) -> str:
+    first, *others = columns
     head = ["game", RANDOM]
-    for name in systems:
+    for name in columns:
         head += [name, f"beside {RANDOM}", *([f"beside {first}"] if name != first else [])]
     rows = []
     for game in read_published().games:
         row = [game, str(chance[game]) if game in chance else "-"]
-        for name, means in systems.items():
+        for name, means in columns.items():
             mean = means.get(game)
             row += [str(mean) if mean else "-", _verdict(mean, chance.get(game))]
-            row += [_verdict(mean, systems[first].get(game))] if name != first else []
+            row += [_verdict(mean, columns[first].get(game))] if name != first else []
         rows.append(row)
-    lines = [_count(name, RANDOM, means, chance) for name, means in systems.items()]
-    lines += [_count(name, first, systems[name], systems[first]) for name in others]
+    lines = [_count(name, RANDOM, means, chance) for name, means in columns.items()]
+    lines += [_count(name, first, columns[name], columns[first]) for name in others]
     return "\n".join([markdown_table(head, rows, "l" + "r" * (len(head) - 1)), "", *lines])
 
 
@@ -102,7 +112,11 @@ def _verdict(mean: Mean | None, other: Mean | None) -> str:
 
 def _count(name: str, other: str, means: Means, others: Means) -> str:
     found = [means[game].beside(others[game]) for game in means if game in others]
-    told = ", ".join(f"{found.count(verdict)} {verdict}" for verdict in (ABOVE, NEITHER, BELOW))
+    told = ", ".join(
+        f"{found.count(verdict)} {verdict}"
+        for verdict in (ABOVE, NEITHER, BELOW, FEW)
+        if verdict != FEW or FEW in found
+    )
     return f"{name} beside {other}, {len(found)} games: {told}"
 
 

@@ -75,8 +75,8 @@ def work(queue: Queue, tasks: Sequence[Task]) -> int:
 
 
 def compose(queue: Queue, task: Task) -> Config:
-    """The config of a task, as `adamas train` understands it; UserError if it does not."""
-    command = [*queue.command(task), "--cfg", "job"]
+    """The config that a task begins with, as `adamas train` understands it; UserError if it does not."""
+    command = [*queue.first_command(task), "--cfg", "job"]
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
     done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, check=False)
     if done.returncode == 2:

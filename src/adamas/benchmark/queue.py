@@ -7,6 +7,7 @@ from a lock.
 from __future__ import annotations
 
 import hashlib
+import secrets
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -71,7 +72,9 @@ class Queue:
         try:
             self.runs.mkdir(parents=True, exist_ok=True)
             if not path.exists():
-                write_record(path, mine)
+                own = path.with_name(f"queue-{secrets.token_hex(4)}.json")  # two may begin at once
+                write_record(own, mine)
+                own.replace(path)
             saved = read_record(path)
             begun = {name: saved[name] for name in mine}
             words = " ".join([f"preset={begun['preset']}", *begun["overrides"]])
@@ -108,6 +111,10 @@ class Queue:
         run = self.find(task)
         if run is not None:
             return [*TRAIN, assignment("resume", run.folder.path)]
+        return self.first_command(task)
+
+    def first_command(self, task: Task) -> list[str]:
+        """What starts the run."""
         own = [f"env={task.game}", f"seed={task.seed}", f"preset={self.preset}", assignment("runs", self.place(task))]
         return [*TRAIN, *own, *self.overrides]
 

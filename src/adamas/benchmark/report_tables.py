@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from adamas.benchmark import aggregates
 from adamas.benchmark.aggregates import Array, Estimate, Published
-from adamas.benchmark.systems import GAMES, STEPS, differences
+from adamas.benchmark.systems import GAMES, STEPS, commits_of, differences
 from adamas.training.announcement import in_words
 from adamas.training.run_records import Outcome
 from adamas.utils.markdown import markdown_table
@@ -156,7 +156,14 @@ def _runs(report: Report) -> str:
     for system, run in report.runs:
         groups.setdefault(system, []).append(run)
     notes = [f"{system} differs from #1 in `{settings}`." for system, settings in differences(groups).items()]
+    for system, commits in commits_of(groups).items():
+        notes.append(f"{system} holds runs of several commits: {', '.join(map(short, commits))}.")
     return "\n\n".join([markdown_table(head, rows, "llrlrrrrrlll"), *notes])
+
+
+def short(commit: str) -> str:
+    """The first seven digits, and "+" for code that was changed since."""
+    return commit[:7] + "+" * commit.endswith("+")
 
 
 def in_gib(count: float) -> str:

@@ -16,12 +16,13 @@ from tqdm import tqdm
 
 from adamas.benchmark.aggregates import Published, read_published
 from adamas.benchmark.figures import Curve, plot_curves
-from adamas.benchmark.report_tables import in_gib
+from adamas.benchmark.report_tables import in_gib, short
 from adamas.benchmark.systems import differences, systems
 from adamas.config import Config
 from adamas.envs.make import action_meanings, make_env
 from adamas.evaluation.games import Games, UniformPlay, play_games
 from adamas.training.announcement import in_words
+from adamas.training.checkpoint import usable
 from adamas.training.load_run import SavedRun
 from adamas.training.run_folder import RunFolder
 from adamas.training.run_records import Outcome, find_outcomes, read_outcome
@@ -97,7 +98,7 @@ def random_games(config: Config, seed: int) -> Games:
 
 def agent_of(runs: Sequence[Outcome]) -> Path:
     for run in runs:
-        if RunFolder(run.path).checkpoints.is_dir():
+        if usable(RunFolder(run.path).checkpoints):
             return run.path
     raise UserError("none of these runs has its weights: give one that was not exported with records=true")
 
@@ -142,8 +143,8 @@ def table(groups: Mapping[str, Sequence[Outcome]], game: str, chance: Sequence[f
 
 
 def commit_of(origin: Mapping[str, Any]) -> str:
-    commit = origin.get("commit")
-    return f", commit {commit[:7]}{'+' * commit.endswith('+')}" if commit else ""
+    commits = origin.get("commits", [])
+    return f", commit{'s' * (len(commits) > 1)} {', '.join(map(short, commits))}" if commits else ""
 
 
 def row_of(run: Outcome, system: str) -> list[str | int]:

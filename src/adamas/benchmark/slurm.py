@@ -25,6 +25,8 @@ def submit(queue: Queue, tasks: Sequence[Task], parameters: Mapping[str, str]) -
     known = jobs_of_cluster()
     cluster = parameters.get("cluster", "slurm")
     values = {name: int(x) if x.isdecimal() else x for name, x in parameters.items() if name != "cluster"}
+    if "name" in values:
+        raise UserError("--slurm name= is set by the queue, which knows its jobs by it: leave it out")
     try:
         executor = submitit.AutoExecutor(queue.runs / "slurm", cluster=cluster, slurm_max_num_timeout=ENDLESS)
         for task in tasks:

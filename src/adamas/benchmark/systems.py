@@ -10,9 +10,17 @@ from adamas.training.run_records import Outcome
 
 STEPS, GAMES = 100_000, 100  # of the benchmark: agent steps of experience, and full games at the end
 # Settings that runs of one system may differ in: which run it is, where it was made, and what was looked at on the way.
-# `precision` is none of them: weights learned in bfloat16 are others. Nor is `evaluation.final_games`, the score's own.
+# `precision` is none of them: weights learned in bfloat16 are others (auto is one setting, whatever a chip makes of it). Nor is
+# `evaluation.final_games`, the score's own.
 NEUTRAL = {"env", "seed", "preset", "runs", "resume", "device", "compile", "cuda_graphs", "checkpoint", "micro_batch"}
 LOOKED_AT = {"evaluation"}  # a section of which `final_games` alone is not neutral
+UNREAD = {  # settings and sections that a run with this policy does not read
+    "imagined": {"q_network"},
+    "dyna": {"actor_critic"},
+    "model_free": {"denoiser", "sampler", "reward_end", "actor_critic", "network", "replay", "final_epochs"}
+    | {f"q_network.{name}" for name in ("horizon", "imagined_share", "steps_per_update")}
+    | {f"q_network.optimization.{name}" for name in ("first_updates", "updates")},
+}
 
 
 def systems(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
@@ -43,6 +51,15 @@ def differences(groups: Mapping[str, Sequence[Outcome]]) -> dict[str, str]:
     return told
 
 
+def commits_of(groups: Mapping[str, Sequence[Outcome]]) -> dict[str, list[str]]:
+    """The commits of each system whose runs were not all made by one, at all their starts."""
+    found = {
+        system: list(dict.fromkeys(commit for run in runs for commit in run.origin.get("commits", [])))
+        for system, runs in groups.items()
+    }
+    return {system: commits for system, commits in found.items() if len(commits) > 1}
+
+
 def name_of(config: Config) -> str:
     """ "adamas diamond", "adamas cpu (20,000 steps, 20 games)"."""
     there = ", ".join(departures(config))
@@ -52,7 +69,7 @@ def name_of(config: Config) -> str:
 def departures(config: Config) -> list[str]:
     """How a run differs from the benchmark, in words."""
     known = [
-        ("model-free", config.policy == "model_free"),
+        ("model-free Q-learning", config.policy == "model_free"),
         ("Dyna", config.policy == "dyna"),
         ("stored dataset", config.dataset is not None),
         ("other run's weights", config.initialize["from"] is not None),
@@ -75,11 +92,13 @@ def newest_of_each_seed(runs: Sequence[Outcome]) -> dict[str, dict[int, Outcome]
 
 def settings_of(config: Config) -> dict[str, str]:
     """{setting: its value as one would type it}: the same for runs of one system."""
-    fresh = {"initialize.parts"} if config.initialize["from"] is None else set()  # mean nothing then
+    unread = UNREAD[config.policy] | ({"initialize.parts"} if config.initialize["from"] is None else set())
     told = (
         setting
         for setting in all_settings(config)
-        if setting.kind is not None and setting.name not in fresh and not _is_neutral(setting.name)
+        if setting.kind is not None
+        and not unread & {setting.name, setting.name.partition(".")[0]}
+        and not _is_neutral(setting.name)
     )
     return {setting.name: shown(setting.default) for setting in told}
 

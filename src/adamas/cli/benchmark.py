@@ -27,6 +27,12 @@ preset=smoke is not measured, and is left as it is. After --slurm come parameter
 (pip install submitit); cluster=local tries the same on this machine.
 """
 
+OWN = {  # settings of `adamas train` that the queue gives each run
+    "env": "the runs of a queue have games=[Pong,Breakout]",
+    "seed": "the runs of a queue have seeds=5, or seeds=[0,3]",
+    "resume": "the same command again goes on with what was cut short",
+}
+
 
 @dataclass
 class Options:
@@ -50,8 +56,10 @@ def main(argv: list[str]) -> int:
 
 def benchmark(options: Options, settings: list[str], slurm: list[str] | None) -> int:
     """`settings`: arguments of `adamas train`. `slurm`: parameters of submitit; None without --slurm."""
-    known = {item.name for item in fields(Options)} | set(kinds())
+    known = {item.name for item in fields(Options)} | set(kinds()) - set(OWN)
     for word in settings:
+        if _name(word) in OWN:
+            raise UserError(f"{word}: {OWN[_name(word)]}")
         if _name(word) not in known:
             raise unknown(_name(word), known)
     parameters = None if slurm is None else dict(map(_parameter, slurm))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -26,7 +27,9 @@ class Outcome(NamedTuple):
     config: Config
     curve: list[dict[str, Any]]  # its evaluations of full games, one an epoch, the final one last
     final: dict[str, Any] | None  # the evaluation at its end; None as long as it is not finished
-    origin: dict[str, Any]  # of its start: version, commit, machine, and a command for all of it; empty where not known
+    origin: dict[
+        str, Any
+    ]  # of its start: version, machine, a command for all of it, and the commits of all starts; empty where not known
 
     @property
     def score(self) -> float | None:
@@ -40,9 +43,10 @@ class Outcome(NamedTuple):
         return self.final
 
     @property
-    def age(self) -> tuple[str, str]:
+    def age(self) -> tuple[float, str]:
         """Sorts runs by their start, whatever their folders are called by now."""
-        return self.origin.get("started", ""), self.path.name
+        started = self.origin.get("started")
+        return datetime.fromisoformat(started).timestamp() if started else 0.0, self.path.name
 
 
 def find_outcomes(folders: Iterable[Path], warn: Callable[[str], None]) -> list[Outcome]:
@@ -95,7 +99,8 @@ def _whole(starts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     first, *resumes = starts
     words = (word for start in resumes for word in start["command"][1:])
     changed = [word for word in words if "=" in word and not word.startswith("resume=")]
-    return {**first, "command": [*first["command"], *changed]}
+    commits = dict.fromkeys(start["commit"] for start in starts if start.get("commit"))
+    return {**first, "command": [*first["command"], *changed], "commits": [*commits]}
 
 
 def read_curve(folder: RunFolder, warn: Callable[[str], None] = warn_on_stderr) -> list[dict[str, Any]]:

@@ -244,12 +244,16 @@ def test_a_wrong_action_is_told(world: WorldModel) -> None:
     env, envs = single(world), vector(world, 2)
     with pytest.raises(ResetNeeded):
         env.step(0)
+    with pytest.raises(ResetNeeded):
+        envs.step(np.array([0, 0]))
     env.reset()
     envs.reset()
     with pytest.raises(InvalidAction, match=r"action 4 is not in 0\.\.3"):
         env.step(4)
     with pytest.raises(InvalidAction, match="are not 2 numbers"):
         envs.step(np.array([0, 4]))
+    with pytest.raises(InvalidAction, match="are not 2 numbers"):
+        envs.step(np.array([0.7, 1.9]))
 
 
 def test_what_is_shown_is_the_frame(world: WorldModel) -> None:

@@ -45,6 +45,15 @@ def test_a_recording_is_a_dataset_of_what_was_played(session: Session) -> None:
     assert np.array_equal(columns["real_obs"][-1], states[-1].real.obs)
 
 
+def test_a_recorded_frame_holds_no_other_frames(session: Session) -> None:
+    do(session, "record", on=True)
+    play(session, 3)
+    assert {frame.obs.base is None or frame.obs.base.nbytes for frame in session.recorder.episodes[-1]} <= {
+        True,
+        84 * 84,
+    }
+
+
 def test_what_is_rewound_is_not_in_the_recording(session: Session) -> None:
     do(session, "record", on=True)
     do(session, "keys", held=["LEFT"], number=1)

@@ -152,6 +152,9 @@ def test_the_address_is_written_as_a_browser_needs_it(host: str, name: str) -> N
         ("127.0.0.1", "https://name/path", "must look like"),
         ("127.0.0.1", "ftp://name", "must look like"),
         ("127.0.0.1", "https://", "must look like"),
+        ("127.0.0.1", "https://name:443", "leave the port out"),
+        ("127.0.0.1", "http://name:80", "leave the port out"),
+        ("127.0.0.1", "http://name:443", None),
     ],
 )
 def test_an_open_address_needs_a_name(host: str, public: str | None, words: str | None) -> None:
@@ -523,6 +526,14 @@ def test_a_second_page_may_take_over_and_the_first_one_is_told(served: Served) -
         assert "somebody else" in first.wait("error")[0]["text"]
         first.send({"type": "take_over"})
         assert second.wait("replaced")
+
+
+def test_who_plays_already_is_not_replaced_by_asking_again(served: Served) -> None:
+    with served.open() as player:
+        player.wait("frame")
+        player.send({"type": "take_over"})
+        assert player.receive()[0]["type"] == "hello"
+        assert player.receive()[0]["type"] == "frame"
 
 
 def test_a_reload_finds_everything_as_it_was(served: Served) -> None:

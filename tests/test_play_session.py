@@ -98,6 +98,19 @@ def test_the_real_game_gets_the_same_actions(session: Session, agent: Agent) -> 
         assert np.array_equal(session.state.real.obs, env.step(action)[0])
 
 
+@pytest.mark.parametrize("then", ["restart", "new_episode", "player"])
+def test_a_key_that_was_tapped_before_does_not_act_in_what_begins(session: Session, then: str) -> None:
+    if then == "player":
+        do(session, "player", player="agent")
+    do(session, "keys", held=["LEFT"], number=1)
+    do(session, "keys", held=[], number=2)
+    assert session.key_waits
+    do(session, then, **({"player": "human"} if then == "player" else {}))
+    assert not session.key_waits
+    play(session, 1)
+    assert session.state.action == 0
+
+
 def test_restart_repeats_the_episode_and_a_new_episode_differs(session: Session) -> None:
     first = session.state
     future = play(session, 5)

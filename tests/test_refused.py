@@ -60,6 +60,7 @@ def test_an_error_is_one_line_of_the_program_too(tmp_path: Path) -> None:
         ["play", "run=free"],
         ["evaluate", "run=free"],
         ["export", "run=free", "web=page"],
+        ["export", "run=free", "safetensors=hub"],
         ["data", "card", "free/replay", "run=free", "out=card"],
     ],
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, ROOT, adamas, frames, generator, same
+from helpers import CPU, MEANINGS, ROOT, adamas, frames, generator, same, small_config
 from web_runs import make_awake_run
 
 from adamas.play.load import open_agent
@@ -129,6 +129,27 @@ def test_the_graphs_dream_what_pytorch_dreams(models: Models, tmp_path: Path) ->
     assert close(ours, theirs) >= 0.999
     assert len({step.obs.tobytes() for step in theirs}) == 5
     assert [step[1:] for step in ours] == [step[1:] for step in theirs]
+
+
+def test_the_graph_of_a_q_network_tells_what_pytorch_tells(tmp_path: Path) -> None:
+    """It has a state that it does not use, which the page hands over all the same."""
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    models = Models(small_config(policy="dyna"), MEANINGS, CPU)
+    torch.nn.init.normal_(models.policy.advantage.weight)
+    save_graphs(models, tmp_path)
+    session, stack = runtime.InferenceSession(tmp_path / "policy.onnx"), frames(1, 4)
+    memory = {name: np.full((1, 1, models.config.network.lstm_dim), 0.5, np.float32) for name in ("h", "c")}
+    logits, value, h, c = session.run(None, {"frames": stack.numpy(), **memory})
+    with torch.no_grad():
+        wanted, wanted_value, _ = models.policy(
+            stack[:, -1:], models.policy.initial_hidden(1)._replace(past=stack[None, :, :-1].to(torch.int16))
+        )
+    np.testing.assert_allclose(logits.ravel(), wanted.numpy().ravel(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(value.ravel(), wanted_value.numpy().ravel(), rtol=1e-4, atol=1e-5)
+    assert len({*logits.ravel().round(5)}) == 2, "one action is better than the others"
+    assert (h == memory["h"]).all()
+    assert (c == memory["c"]).all()
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from adamas.utils.errors import UserError
 
+DEFAULT_PORTS = {"http": "80", "https": "443"}
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -69,6 +70,10 @@ def check_address(host: str, public_origin: str | None) -> None:
             or not parts.netloc
         ):
             raise UserError(f"public_origin={public_origin} must look like https://NAME or https://NAME:PORT")
+        if split_port(parts.netloc)[1] == DEFAULT_PORTS[parts.scheme]:
+            raise UserError(
+                f"public_origin={public_origin}: leave the port out, as browsers do with that of {parts.scheme}"
+            )
     if not _is_loopback(host) and not public_origin:
         raise UserError(
             f"host={host} can be reached by others: give the name they use as public_origin=http://NAME:PORT too"

@@ -63,7 +63,7 @@ def _count_steps(episodes: list[list[RecordedFrame]]) -> int:
 
 def _recorded(state: PlayState) -> RecordedFrame:
     real_obs = state.real.obs if state.real else None
-    return RecordedFrame(state.step, state.obs, state.action or 0, state.reward, state.terminated, real_obs)
+    return RecordedFrame(state.step, state.obs.copy(), state.action or 0, state.reward, state.terminated, real_obs)
 
 
 def columns(episodes: list[list[RecordedFrame]]) -> dict[str, np.ndarray]:

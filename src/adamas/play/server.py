@@ -99,7 +99,7 @@ class Server:
 
     async def _make_player(self, client: Client) -> None:
         before, self._player = self._player, client
-        if before:
+        if before and before is not client:
             await before.replace()
         await self._in_worker(self.session.release_keys)
         await client.send(await self._in_worker(lambda: protocol.hello(self.session)))
@@ -160,6 +160,7 @@ class Server:
                 except UserError as error:
                     self.session.paused = True
                     await client.send({"type": "error", "text": str(error)})
+                    await client.send_frame(await self._in_worker(lambda: protocol.frame(self.session)))
                 await self._send_saved(client, saved)
             period, now = 1 / self.session.settings.fps, time.perf_counter()
             due = max(due + period, now)

@@ -116,7 +116,7 @@ class Session:
     def _do_player(self, player: str) -> None:
         if player not in PLAYERS:
             raise UserError(f"player={player[:40]} is not one of {', '.join(PLAYERS)}")
-        self.player = player
+        self.player, self._tapped = player, []
 
     def _do_pause(self, paused: bool) -> None:
         self.paused = paused
@@ -188,7 +188,7 @@ class Session:
         """Starts an episode."""
         if self.recorder:
             self.recorder.end_episode(self.state)
-        self.history, self._ticks_ended = History(state), 0
+        self.history, self._ticks_ended, self._tapped = History(state), 0, []
 
 
 def _save_somewhere(episodes: list[list[RecordedFrame]], folder: Path) -> Path:

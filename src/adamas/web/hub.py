@@ -16,6 +16,7 @@ from adamas.envs.make import is_atari
 from adamas.evaluation.tables import COLUMNS
 from adamas.training import checkpoint, safetensors
 from adamas.training.export import without_training
+from adamas.training.load_run import SavedRun
 from adamas.training.run_folder import RunFolder
 from adamas.training.run_records import Outcome, read_outcome
 from adamas.utils.console import warn
@@ -34,9 +35,10 @@ def export_hub(path: Path, out: Path) -> None:
     """Writes model.safetensors, config.yaml, config.json, README.md and the records of `path`'s newest good checkpoint.
 
     Raises:
-        UserError: `path` is no run folder or holds no usable checkpoint, or something is at `out` already.
+        UserError: `path` is no run folder, has no world model or no usable checkpoint, or something is at `out` already.
     """
     check_new(out)
+    SavedRun(path).check_world_model()
     config, run = config_of_run(path), RunFolder(path)
     parts, file = checkpoint.load_newest(run.checkpoints, warn=warn)
     outcome = read_outcome(path)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.error import InvalidAction
+from gymnasium.error import InvalidAction, ResetNeeded
 from gymnasium.spaces import Discrete
 from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -30,7 +30,7 @@ class WorldModelVectorEnv(VectorEnv):
     ) -> None:
         self._rollouts, self._action_meanings, self.render_mode = rollouts, list(action_meanings), render_mode
         self._randoms = [np_random()[0] for _ in range(num_envs)]
-        self.num_envs = num_envs
+        self.num_envs, self._begun = num_envs, False
         self._actions = Discrete(len(action_meanings))
         self.single_action_space, self.single_observation_space = self._actions, frame_space()
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -53,11 +53,15 @@ class WorldModelVectorEnv(VectorEnv):
             self._randoms[i] = self._randoms[i] if each is None else np_random(int(each))[0]
         contexts = read_contexts(options, self.num_envs, self._rollouts.starts, self._actions)
         self._begin(range(self.num_envs), contexts)
+        self._begun = True
         return frames(self._rollouts), {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """obs uint8 (num_envs, 84, 84), reward float64, terminated, truncated (num_envs,), infos."""
-        if not self.action_space.contains(actions := np.asarray(actions, np.int64)):
+        if not self._begun:
+            raise ResetNeeded("the dreams have not begun: call reset() before step()")
+        actions = np.asarray(actions)
+        if actions.dtype.kind not in "iu" or not self.action_space.contains(actions := actions.astype(np.int64)):
             raise InvalidAction(f"actions {actions} are not {self.num_envs} numbers in 0..{self._actions.n - 1}")
         prediction, cut = self._rollouts.step(torch.from_numpy(actions))
         brought = to_cpu(prediction.obs, prediction.reward, prediction.terminated, cut)

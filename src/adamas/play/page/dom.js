@@ -39,6 +39,8 @@ export function notify(text, isError = false) {
   notificationTimer = setTimeout(() => (box.hidden = true), 4000);
 }
 
+byId("dialog").oncancel = (event) => event.preventDefault(); // Escape would leave an empty page
+
 export function showDialog(text, buttonText, onClick) {
   const [paragraph, button] = byId("dialog").children;
   paragraph.textContent = text;

@@ -132,6 +132,8 @@ set("start", "onchange", true);
 
 if (!document.documentElement.dataset.missing) {
   connect(handlers, chosen());
+  send({ type: "visible", visible: !document.hidden }); // it may have been opened in the background
+  addEventListener("hashchange", () => location.reload()); // an address that was typed
   listen(() => last, () => (last ? shortcuts : {}), () => last && !last.paused && !last.ended && last.player === "human");
   document.addEventListener("visibilitychange", () => {
     releaseAll();

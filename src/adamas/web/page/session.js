@@ -34,6 +34,7 @@ export class Session {
   async restart() {
     this.states = [await firstState(this.models, this.config, this.start)];
     this.position = this.ticksEnded = 0;
+    this.tapped = [];
   }
 
   async newEpisode() {
@@ -74,6 +75,7 @@ export class Session {
       Object.assign(this, { held: message.held, newestKeys: message.number });
     } else if (type === "player") {
       this.player = message.player;
+      this.tapped = [];
       if (this.player === "film" && !state.followsFilm) await this.restart();
     } else if (type === "pause") this.paused = message.paused;
     else if (type === "step") {

@@ -189,6 +189,22 @@ def test_each_gpu_has_a_run_of_its_own(tmp_path: Path, monkeypatch: pytest.Monke
     assert [line.split(":")[0] for line in said[:2]] == ["Pong-0", "Pong-1"], "side by side"
 
 
+def test_a_run_that_was_let_go_of_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other worker dies while this one is at its last run."""
+    monkeypatch.setattr(
+        Queue, "command", lambda self, task: [sys.executable, "-S", "-c", "import time; time.sleep(.5)"]
+    )
+    monkeypatch.setattr(worker, "LOOK_EVERY", 0.01)
+    mine, tasks = Queue(tmp_path, "smoke"), [Task("Alien", 0), Task("Pong", 0)]
+    other = take_lock(mine.lock(tasks[0]))
+
+    def said(line: str) -> None:
+        if line.startswith("Pong-0: at work"):
+            os.close(other)
+
+    assert work_off(mine, tasks, [None], StopRequest(), said) == dict.fromkeys(tasks, "stopped")
+
+
 def test_the_table() -> None:
     rows = [
         RunStatus(Task("Alien", 0), "finished", 100_000, 812.34, 7000.0),

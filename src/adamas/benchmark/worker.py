@@ -12,7 +12,7 @@ from typing import Any
 
 from adamas.benchmark.queue import FAILED, FINISHED, RUNNING, STOPPED, Queue, Task
 from adamas.training.signals import StopRequest
-from adamas.utils.locks import take_lock
+from adamas.utils.locks import is_locked, take_lock
 
 TRIES = 3  # of a run that crashes, in one sitting
 LOOK_EVERY = 0.2  # seconds
@@ -153,5 +153,7 @@ def work_off(
                 free.append(gpu)
                 del at_work[task]
                 say(f"{task}: {state}")
+        if not waiting and not at_work and not stop.requested:  # whoever worked on the others may have been killed
+            waiting = [t for t, state in ended.items() if state == RUNNING and not is_locked(queue.lock(t))]
         time.sleep(LOOK_EVERY)
     return ended

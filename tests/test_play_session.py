@@ -72,6 +72,13 @@ def test_what_was_rewound_can_be_gone_to_again_until_it_is_replaced(session: Ses
     assert (session.state.step, session.history.future, session.paused) == (1, 0, True)
 
 
+def test_a_position_of_the_timeline_is_the_same_however_often_it_is_asked_for(session: Session) -> None:
+    play(session, 5)
+    for position, past in ((3, 3), (1, 1), (1, 1), (4, 4), (-2, 0), (99, 5)):
+        do(session, "go_to", position=position)
+        assert (session.history.past, session.history.future, session.paused) == (past, 5 - past, True)
+
+
 def test_the_real_game_is_rewound_with_the_world_model(agent: Agent, tmp_path: Path) -> None:
     session = new_session(agent, tmp_path)
     do(session, "keys", held=["LEFT"], number=1)

@@ -12,6 +12,7 @@ COMMANDS: dict[str, dict[str, type]] = {  # the arguments of each, and their typ
     "pause": {"paused": bool},
     "step": {},
     "rewind": {"steps": int},
+    "go_to": {"position": int},  # on the timeline, from 0: the same whatever frames are still on their way to the page
     "restart": {},
     "new_episode": {},
     "set": {"name": str, "value": object},

@@ -132,6 +132,10 @@ class Session:
         self.paused = True
         self.history.rewind(steps)
 
+    def _do_go_to(self, position: int) -> None:
+        """Pauses, too."""
+        self._do_rewind(self.history.past - position)
+
     def _do_restart(self) -> None:
         """The same initial state again."""
         self._begin(self.history.first)

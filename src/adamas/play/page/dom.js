@@ -30,9 +30,11 @@ export function drawPicture(canvas, picture, colour = (value) => 0xff000000 | (v
 }
 
 let notificationTimer;
-export function notify(text, isError = false) {
+export function notify(text, isError = false, isHint = false) {
   const box = byId("notification");
+  if (isHint && !box.hidden && !box.classList.contains("hint")) return; // what is told now matters more
   box.textContent = text;
+  box.classList.toggle("hint", isHint);
   box.classList.toggle("error", isError);
   box.hidden = false;
   clearTimeout(notificationTimer);

@@ -79,7 +79,7 @@ for (const [id, code] of Object.entries(buttons)) byId(id).onclick = () => last 
 for (const button of byId("views").children) button.onclick = () => setView(button.dataset.view);
 for (const button of byId("tabs").children) button.onclick = () => setTab(button.dataset.tab);
 for (const button of byId("player").children) button.onclick = () => send({ type: "player", player: button.dataset.player });
-byId("timeline").oninput = () => send({ type: "rewind", steps: last.past - Number(byId("timeline").value) });
+byId("timeline").oninput = () => send({ type: "go_to", position: Number(byId("timeline").value) });
 
 const isBrowsing = () => document.body.dataset.tab === "browse";
 listen(

@@ -39,5 +39,9 @@ function measureSpeed(frame) {
   if (!frame.step_ms) return;
   stepMs += (frame.step_ms - stepMs) / 10;
   if (1000 / stepMs < frame.settings.fps * 0.95)
-    notify(`the model makes ${(1000 / stepMs).toFixed(0)} of ${frame.settings.fps} frames/s: fewer denoising steps are faster`);
+    notify(
+      `the model makes ${(1000 / stepMs).toFixed(0)} of ${frame.settings.fps} frames/s: fewer denoising steps are faster`,
+      false,
+      true,
+    );
 }

@@ -116,7 +116,7 @@ const shortcuts = {
 const buttons = { pause: "KeyP", forward: "Period", back: "Backspace", restart: "KeyR", "new-episode": "KeyN" };
 for (const [id, code] of Object.entries(buttons)) byId(id).onclick = () => last && shortcuts[code]();
 for (const button of byId("player").children) button.onclick = () => last && send({ type: "player", player: button.dataset.player });
-byId("timeline").oninput = () => last && send({ type: "rewind", steps: last.past - Number(byId("timeline").value) });
+byId("timeline").oninput = () => last && send({ type: "go_to", position: Number(byId("timeline").value) });
 
 // Sends a setting, as long as it is one.
 function set(name, event, whole) {

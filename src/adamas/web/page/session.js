@@ -81,9 +81,10 @@ export class Session {
     else if (type === "step") {
       this.paused = true;
       if (!this.ended) await this.step();
-    } else if (type === "rewind") {
+    } else if (type === "rewind" || type === "go_to") {
       this.paused = true;
-      this.position = Math.min(Math.max(this.position - message.steps, 0), this.states.length - 1);
+      const position = type === "rewind" ? this.position - message.steps : message.position;
+      this.position = Math.min(Math.max(position, 0), this.states.length - 1);
     } else if (type === "restart") await this.restart();
     else if (type === "new_episode") await this.newEpisode();
     else if (type === "set") {

@@ -124,13 +124,13 @@ def saved(tmp_path: Path) -> Path:
 
 def test_overrides_reach_the_config_and_torch_is_not_imported(terminal: Terminal) -> None:
     (config,) = terminal.configs(
-        *("preset=smoke", "env=Breakout", "denoiser.optimization.learning_rate=1e-4", "sampler.sigma_max=inf"),
+        *("preset=smoke", "env=Breakout", "denoiser.optimization.learning_rate=1e-4", "checkpoint.every_minutes=inf"),
         *("initialize.from=runs/Pong/1", "initialize.parts=[denoiser]", "network={lstm_dim: 8}"),
     )
     assert (config["preset"], config["env"], config["final_epochs"]) == ("smoke", "Breakout", 1)
     assert config["denoiser"]["channels"] == [16]
     assert config["denoiser"]["optimization"]["learning_rate"] == 1e-4
-    assert config["sampler"]["sigma_max"] == float("inf")
+    assert config["checkpoint"]["every_minutes"] == float("inf")
     assert config["initialize"] == {"from": "runs/Pong/1", "parts": ["denoiser"]}
     assert config["network"]["lstm_dim"] == 8
     assert not config["torch"]
@@ -290,17 +290,28 @@ def test_resume_mistakes(terminal: Terminal, saved: Path) -> None:
     resume = f"resume='{saved}'"
     keys = ["preset=cpu", "env=Pong", "seed=2", "initialize.from=x", "denoiser.target=change"]
     keys += [f"{setting}=1" for setting in MEANING]
-    typed, *not_these, sweep, nowhere, empty = terminal.errors(
-        [resume, "final_epochs=x"], *([resume, key] for key in keys), ["-m", resume], ["resume=nowhere"], ["resume="]
+    typed, *not_these, sweep, several, nowhere, empty = terminal.errors(
+        [resume, "final_epochs=x"],
+        *([resume, key] for key in keys),
+        *(["-m", resume], ["-m", "resume=a,b"], ["resume=nowhere"], ["resume="]),
     )
     assert typed == "final_epochs=x: a whole number is needed"
     for key, error in zip(keys, not_these, strict=True):
         assert error.startswith(f"{key.split('=')[0]}= cannot be used with resume=")
     assert sweep.startswith("-m cannot be used with resume=")
+    assert several == sweep
     assert nowhere == "resume=nowhere is not a run folder: it has no config.yaml"
     assert empty == "resume= is not a run folder: it has no config.yaml"
     (saved / "config.yaml").write_text("sede: 3\n")
     assert terminal.errors([resume]) == [f"{saved}/config.yaml: unknown key 'sede': did you mean seed?"]
+
+
+def test_a_resume_can_move_the_dataset_and_not_drop_it(terminal: Terminal, saved: Path) -> None:
+    resume = f"resume='{saved}'"
+    assert terminal.errors([resume, "dataset=there"])[0].startswith("dataset= says where the dataset of a run is now")
+    files.save_config(Config(preset="smoke", dataset="here"), saved / "config.yaml")
+    assert terminal.configs(resume, "dataset=there")[0]["dataset"] == "there"
+    assert terminal.errors([resume, "dataset=null"])[0].endswith(f"{saved} goes on with it: drop it")
 
 
 def test_help_shows_the_usual_commands_the_presets_and_every_setting(terminal: Terminal) -> None:

@@ -65,6 +65,16 @@ def test_other_datasets_are_refused(dataset: Any) -> None:
         parts_of(dataset)
 
 
+def test_a_dataset_whose_ends_teach_a_world_model_nothing_is_told_of(pair: list[str], capsys: Any) -> None:
+    read_experience(pair[0], Config(), CPU)
+    assert capsys.readouterr().err == ""
+    (path,) = Path(pair[0]).iterdir()
+    columns = dict(np.load(path))
+    np.savez(path, **{name: column[~columns["final"]] for name, column in columns.items()})
+    read_experience(pair[0], Config(), CPU)
+    assert "has no frames after its ends: the world model cannot learn" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("shared", [{"event_share": 0.5}, {"direction_change_share": 0.5}, {}])
 def test_samples_are_drawn_in_their_shares(pair: list[str], shared: dict[str, float]) -> None:
     replay = read_experience([f"{pair[0]}:0.25", f"{pair[1]}:0.75"], Config(), CPU)

@@ -118,6 +118,14 @@ def test_the_learning_rate_is_linear_piece_by_piece(settings: dict[str, float], 
     assert rates == pytest.approx(expected)
 
 
+def test_a_schedule_goes_on_where_it_was_with_other_steps_an_update() -> None:
+    net, optimizer = make(decay_updates=10, steps_per_update=6)
+    train(net, optimizer, 30)
+    other = make(decay_updates=10, steps_per_update=2)[1]
+    other.load_state_dict(optimizer.state_dict())
+    assert (other.updates, other.learning_rate) == (10, optimizer.learning_rate)
+
+
 def test_without_a_warm_up_the_first_update_is_whole() -> None:
     assert make(warmup_updates=0)[1].learning_rate == 1e-2
 

@@ -320,6 +320,22 @@ def test_an_env_that_ignores_its_seed_is_found_out_and_is_not_restored() -> None
     assert make_env(Config(env="Breakout")).deterministic
 
 
+def test_a_game_that_ends_earlier_now_is_not_played_beyond_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = make_env(config("Hwc", length=25))
+    env.reset(seed=0)
+    play(env, 20)
+    state = through_a_file(env.state_dict())
+    really = pixel_games.Square.step
+
+    def shorter(self: Any, action: Any) -> Any:
+        assert self.steps < 10, "step() after the end"
+        obs, reward, _, truncated, info = really(self, action)
+        return obs, reward, self.steps >= 10, truncated, info
+
+    monkeypatch.setattr(pixel_games.Square, "step", shorter)
+    assert not env.load_state_dict(state)
+
+
 def test_a_game_that_was_changed_since_is_not_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     env = make_env(config("Hwc"))
     env.reset(seed=0)

@@ -36,6 +36,8 @@ from adamas.utils.locks import take_lock
         (["initialize.parts=[]"], "initialize.parts=[] must be a list of some of denoiser"),
         (["dataset="], "dataset=: write dataset=FOLDER"),
         (["atari.max_episode_steps=1000000000"], "atari.max_episode_steps=1000000000 is too large"),
+        (["q_network.replay_ratio=inf"], "q_network.replay_ratio=inf is no finite number"),
+        (["denoiser.P_mean=nan"], "denoiser.P_mean=nan is no finite number"),
         (["env_kwargs={a:[{1:2}]}"], "env_kwargs={a:[{1:2}]} must be arguments and their values"),
     ],
 )
@@ -140,6 +142,9 @@ def test_a_run_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     code, _, err = adamas("train", "env=Breakout", *TINY, "runs=file", cwd=tmp_path)
     assert (code, err) == (2, "error: runs=file: no folder can be made there (Not a directory)\n")
+    (tmp_path / "link").symlink_to("nowhere")
+    code, _, err = adamas("train", "env=Breakout", *TINY, "runs=link", cwd=tmp_path)
+    assert (code, err) == (2, "error: runs=link: no folder can be made there (link is none)\n")
 
 
 @pytest.mark.parametrize(

@@ -174,11 +174,13 @@ def _choose_start(overrides: list[Override], sweeping: bool) -> tuple[list[str],
     """What the settings start from, as an override, where the command line names no preset; and a line that says why."""
     given = {override.key_or_group: override.value() for override in overrides}
     if given.get("resume") is not None:
+        if sweeping:
+            raise UserError("-m cannot be used with resume=, which goes on with one run: drop one of the two")
         try:
             run = OmegaConf.create({"run": given["resume"]})["run"]  # without the escapes of a quoted text
         except OmegaConfBaseException as error:
             raise UserError(f"resume={given['resume']} is not a run folder") from error
-        _store_resumed(str(run), given, sweeping)
+        _store_resumed(str(run), given)
         return [f"preset={RESUMED}"], ""
     if "preset" in given:
         return [], ""
@@ -191,15 +193,15 @@ def _choose_start(overrides: list[Override], sweeping: bool) -> tuple[list[str],
     return ["preset=cpu"], "preset=cpu: no GPU was found; preset=diamond trains the published size"
 
 
-def _store_resumed(run: str, given: dict[str, Any], sweeping: bool) -> None:
+def _store_resumed(run: str, given: dict[str, Any]) -> None:
     """Makes the config of the run folder `run` a preset, so that other overrides change it as they change any."""
     if fixed := [f"{key}=" for key in given if key.partition(".")[0] in FIXED or key in FIXED]:
         raise UserError(f"{', '.join(fixed)} cannot be used with resume=, which goes on with what the run has: drop it")
-    if sweeping:
-        raise UserError("-m cannot be used with resume=, which goes on with one run: drop one of the two")
     config = load_config(config_of_run(run, said="resume="))
     if given.get("dataset") and not config.dataset:
         raise UserError(f"dataset= says where the dataset of a run is now, and {run} has none: drop it")
+    if "dataset" in given and config.dataset and not given["dataset"]:
+        raise UserError(f"dataset= says where the dataset of a run is now, and {run} goes on with it: drop it")
     ConfigStore.instance().store(name=RESUMED, node=as_plain(config), group="preset", package="_global_")
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from adamas.config.dataset_parts import parts_of
@@ -120,6 +121,10 @@ def _check_fields(node: Any, prefix: str) -> None:
             _require(value in choices, f"{name}={shown(value)} is not one of {', '.join(map(shown, choices))}")
         _require(value != [], f"{name} is empty: give at least one number")
         for number in value if isinstance(value, list) else [value]:
+            _require(
+                not isinstance(number, float) or math.isfinite(number) or name == "checkpoint.every_minutes",
+                f"{name}={number} is no finite number: give one",
+            )
             check_bounds(name, number, item.metadata)
 
 

@@ -37,10 +37,14 @@ def write(folder: Path, first: int, columns: dict[str, np.ndarray]) -> dict[str,
     rows = len(columns["obs"])
     path = folder / f"rows-{first:08d}-{first + rows:08d}.npz"
     temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb") as file:
-        np.savez_compressed(file, **columns)  # type: ignore[arg-type]  # numpy's stub takes a name for its flag
-    digest = sha256(temporary)
-    publish(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            np.savez_compressed(file, **columns)  # type: ignore[arg-type]  # numpy's stub takes a name for its flag
+        digest = sha256(temporary)
+        publish(temporary, path)
+    except OSError:  # such as a full disk, which needs the room
+        temporary.unlink(missing_ok=True)
+        raise
     return {"name": path.name, "rows": rows, "sha256": digest}
 
 

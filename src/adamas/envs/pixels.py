@@ -132,7 +132,10 @@ class RegisteredEnv(gymnasium.Env):
             return False
         self._start(state["seed"])
         for action in state["actions"].tolist():
-            self._play(action)
+            if not self._running:  # it ended earlier
+                return False
+            _, terminated, truncated = self._play(action)
+            self._running = not (terminated or truncated)
         self._running = state["running"]
         return np.array_equal(self._frame(), state["frame"].numpy())
 

@@ -15,6 +15,7 @@ from adamas.data.sampling import Mixture
 from adamas.data.storage import count_rows, dataset_files
 from adamas.envs.make import action_meanings
 from adamas.training.load_run import files_of_run
+from adamas.utils.console import warn
 from adamas.utils.errors import UserError
 
 
@@ -38,6 +39,9 @@ def read_experience(dataset: Any, config: Config, device: torch.device) -> Repla
             raise UserError(
                 f"{path} holds no step that leads to another frame: are `terminated` and `truncated` inverted?"
             )
+        ends = replay.span(first, stop, ["terminated", "final"])
+        if ends["terminated"].any() and not ends["final"].any():
+            warn(f"{path} has no frames after its ends: the world model cannot learn from it when an episode is over")
     return replay
 
 

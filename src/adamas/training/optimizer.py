@@ -84,6 +84,7 @@ class Optimizer:
         return {
             "adamw": self.adamw.state_dict(),
             "updates": self.updates,
+            "steps_per_update": self.steps_per_update,
             "skipped": self.skipped,
             "in_a_row": self.in_a_row,
         }
@@ -92,7 +93,7 @@ class Optimizer:
         ours, theirs = self.adamw.state_dict()["param_groups"], state["adamw"]["param_groups"]
         groups = [{**mine, "lr": saved["lr"]} for mine, saved in zip(ours, theirs, strict=True)]  # settings of now
         self.adamw.load_state_dict({**state["adamw"], "param_groups": groups})
-        self.updates = state["updates"]
+        self.updates = state["updates"] * self.steps_per_update // state.get("steps_per_update", self.steps_per_update)
         self.skipped.copy_(state["skipped"])
         self.in_a_row.copy_(state["in_a_row"])
 

@@ -50,7 +50,9 @@ class RunFolder:
             path = Path(runs) / folder_name(game) / (name + suffix)
             try:
                 path.mkdir(parents=True)
-            except FileExistsError:
+            except FileExistsError as error:
+                if not path.exists():  # a file, or a link that leads nowhere, is on the way
+                    raise UserError(f"runs={runs}: no folder can be made there ({error.filename} is none)") from error
                 continue
             except OSError as error:
                 if is_passing(error):

@@ -34,6 +34,7 @@ from adamas.training.signals import Stopped
 from adamas.training.updates import Updates
 from adamas.training.workers import Workers
 from adamas.utils.console import warn
+from adamas.utils.device import is_out_of_memory
 from adamas.utils.errors import UserError
 from adamas.utils.logger import Logger
 from adamas.utils.threads import SERIAL, Threads
@@ -213,6 +214,8 @@ class Trainer:
         try:
             self._restore(state, path)
         except checkpoint.MISFITS as error:
+            if isinstance(error, RuntimeError) and is_out_of_memory(error):
+                raise
             why = "does not fit the sizes that this command asks for, or is of another version: drop such settings"
             raise UserError(f"{path} {why}") from error
 

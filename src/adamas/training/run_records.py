@@ -27,9 +27,7 @@ class Outcome(NamedTuple):
     config: Config
     curve: list[dict[str, Any]]  # its evaluations of full games, one an epoch, the final one last
     final: dict[str, Any] | None  # the evaluation at its end; None as long as it is not finished
-    origin: dict[
-        str, Any
-    ]  # of its start: version, machine, a command for all of it, and the commits of all starts; empty where not known
+    origin: dict[str, Any]  # of its start, with a command and the commits of all starts; empty where not known
 
     @property
     def score(self) -> float | None:
@@ -45,8 +43,10 @@ class Outcome(NamedTuple):
     @property
     def age(self) -> tuple[float, str]:
         """Sorts runs by their start, whatever their folders are called by now."""
-        started = self.origin.get("started")
-        return datetime.fromisoformat(started).timestamp() if started else 0.0, self.path.name
+        try:
+            return datetime.fromisoformat(self.origin["started"]).timestamp(), self.path.name
+        except (KeyError, TypeError, ValueError):  # not known, or of an older version
+            return 0.0, self.path.name
 
 
 def find_outcomes(folders: Iterable[Path], warn: Callable[[str], None]) -> list[Outcome]:

@@ -104,7 +104,7 @@ class Server:
         await self._in_worker(self.session.release_keys)
         await client.send(await self._in_worker(lambda: protocol.hello(self.session)))
         client.greeted = True
-        await client.send_frame(await self._in_worker(lambda: protocol.frame(self.session)))
+        await self._send_frame(client)
 
     async def _receive(self, client: Client, message: str | bytes) -> None:
         """Carries out one message. What cannot be carried out gets an error and changes nothing."""
@@ -137,8 +137,12 @@ class Server:
             if self.session.key_waits:
                 self._pressed.set()
         else:
-            await client.send_frame(await self._in_worker(lambda: protocol.frame(self.session)))
+            await self._send_frame(client)
         await self._send_saved(client, saved)
+
+    async def _send_frame(self, client: Client) -> None:
+        """What the session shows now."""
+        await client.send_frame(await self._in_worker(lambda: protocol.frame(self.session)))
 
     async def _send_saved(self, client: Client, before: Any) -> None:
         """Tells of a recording that was saved since `before` was the last one."""
@@ -160,7 +164,7 @@ class Server:
                 except UserError as error:
                     self.session.paused = True
                     await client.send({"type": "error", "text": str(error)})
-                    await client.send_frame(await self._in_worker(lambda: protocol.frame(self.session)))
+                    await self._send_frame(client)
                 await self._send_saved(client, saved)
             period, now = 1 / self.session.settings.fps, time.perf_counter()
             due = max(due + period, now)

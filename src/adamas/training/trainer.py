@@ -232,9 +232,8 @@ class Trainer:
         self.progress.load_state_dict(state["progress"])
         games, made = self.config.evaluation.final_games, self.progress.done[FINAL_EVALUATION.name]
         if made and not has_final_evaluation(self.folder, self.progress.epoch, games):
-            del self.progress.done[
-                FINAL_EVALUATION.name
-            ]  # its line is damaged, or tells of fewer games than are wanted
+            # its line is damaged, or tells of fewer games than are wanted
+            del self.progress.done[FINAL_EVALUATION.name]
         if self.config.dataset and state.get("dataset", self.dataset_digest) != self.dataset_digest:
             raise UserError(
                 f"dataset={shown(self.config.dataset)} does not hold what that of the run held: give the same one"

@@ -21,7 +21,7 @@ from adamas.agent.q_learning import (
     shifted,
     transitions,
 )
-from adamas.agent.q_network import EPSILON, FRAME_STACK, INTENSITY, RANDOM_STEPS, QNetwork
+from adamas.agent.q_network import DROPOUT, EPSILON, FRAME_STACK, INTENSITY, RANDOM_STEPS, QNetwork
 from adamas.agent.rollout import NO_FRAME, Hidden, Rollout
 from adamas.config import ActorCritic, Atari, Config, Network
 from adamas.config import QNetwork as QNetworkConfig
@@ -259,7 +259,7 @@ def test_it_sees_the_last_frames_however_they_come() -> None:
 
 def test_brightness_changes_in_training_as_if_grey_levels_were_multiplied(monkeypatch: pytest.MonkeyPatch) -> None:
     net, seen = network(), []
-    monkeypatch.setattr(net, "_values", lambda x: seen.append(x) or torch.zeros(2, 3, requires_grad=True))
+    monkeypatch.setattr(net, "_values", lambda x, generator: seen.append(x) or torch.zeros(2, 3, requires_grad=True))
     obs = torch.randint(256, (2, FRAME_STACK, 84, 84), dtype=torch.uint8, generator=generator())
     net.loss(QBatch(obs, torch.zeros(2).long(), torch.zeros(2), torch.ones(2, dtype=torch.bool)), generator())
     bright = 1 + INTENSITY * torch.randn(2, 1, 1, 1, generator=generator()).clamp(-2, 2)
@@ -282,6 +282,20 @@ def test_its_loss_moves_only_the_value_of_the_action_that_was_taken() -> None:
         optimizer.step()
     assert loss.item() < 0.01
     assert (net.values(obs).argmax(-1) == 2).all()
+
+
+def test_it_drops_features_in_training_and_nowhere_else() -> None:
+    net = network()
+    torch.nn.init.normal_(net.value.weight)
+    obs = torch.randint(256, (8, FRAME_STACK, 84, 84), dtype=torch.uint8, generator=generator())
+    read: list[torch.Tensor] = []
+    net.value.register_forward_pre_hook(lambda module, args: read.append(args[0]))
+    assert torch.equal(net.values(obs), net.values(obs))
+    batch = QBatch(obs, torch.zeros(8).long(), torch.zeros(8), torch.ones(8, dtype=torch.bool))
+    losses = [net.loss(batch, generator(seed))[0].item() for seed in (1, 1, 2)]
+    assert losses[0] == losses[1] != losses[2]
+    assert (read[0] > 0).float().mean() > 0.2
+    assert ((read[2] > 0).sum() / (read[0] > 0).sum()).item() == pytest.approx(1 - DROPOUT, abs=0.1)
 
 
 # A run

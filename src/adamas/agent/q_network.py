@@ -12,7 +12,7 @@ from adamas.agent.q_learning import QBatch
 from adamas.agent.rollout import Hidden
 from adamas.data.batch import masked_mean
 from adamas.data.frames import to_float, with_changes
-from adamas.networks.blocks import zero
+from adamas.networks.blocks import dropout, zero
 from adamas.networks.encoders import NatureEncoder
 from adamas.utils.logger import Metrics
 from adamas.utils.random import Random, normal
@@ -20,6 +20,7 @@ from adamas.utils.random import Random, normal
 FRAME_STACK = 4  # newest frames that it sees (Mnih et al. 2015)
 EPSILON = 0.01  # chance of a uniformly random action: a greedy game can stand still for good
 RANDOM_STEPS = 5_000  # agent steps over which the chance of a random action falls linearly from 1 to EPSILON
+DROPOUT = 0.5  # share of the features that are dropped in training; the heads are linear, so the mean of a value stays
 INTENSITY = 0.05  # deviation of the random factor of the brightness in training (Kostrikov et al. 2021)
 
 
@@ -49,8 +50,8 @@ class QNetwork(Policy):
         """uint8 or int16 (B, n, H, W) -> float of the same shape: the newest frame in [-1, 1], and the changes that led to it."""
         return with_changes(to_float(frames), FRAME_STACK)[:, 0]
 
-    def _values(self, seen: Tensor) -> Tensor:
-        features = self.encoder(seen).float()
+    def _values(self, seen: Tensor, generator: Random | None = None) -> Tensor:
+        features = dropout(self.encoder(seen).float(), DROPOUT, generator)
         with torch.autocast(seen.device.type, enabled=False):  # actions differ by less than bfloat16 tells apart
             value, advantage = self.value(features), self.advantage(features)
         return value + advantage - advantage.mean(-1, keepdim=True)
@@ -70,11 +71,12 @@ class QNetwork(Policy):
         return batch.mask
 
     def loss(self, batch: QBatch, generator: Random) -> tuple[Tensor, Metrics]:
-        """The Huber loss of the values of the actions that were taken (Mnih et al. 2015)."""
+        """The Huber loss of the values of the actions that were taken (Mnih et al. 2015), with dropout: a return of n steps is
+        mostly luck, which the network would otherwise learn by heart."""
         bright = 1 + INTENSITY * normal((len(batch.obs), 1, 1, 1), generator).clamp(-2, 2)
         seen = self.seen(batch.obs).mul_(bright)
         seen[:, :1] += bright - 1  # as if grey levels from 0 on had been multiplied
-        q = self._values(seen)
+        q = self._values(seen, generator)
         taken = q.gather(-1, batch.action[:, None])[:, 0]
         loss = masked_mean(F.smooth_l1_loss(taken, batch.target, reduction="none"), batch.mask)
         return loss, {"mean_q": masked_mean(taken, batch.mask), "mean_target": masked_mean(batch.target, batch.mask)}

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adamas.utils.random import Random, bernoulli
+
 GROUP_CHANNELS = 32  # channels a normalisation group, where there are as many
 Module = TypeVar("Module", bound=nn.Module)
 HEAD_CHANNELS = 8  # channels an attention head
@@ -32,6 +34,12 @@ def zero_weight(layer: nn.Conv2d) -> nn.Conv2d:
     """The same of the weights alone; the bias starts as torch has it."""
     nn.init.zeros_(layer.weight)
     return layer
+
+
+def dropout(x: Tensor, rate: float, generator: Random | None) -> Tensor:
+    """Float (B, ...) -> the same shape: each number is 0 with the chance `rate`, and the others grow so that the mean stays
+    (Srivastava et al. 2014). Without a generator, which is outside of training, x as it is."""
+    return x if generator is None else x * bernoulli(1 - rate, x.shape, generator).to(x.dtype).div_(1 - rate)
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:

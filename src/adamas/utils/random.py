@@ -25,6 +25,11 @@ def exponential(shape: Sequence[int], generator: Random) -> Tensor:
     return _draw(lambda s, g: torch.empty(s, device=g.device).exponential_(generator=g), shape, generator)
 
 
+def bernoulli(probability: float, shape: Sequence[int], generator: Random) -> Tensor:
+    """1 with this probability, else 0, float32 `shape` = (B, ...), on the generator's device."""
+    return _draw(lambda s, g: torch.empty(s, device=g.device).bernoulli_(probability, generator=g), shape, generator)
+
+
 def categorical(logits: Tensor, generator: Random) -> Tensor:
     """float (B, ..., K) -> int64 (B, ...), each distributed as softmax(logits).
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import TINY, adamas, change_config, final_parts, open_picture, run_script, train
@@ -100,6 +101,26 @@ def test_precision_trains_in_both_and_tells_the_difference(tiny_run: Path) -> No
     done = run_script("studies/precision.py", *TINY, "env=Freeway", f"dataset={play}", f"--held-out={play}")
     assert done.returncode == 2
     assert "holds action 3 but Freeway has 3 actions" in done.stderr
+
+
+@pytest.mark.slow
+def test_what_a_q_network_knows_of_its_own_play_is_told_beside_other_play(tiny_run: Path, tmp_path: Path) -> None:
+    """The same play twice: the same figures."""
+    (file,) = (tiny_run / "replay").glob("*.npz")
+    columns = dict(np.load(file))
+    columns["reward"] = np.random.default_rng(0).choice([-1.0, 0.0, 1.0], len(columns["reward"])).astype(np.float32)
+    np.savez(tmp_path / "play.npz", **columns)
+    command = ["studies/q_held_out.py", *TINY, f"--replay={tmp_path}", f"--held-out={tmp_path}"]
+    done = run_script(*command, "--updates=4", "--looks=2")
+    assert done.returncode == 0, done.stderr
+    rows = [re.findall(r"[-.\w]+", line) for line in last(done, 2)]
+    assert [row[0] for row in rows] == ["2", "4"]
+    assert rows[0][1:] != rows[1][1:]
+    for row in rows:
+        assert row[1::2][:3] == row[2::2][:3]
+    done = run_script(*command, "--updates=1", "--looks=2")
+    assert (done.returncode, last(done, 1)) == (2, [])
+    assert "no more looks than updates" in done.stderr
 
 
 def last(done: subprocess.CompletedProcess, lines: int) -> list[str]:

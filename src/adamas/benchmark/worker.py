@@ -14,7 +14,7 @@ from adamas.benchmark.queue import FAILED, FINISHED, RUNNING, STOPPED, Queue, Ta
 from adamas.training.signals import StopRequest
 from adamas.utils.locks import is_locked, take_lock
 
-TRIES = 3  # of a run that crashes, in one sitting
+TRIES = 3  # of a run that crashes, in one run of the queue
 LOOK_EVERY = 0.2  # seconds
 
 

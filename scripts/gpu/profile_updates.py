@@ -18,12 +18,9 @@ from adamas.data.replay import Replay
 from adamas.envs.make import action_meanings
 from adamas.training.compiling import records
 from adamas.training.cuda_graphs import WARM_UP
-from adamas.training.generators import Generators
-from adamas.training.learners import Learners
 from adamas.training.models import training_models
 from adamas.training.updates import Updates
 from adamas.utils.device import pick_device
-from adamas.utils.logger import NullLogger
 
 ROWS = 500  # of random frames, to draw batches from
 SHOWN = 20  # operations
@@ -45,7 +42,7 @@ def make_updates(config: Config, device: torch.device) -> Updates:
     for step in range(ROWS):
         frame = random.integers(0, 256, (SIZE, SIZE), dtype=np.uint8)
         replay.add(frame, 0, float(step % 50 == 0), step % 100 == 99, False, frame)
-    return Updates(Learners(models), replay, Generators.seeded(0, device), NullLogger())
+    return Updates.without_run(models, replay)
 
 
 def show(part: str, work: Callable[[], None], device: torch.device) -> None:

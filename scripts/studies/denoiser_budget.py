@@ -32,12 +32,9 @@ from adamas.data.replay import Replay
 from adamas.envs.atari import AtariEnv
 from adamas.evaluation.dreams import Dreams, dream, spread
 from adamas.evaluation.evaluate import FIXED_SEED, FRESH_SEED, fixed_clip, measure_dreams
-from adamas.training.generators import Generators
-from adamas.training.learners import Learners
 from adamas.training.models import Models
 from adamas.training.updates import Updates
 from adamas.utils.device import keep_freed_memory
-from adamas.utils.logger import Logger
 from adamas.utils.markdown import markdown_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,23 +101,22 @@ def train(config: Config, steps: int, budgets: list[float], counted: bool) -> li
     torch.manual_seed(config.seed)
     replay = random_play(config, steps)
     meanings = AtariEnv(config.env, config.atari, episodic_life=True).action_meanings
-    learners = Learners(Models(config, meanings, CPU))
-    updates = Updates(learners, replay, Generators.seeded(config.seed, CPU), Logger(Path()))
+    updates = Updates.without_run(Models(config, meanings, CPU), replay)
     updates.measure_changes()
     clip, rows, spent = fixed_clip(config), [], 0.0
     for budget in budgets:
         begun = time.process_time()
-        while (learners.updates("denoiser") if counted else spent + time.process_time() - begun) < budget:
+        while (updates.learners.updates("denoiser") if counted else spent + time.process_time() - begun) < budget:
             updates.make("denoiser")
         spent += time.process_time() - begun
-        world, context = learners.models.world, config.denoiser.context
-        with learners.models.autocast():
+        world, context = updates.models.world, config.denoiser.context
+        with updates.models.autocast():
             fixed, fresh = (dream(world, clip, context, seed) for seed in (FIXED_SEED, FRESH_SEED))
-        sigma_data = float(learners.models.denoiser.sigma_data)
+        sigma_data = float(updates.models.denoiser.sigma_data)
         rows.append(
             {
                 "seconds": round(spent),
-                "updates": learners.updates("denoiser"),
+                "updates": updates.learners.updates("denoiser"),
                 "sigma_data": sigma_data,
                 **figures(fixed, fresh),
             }

@@ -25,13 +25,10 @@ from adamas.data.batch import Trajectory
 from adamas.envs.make import action_meanings
 from adamas.evaluation.dreams import dream
 from adamas.evaluation.evaluate import FIXED_SEED, fixed_clip, measure_dreams
-from adamas.training.generators import Generators
-from adamas.training.learners import Learners
 from adamas.training.load_run import SavedRun, read_state
 from adamas.training.models import Models
 from adamas.training.updates import Updates
 from adamas.utils.device import keep_freed_memory
-from adamas.utils.logger import Logger
 from adamas.utils.markdown import markdown_table
 
 CPU = torch.device("cpu")
@@ -81,7 +78,7 @@ def start(run: str, game: str, arguments: argparse.Namespace) -> list[Training]:
     for weights in STARTS:
         torch.manual_seed(config.seed)
         models = Models(config, action_meanings(config), CPU)
-        updates = Updates(Learners(models), replay, Generators.seeded(config.seed, CPU), Logger(Path()))
+        updates = Updates.without_run(models, replay)
         if weights == STARTS[1]:
             models.initialize(read_state(path)["models"], ["denoiser"], run)
         else:

@@ -18,11 +18,9 @@ from torch import nn
 from adamas.config import Config
 from adamas.data.replay import Replay
 from adamas.envs.make import action_meanings
-from adamas.training.generators import Generators
-from adamas.training.learners import Learners
 from adamas.training.models import Models
 from adamas.training.updates import Updates
-from adamas.utils.logger import Logger, Ratio
+from adamas.utils.logger import Ratio
 from adamas.utils.markdown import markdown_table
 from adamas.world_model.reward_end import RewardEnd
 
@@ -78,7 +76,7 @@ def trained(seed: int, change: Callable[[RewardEnd], None], out: Path) -> list[t
     torch.manual_seed(seed)
     models = Models(config, action_meanings(config), CPU)
     change(models.reward_end)
-    updates = Updates(Learners(models), replay, Generators.seeded(seed, CPU), Logger(Path()))  # never written
+    updates = Updates.without_run(models, replay)
     found = []
     for number in range(1, AT[-1] + 1):
         updates.make("reward_end")

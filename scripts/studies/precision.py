@@ -19,13 +19,10 @@ from adamas.config import Config, command_line
 from adamas.data.replay import Replay
 from adamas.envs.make import action_meanings
 from adamas.training.datasets import read_experience
-from adamas.training.generators import Generators
-from adamas.training.learners import Learners
 from adamas.training.models import Models
 from adamas.training.updates import Updates
 from adamas.utils.device import pick_device
 from adamas.utils.errors import UserError
-from adamas.utils.logger import Logger
 from adamas.utils.markdown import markdown_table
 
 PRECISIONS = ("float32", "bfloat16")
@@ -62,7 +59,7 @@ def compare(config: Config, arguments: argparse.Namespace) -> None:
 def trained(config: Config, replay: Replay, count: int, device: torch.device) -> Models:
     torch.manual_seed(config.seed)
     models = Models(config, action_meanings(config), device)
-    updates = Updates(Learners(models), replay, Generators.seeded(config.seed, device), Logger(Path()))  # never written
+    updates = Updates.without_run(models, replay)
     updates.measure_changes()
     for _ in trange(count, unit="update", desc=f"{config.precision}, seed {config.seed}"):
         updates.make("denoiser")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -24,12 +23,10 @@ from adamas.config import Config, command_line
 from adamas.data.replay import Replay
 from adamas.envs.make import action_meanings
 from adamas.training.datasets import read_experience
-from adamas.training.generators import Generators
 from adamas.training.learners import Learners
 from adamas.training.models import Models
 from adamas.training.updates import Updates
 from adamas.utils.device import pick_device
-from adamas.utils.logger import Logger
 from adamas.utils.markdown import markdown_table
 
 STEPS = 2_048  # of each kind of play that are looked at
@@ -64,7 +61,7 @@ def study(config: Config, arguments: argparse.Namespace) -> None:
     own, other = (read_experience(path, config, device) for path in (arguments.replay, arguments.held_out))
     torch.manual_seed(config.seed)
     models = Models(config, action_meanings(config), device)
-    updates = Updates(Learners(models), own, Generators.seeded(config.seed, device), Logger(Path()))  # never written
+    updates = Updates.without_run(models, own)
     rows = []
     with tqdm(total=arguments.updates, unit="update") as bar:
         for look in range(1, arguments.looks + 1):

@@ -9,13 +9,12 @@ from tqdm import tqdm
 
 from adamas.config import Config
 from adamas.config.files import config_of_run, load_config
-from adamas.data.storage import dataset_files
 from adamas.data_card import dreams
 from adamas.data_card.card import Card, make_card
 from adamas.data_card.source import FileSource
 from adamas.envs.make import action_meanings
 from adamas.evaluation.dreams import ticks
-from adamas.training.load_run import SavedRun, files_of_run
+from adamas.training.load_run import SavedRun, files_of
 from adamas.utils.device import pick_device
 from adamas.utils.errors import UserError
 
@@ -35,7 +34,7 @@ def open_dataset(path: Path, env: str | None) -> Dataset:
     names = action_meanings(named) if named else None
     of_run = config if path.name == "replay" else None
     random_steps = _untrained_steps(of_run) if of_run else 0
-    return Dataset(FileSource(files_of_run(path) or dataset_files(path)), names, random_steps)
+    return Dataset(FileSource(files_of(path)), names, random_steps)
 
 
 def _untrained_steps(config: Config) -> int:

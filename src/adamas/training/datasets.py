@@ -12,9 +12,9 @@ from adamas.config import Config
 from adamas.config.dataset_parts import parts_of
 from adamas.data.replay import Replay
 from adamas.data.sampling import Mixture
-from adamas.data.storage import count_rows, dataset_files
+from adamas.data.storage import count_rows
 from adamas.envs.make import action_meanings
-from adamas.training.load_run import files_of_run
+from adamas.training.load_run import files_of
 from adamas.utils.console import warn
 from adamas.utils.errors import UserError
 
@@ -28,7 +28,7 @@ def read_experience(dataset: Any, config: Config, device: torch.device) -> Repla
     """
     parts = parts_of(str(dataset) if isinstance(dataset, Path) else dataset)
     paths = [Path(part.path) for part in parts]
-    files = [files_of_run(path) or dataset_files(path) for path in paths]
+    files = [files_of(path) for path in paths]
     replay = read_parts(files, [part.share for part in parts], config.replay.age_weights, device)
     count, edges = len(action_meanings(config)), replay.edges
     for path, first, stop in zip(paths, edges[:-1], edges[1:], strict=True):

@@ -11,6 +11,7 @@ import torch
 
 from adamas.config import Config
 from adamas.config.files import config_of_run, load_config
+from adamas.data.storage import dataset_files
 from adamas.envs.make import action_meanings, is_atari
 from adamas.training import checkpoint
 from adamas.training.models import Models
@@ -117,6 +118,11 @@ def replay_files(folder: RunFolder, state: dict[str, Any]) -> list[Path]:
             f"{folder.replay}: skipped {len(others)} files that the checkpoint does not name, such as {others[0].name}"
         )
     return files if any(file.is_file() for file in files) else []
+
+
+def files_of(dataset: Path) -> list[Path]:
+    """The files of a dataset as a user names it. UserError if there is none."""
+    return files_of_run(dataset) or dataset_files(dataset)
 
 
 def files_of_run(dataset: Path) -> list[Path] | None:

@@ -17,7 +17,8 @@ from adamas.data.replay import Replay
 from adamas.training import distributed
 from adamas.training.generators import Generators
 from adamas.training.learners import Learners
-from adamas.utils.logger import Logger
+from adamas.training.models import Models
+from adamas.utils.logger import Logger, NullLogger
 from adamas.utils.transfer import to_device
 
 MEASURED_STEPS = 20_000  # so many that luck plays no part
@@ -30,6 +31,11 @@ class Updates:
         self.learners, self.replay, self.random, self.logger = learners, replay, random, logger
         self.models, self.config = learners.models, learners.models.config
         self.imagined = ImaginedReplay()
+
+    @classmethod
+    def without_run(cls, models: Models, replay: Replay) -> Updates:
+        """In one thread, by random numbers of the config's seed; nothing is logged."""
+        return cls(Learners(models), replay, Generators.seeded(models.config.seed, models.device), NullLogger())
 
     def make(self, part: str) -> None:
         """One update of a part of the run."""

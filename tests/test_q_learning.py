@@ -250,11 +250,24 @@ def test_it_sees_the_last_frames_however_they_come() -> None:
         values.append(value)
     torch.testing.assert_close(torch.cat(values, 1), whole)
     stack = obs[:, 7 - FRAME_STACK :]
-    torch.testing.assert_close(net.values(stack).amax(-1), whole[:, -1])
+    torch.testing.assert_close(net.mean_values(stack).amax(-1), whole[:, -1])
     still = torch.cat([obs[:, :1]] * FRAME_STACK, 1)
     torch.testing.assert_close(
-        net.values(still).amax(-1), whole[:, 0]
+        net.mean_values(still).amax(-1), whole[:, 0]
     )  # before an episode its first frame stands still
+
+
+def test_it_plays_by_the_mean_of_shifted_looks() -> None:
+    net = network()
+    torch.nn.init.normal_(net.advantage.weight)
+    obs = torch.randint(256, (2, FRAME_STACK, 84, 84), dtype=torch.uint8, generator=generator())
+    rows = torch.arange(84)
+    looks = [
+        net.values(obs[:, :, (rows + r).clamp(0, 83)][..., (rows + c).clamp(0, 83)])
+        for r, c in [(0, 0), (-2, -2), (-2, 2), (2, -2), (2, 2)]
+    ]
+    assert not torch.equal(looks[0], looks[1])
+    torch.testing.assert_close(net.mean_values(obs), torch.stack(looks).mean(0))
 
 
 def test_brightness_changes_in_training_as_if_grey_levels_were_multiplied(monkeypatch: pytest.MonkeyPatch) -> None:

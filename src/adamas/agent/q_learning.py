@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -68,10 +69,21 @@ def shifted(frames: Tensor, generator: torch.Generator) -> Tensor:
     Args:
         generator: on the CPU.
     """
-    height, width = frames.shape[-2:]
+    by = torch.randint(-SHIFT, SHIFT + 1, (len(frames), 2), generator=generator).tolist()
+    return torch.stack([_cut(x, r, c) for x, (r, c) in zip(_padded(_padded(frames, 2), 3), by, strict=True)])
+
+
+def shifted_by(frames: Tensor, by: Sequence[tuple[int, int]]) -> Tensor:
+    """(B, k, H, W) -> (B, N, k, H, W): each stack shifted by each of N numbers of rows and columns, up to SHIFT either way; its
+    edges are repeated."""
     padded = _padded(_padded(frames, 2), 3)
-    by = torch.randint(2 * SHIFT + 1, (len(frames), 2), generator=generator).tolist()
-    return torch.stack([x[:, r : r + height, c : c + width] for x, (r, c) in zip(padded, by, strict=True)])
+    return torch.stack([_cut(padded, r, c) for r, c in by], dim=1)
+
+
+def _cut(padded: Tensor, row: int, column: int) -> Tensor:
+    """(..., SHIFT + H + SHIFT, SHIFT + W + SHIFT) -> (..., H, W)."""
+    height, width = (size - 2 * SHIFT for size in padded.shape[-2:])
+    return padded[..., SHIFT + row :, SHIFT + column :][..., :height, :width]
 
 
 def _padded(x: Tensor, dim: int) -> Tensor:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from adamas import config
 from adamas.agent.policy import Policy
-from adamas.agent.q_learning import QBatch
+from adamas.agent.q_learning import QBatch, shifted_by
 from adamas.agent.rollout import Hidden
 from adamas.data.batch import masked_mean
 from adamas.data.frames import to_float, with_changes
@@ -21,6 +21,7 @@ FRAME_STACK = 4  # newest frames that it sees (Mnih et al. 2015)
 EPSILON = 0.01  # chance of a uniformly random action: a greedy game can stand still for good
 RANDOM_STEPS = 5_000  # agent steps over which the chance of a random action falls linearly from 1 to EPSILON
 DROPOUT = 0.5  # share of the features that are dropped in training; the heads are linear, so the mean of a value stays
+LOOKS = ((0, 0), (-2, -2), (-2, 2), (2, -2), (2, 2))  # shifts, rows and columns, by whose mean value it plays
 INTENSITY = 0.05  # deviation of the random factor of the brightness in training (Kostrikov et al. 2021)
 
 
@@ -45,6 +46,12 @@ class QNetwork(Policy):
         """uint8 or int16 (B, n, H, W), grey levels, oldest first -> Q of each action, float (B, A)."""
         return self._values(self.seen(frames))
 
+    def mean_values(self, frames: Tensor) -> Tensor:
+        """The same, as the mean of LOOKS. It learns from shifted frames, and yet much of what tells two actions apart is noise that
+        depends on the shift. (Kostrikov et al. 2021 average such values in training.)"""
+        looks = shifted_by(frames, LOOKS)  # (B, L, n, H, W)
+        return self.values(looks.flatten(0, 1)).reshape(len(frames), len(LOOKS), -1).mean(1)
+
     @staticmethod
     def seen(frames: Tensor) -> Tensor:
         """uint8 or int16 (B, n, H, W) -> float of the same shape: the newest frame in [-1, 1], and the changes that led to it."""
@@ -60,7 +67,7 @@ class QNetwork(Policy):
         b, t = obs.shape[:2]
         frames = self.with_past(obs, hidden)
         stacks = frames.unfold(1, self.frame_stack, 1).movedim(-1, 2)  # (B, T, n, H, W)
-        q = self.values(stacks.flatten(0, 1)).reshape(b, t, -1)  # (B, T, A)
+        q = self.mean_values(stacks.flatten(0, 1)).reshape(b, t, -1)  # (B, T, A)
         best = q.amax(-1, keepdim=True)
         greedy = (q == best).float()
         chances = (1 - EPSILON) * greedy / greedy.sum(-1, keepdim=True) + EPSILON / self.num_actions

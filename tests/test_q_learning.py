@@ -21,7 +21,7 @@ from adamas.agent.q_learning import (
     shifted,
     transitions,
 )
-from adamas.agent.q_network import DROPOUT, EPSILON, FRAME_STACK, INTENSITY, RANDOM_STEPS, QNetwork
+from adamas.agent.q_network import DROPOUT, DROPOUT_RISES, EPSILON, FRAME_STACK, INTENSITY, RANDOM_STEPS, QNetwork
 from adamas.agent.rollout import NO_FRAME, Hidden, Rollout
 from adamas.config import ActorCritic, Atari, Config, Network
 from adamas.config import QNetwork as QNetworkConfig
@@ -225,6 +225,11 @@ def network(actions: int = 3) -> QNetwork:
     return QNetwork(Network(lstm_dim=8), actions)
 
 
+def whole_batch(obs: torch.Tensor, action: torch.Tensor, target: torch.Tensor) -> QBatch:
+    """Every row counts, and nothing is dropped."""
+    return QBatch(obs, action, target, torch.ones(len(obs), dtype=torch.bool), torch.zeros(len(obs)))
+
+
 def test_it_starts_uniform_and_becomes_greedy() -> None:
     net = network()
     obs = torch.randint(256, (5, 2, 84, 84), dtype=torch.uint8, generator=generator())
@@ -272,9 +277,10 @@ def test_it_plays_by_the_mean_of_shifted_looks() -> None:
 
 def test_brightness_changes_in_training_as_if_grey_levels_were_multiplied(monkeypatch: pytest.MonkeyPatch) -> None:
     net, seen = network(), []
-    monkeypatch.setattr(net, "_values", lambda x, generator: seen.append(x) or torch.zeros(2, 3, requires_grad=True))
+    monkeypatch.setattr(net, "_values", lambda x: torch.zeros(2, 3, requires_grad=True))
+    monkeypatch.setattr(net, "_features", lambda x: seen.append(x) or torch.zeros(2, 512))
     obs = torch.randint(256, (2, FRAME_STACK, 84, 84), dtype=torch.uint8, generator=generator())
-    net.loss(QBatch(obs, torch.zeros(2).long(), torch.zeros(2), torch.ones(2, dtype=torch.bool)), generator())
+    net.loss(whole_batch(obs, torch.zeros(2).long(), torch.zeros(2)), generator())
     bright = 1 + INTENSITY * torch.randn(2, 1, 1, 1, generator=generator()).clamp(-2, 2)
     assert not torch.equal(bright[0], bright[1])
     torch.testing.assert_close(
@@ -286,7 +292,7 @@ def test_its_loss_moves_only_the_value_of_the_action_that_was_taken() -> None:
     net = network()
     obs = torch.randint(256, (16, FRAME_STACK, 84, 84), dtype=torch.uint8, generator=generator())
     action = torch.arange(16) % 3
-    batch = QBatch(obs, action, torch.where(action == 2, 1.0, 0.0), torch.ones(16, dtype=torch.bool))
+    batch = whole_batch(obs, action, torch.where(action == 2, 1.0, 0.0))
     optimizer = torch.optim.Adam(net.parameters(), 1e-3)
     for _ in range(40):
         loss, _ = net.loss(batch, generator())
@@ -304,11 +310,15 @@ def test_it_drops_features_in_training_and_nowhere_else() -> None:
     read: list[torch.Tensor] = []
     net.value.register_forward_pre_hook(lambda module, args: read.append(args[0]))
     assert torch.equal(net.values(obs), net.values(obs))
-    batch = QBatch(obs, torch.zeros(8).long(), torch.zeros(8), torch.ones(8, dtype=torch.bool))
+    shares = torch.tensor([0.0, 0.5] * 4)
+    batch = whole_batch(obs, torch.zeros(8).long(), torch.zeros(8))._replace(dropout=shares)
     losses = [net.loss(batch, generator(seed))[0].item() for seed in (1, 1, 2)]
     assert losses[0] == losses[1] != losses[2]
-    assert (read[0] > 0).float().mean() > 0.2
-    assert ((read[2] > 0).sum() / (read[0] > 0).sum()).item() == pytest.approx(1 - DROPOUT, abs=0.1)
+    undropped, dropped = (x > 0 for x in (read[0], read[2]))  # in training the brightness differs a little
+    assert undropped.float().mean() > 0.2
+    for share in (0.0, 0.5):
+        ratio = dropped[shares == share].sum() / undropped[shares == share].sum()
+        assert ratio.item() == pytest.approx(1 - share, abs=0.05)
 
 
 # A run
@@ -332,6 +342,17 @@ def make_trainer(folder: Path, policy: str, ratio: float = 1.0) -> Trainer:
     c.collection.first_steps = c.collection.first_steps_most = c.collection.steps = 45
     c.q_network.replay_ratio, c.q_network.optimization.first_updates = ratio, 3
     return Trainer(c, RunFolder(folder), CPU)
+
+
+@pytest.mark.parametrize(("updates", "share"), [(0, 0.0), (DROPOUT_RISES // 4, DROPOUT / 4), (10**6, DROPOUT)])
+def test_it_drops_more_and_more(updates: int, share: float, tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, "model_free")
+    trainer.collect(Loop(trainer, 30))
+    learner, seen = trainer.learners.by_part["q_network"], []
+    learner.optimizer.updates = updates
+    learner.step = lambda batch, generator: seen.append(batch.dropout) or {}
+    trainer.updates.after_step()
+    torch.testing.assert_close(seen[0], torch.full_like(seen[0], share))
 
 
 @pytest.mark.parametrize(("ratio", "updates"), [(1.0, 25), (0.4, 10), (2.0, 50)])
@@ -453,9 +474,9 @@ def test_a_step_of_which_nothing_is_known_teaches_nothing() -> None:
     made = transitions(ImaginedSteps.of(rollout).segments(torch.zeros(3).long(), torch.arange(3), N), K, GAMMA)
     assert not made.mask.any()
     net = network()
-    loss, _ = net.loss(
-        QBatch(made.obs.repeat(1, 2, 1, 1)[:, :FRAME_STACK], made.action, made.reward + 1, made.mask), generator()
-    )
+    obs = made.obs.repeat(1, 2, 1, 1)[:, :FRAME_STACK]
+    batch = whole_batch(obs, made.action, made.reward + 1)._replace(mask=made.mask)
+    loss, _ = net.loss(batch, generator())
     assert loss == 0
 
 

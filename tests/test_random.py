@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import pytest
 import torch
 from helpers import generator
 
 from adamas.networks.blocks import dropout
-from adamas.utils.random import bernoulli, categorical, exponential, normal, seeded
+from adamas.utils.random import categorical, exponential, normal, seeded, uniform
 
 
 def test_draws_have_the_frequencies_of_the_softmax() -> None:
@@ -38,7 +37,7 @@ def test_a_draw_depends_on_its_generator_alone() -> None:
 
 
 def test_what_a_sample_draws_does_not_depend_on_its_batch() -> None:
-    for kind in (normal, exponential, partial(bernoulli, 0.5)):
+    for kind in (normal, exponential, uniform):
         together = kind((3, 2, 5), seeded([7, 8, 9]))
         assert torch.equal(together[1:2], kind((1, 2, 5), seeded([8])))
         assert torch.equal(kind((3, 2, 5), generator(4)), kind((3, 2, 5), generator(4)))
@@ -61,16 +60,17 @@ def test_categories_are_drawn_sample_by_sample() -> None:
     assert all(torch.equal(a[1:2], b) for a, b in zip(together, alone, strict=True))
 
 
-def test_a_bernoulli_draw_has_its_probability() -> None:
-    seen = bernoulli(0.2, (100_000,), generator())
-    assert seen.unique().tolist() == [0.0, 1.0]
-    assert seen.mean().item() == pytest.approx(0.2, abs=6e-3)
+def test_uniform_draws_fill_the_interval() -> None:
+    seen = uniform((100_000,), generator())
+    assert seen.min() >= 0
+    assert seen.max() < 1
+    assert torch.histc(seen, 10, 0, 1).tolist() == pytest.approx([10_000] * 10, abs=500)
 
 
 def test_dropout_keeps_the_mean() -> None:
-    x = torch.full((4, 50_000), 3.0)
-    kept = dropout(x, 0.4, seeded([1, 2, 3, 4]))
-    torch.testing.assert_close(kept.unique(), torch.tensor([0.0, 5.0]))
+    x, rate = torch.full((4, 50_000), 3.0), torch.tensor([[0.4], [0.4], [0.4], [0.0]])
+    kept = dropout(x, rate, seeded([1, 2, 3, 4]))
+    torch.testing.assert_close(kept[:3].unique(), torch.tensor([0.0, 5.0]))
     assert kept.mean(1).tolist() == pytest.approx([3.0] * 4, abs=0.05)
-    assert dropout(x, 0.4, None) is x
-    assert dropout(x.bfloat16(), 0.4, generator()).dtype == torch.bfloat16
+    assert torch.equal(kept[3], x[3])
+    assert dropout(x.bfloat16(), rate, generator()).dtype == torch.bfloat16

@@ -35,6 +35,7 @@ class QBatch(NamedTuple):
     action: Tensor  # int64 (B,)
     target: Tensor  # float32 (B,): what the value of the action is to become
     mask: Tensor  # bool (B,): rows that count
+    dropout: Tensor  # float32 (B,): the share of the features that is dropped
 
     def rows(self, index: Tensor | slice) -> QBatch:
         """Some of the B steps."""

@@ -20,9 +20,15 @@ from adamas.utils.random import Random, normal
 FRAME_STACK = 4  # newest frames that it sees (Mnih et al. 2015)
 EPSILON = 0.01  # chance of a uniformly random action: a greedy game can stand still for good
 RANDOM_STEPS = 5_000  # agent steps over which the chance of a random action falls linearly from 1 to EPSILON
-DROPOUT = 0.5  # share of the features that are dropped in training; the heads are linear, so the mean of a value stays
+DROPOUT = 0.5  # share of the features that is dropped in training; the heads are linear, so the mean of a value stays
+DROPOUT_RISES = 50_000  # optimizer steps over which it rises linearly from 0, as steps are drawn again and again
 LOOKS = ((0, 0), (-2, -2), (-2, 2), (2, -2), (2, 2))  # shifts, rows and columns, by whose mean value it plays
 INTENSITY = 0.05  # deviation of the random factor of the brightness in training (Kostrikov et al. 2021)
+
+
+def dropout_share(updates: int) -> float:
+    """Of the features, after so many optimizer steps."""
+    return DROPOUT * min(1.0, updates / DROPOUT_RISES)
 
 
 class QNetwork(Policy):
@@ -44,7 +50,7 @@ class QNetwork(Policy):
 
     def values(self, frames: Tensor) -> Tensor:
         """uint8 or int16 (B, n, H, W), grey levels, oldest first -> Q of each action, float (B, A)."""
-        return self._values(self.seen(frames))
+        return self._values(self._features(self.seen(frames)))
 
     def mean_values(self, frames: Tensor) -> Tensor:
         """The same, as the mean of LOOKS. It learns from shifted frames, and yet much of what tells two actions apart is noise that
@@ -57,9 +63,11 @@ class QNetwork(Policy):
         """uint8 or int16 (B, n, H, W) -> float of the same shape: the newest frame in [-1, 1], and the changes that led to it."""
         return with_changes(to_float(frames), FRAME_STACK)[:, 0]
 
-    def _values(self, seen: Tensor, generator: Random | None = None) -> Tensor:
-        features = dropout(self.encoder(seen).float(), DROPOUT, generator)
-        with torch.autocast(seen.device.type, enabled=False):  # actions differ by less than bfloat16 tells apart
+    def _features(self, seen: Tensor) -> Tensor:
+        return self.encoder(seen).float()
+
+    def _values(self, features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):  # actions differ by less than bfloat16 tells apart
             value, advantage = self.value(features), self.advantage(features)
         return value + advantage - advantage.mean(-1, keepdim=True)
 
@@ -83,7 +91,7 @@ class QNetwork(Policy):
         bright = 1 + INTENSITY * normal((len(batch.obs), 1, 1, 1), generator).clamp(-2, 2)
         seen = self.seen(batch.obs).mul_(bright)
         seen[:, :1] += bright - 1  # as if grey levels from 0 on had been multiplied
-        q = self._values(seen, generator)
+        q = self._values(dropout(self._features(seen), batch.dropout[:, None], generator))
         taken = q.gather(-1, batch.action[:, None])[:, 0]
         loss = masked_mean(F.smooth_l1_loss(taken, batch.target, reduction="none"), batch.mask)
         return loss, {"mean_q": masked_mean(taken, batch.mask), "mean_target": masked_mean(batch.target, batch.mask)}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adamas.utils.random import Random, bernoulli
+from adamas.utils.random import Random, uniform
 
 GROUP_CHANNELS = 32  # channels a normalisation group, where there are as many
 Module = TypeVar("Module", bound=nn.Module)
@@ -36,10 +36,14 @@ def zero_weight(layer: nn.Conv2d) -> nn.Conv2d:
     return layer
 
 
-def dropout(x: Tensor, rate: float, generator: Random | None) -> Tensor:
+def dropout(x: Tensor, rate: Tensor, generator: Random) -> Tensor:
     """Float (B, ...) -> the same shape: each number is 0 with the chance `rate`, and the others grow so that the mean stays
-    (Srivastava et al. 2014). Without a generator, which is outside of training, x as it is."""
-    return x if generator is None else x * bernoulli(1 - rate, x.shape, generator).to(x.dtype).div_(1 - rate)
+    (Srivastava et al. 2014).
+
+    Args:
+        rate: float, below 1, of a shape that fits x.
+    """
+    return x * ((uniform(x.shape, generator) >= rate) / (1 - rate)).to(x.dtype)
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:

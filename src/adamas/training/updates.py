@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from adamas.agent.imagined_replay import ImaginedReplay
 from adamas.agent.q_learning import QBatch, shifted, transitions
-from adamas.agent.q_network import FRAME_STACK
+from adamas.agent.q_network import FRAME_STACK, dropout_share
 from adamas.agent.rollout import PolicyBatch, Rollout
 from adamas.config.schema import SEGMENT_FRAMES
 from adamas.data.batch import Segment, Trajectory
@@ -121,7 +121,8 @@ class Updates:
         batch = batch._replace(next_obs=shifted(batch.next_obs, self.random.data))
         target = self.learners.q_targets(batch, self.random.noise)
         obs = shifted(batch.obs, self.random.data)
-        self._learn("q_network", QBatch(obs, batch.action, target, batch.mask), prefix)
+        share = dropout_share(self.learners.updates("q_network"))
+        self._learn("q_network", QBatch(obs, batch.action, target, batch.mask, torch.full_like(target, share)), prefix)
         self.models.update_average("q_network")
 
     def _contexts(self) -> Trajectory:

@@ -25,9 +25,9 @@ def exponential(shape: Sequence[int], generator: Random) -> Tensor:
     return _draw(lambda s, g: torch.empty(s, device=g.device).exponential_(generator=g), shape, generator)
 
 
-def bernoulli(probability: float, shape: Sequence[int], generator: Random) -> Tensor:
-    """1 with this probability, else 0, float32 `shape` = (B, ...), on the generator's device."""
-    return _draw(lambda s, g: torch.empty(s, device=g.device).bernoulli_(probability, generator=g), shape, generator)
+def uniform(shape: Sequence[int], generator: Random) -> Tensor:
+    """Uniform in [0, 1), float32 `shape` = (B, ...), on the generator's device."""
+    return _draw(lambda s, g: torch.rand(s, generator=g, device=g.device), shape, generator)
 
 
 def categorical(logits: Tensor, generator: Random) -> Tensor:

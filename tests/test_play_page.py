@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -242,6 +243,21 @@ def test_rewind_shows_the_same_pixels_again(page: Page) -> None:
 
 
 @pytest.mark.slow
+def test_a_held_shortcut_waits_for_a_slow_model(page: Page, served: Served) -> None:
+    pause(page)
+    here, go_on = step(page), threading.Event()
+    served.server._worker.submit(go_on.wait)
+    for _ in range(20):
+        page.keyboard.down(".")  # all but the first are repeats
+    page.keyboard.up(".")
+    go_on.set()
+    expect(page.locator("#step")).to_have_text(str(here + 1))
+    page.keyboard.press(".")
+    expect(page.locator("#step")).to_have_text(str(here + 2))
+    assert served.session.state.step == here + 2
+
+
+@pytest.mark.slow
 def test_sliders_act_at_once(page: Page, served: Served) -> None:
     slide(page, "denoising_steps", 4)
     expect(page.locator("#denoising-steps canvas")).to_have_count(8)
@@ -257,6 +273,8 @@ def test_sliders_act_at_once(page: Page, served: Served) -> None:
 
 @pytest.mark.slow
 def test_the_world_model_beside_the_real_game(page: Page) -> None:
+    wait(page, lambda: step(page) >= 3)  # the first frame has no difference
+    pause(page)
     expect(page.locator("#real")).to_be_hidden()
     page.keyboard.press("v")
     expect(page.locator("#dream")).to_be_hidden()

@@ -17,6 +17,7 @@ const held = new Map(); // code of a key, or "touch NAME" -> name; oldest first
 const sentAt = new Map(); // number of a keys message -> when it was sent
 const latencies = []; // milliseconds
 let usedKeys = [], keysNumber = 0, timed = () => false;
+let answered = true; // a picture came since the newest shortcut
 
 // `useGameKeys` is asked whether keys go to the game now, `shortcuts` for what else they do: code -> function.
 export function listen(useGameKeys, shortcuts, isTimed) {
@@ -27,7 +28,10 @@ export function listen(useGameKeys, shortcuts, isTimed) {
     const shortcut = shortcuts()[event.code];
     if (useGameKeys() && GAME_KEYS[event.code]) hold(event.code, GAME_KEYS[event.code]);
     else if (!shortcut) return;
-    else if (!event.repeat || REPEATED.includes(event.code)) shortcut();
+    else if (!event.repeat || (REPEATED.includes(event.code) && answered)) {
+      answered = false;
+      shortcut();
+    }
     event.preventDefault();
   });
   addEventListener("keyup", (event) => release(event.code));
@@ -59,6 +63,11 @@ export function releaseAll() {
 function sendKeys() {
   keysNumber += 1;
   send({ type: "keys", held: [...new Set(held.values())], number: keysNumber });
+}
+
+// A held key repeats its shortcut no sooner than this was called, or a slow model would still step long after the key is let go of.
+export function pictureCame() {
+  answered = true;
 }
 
 // The time from a key to `frame`, if that is the first one that it acted on.

@@ -3,7 +3,7 @@
 import { connect, send } from "./connection.js";
 import { listStored, rowShortcuts, showRow, viewSource } from "./datasets.js";
 import { all, byId, markPressed, notify, showDialog } from "./dom.js";
-import { listen, measureLatency, releaseAll, showKeys } from "./input.js";
+import { listen, measureLatency, pictureCame, releaseAll, showKeys } from "./input.js";
 import { drawFrame } from "./screens.js";
 import { makeControls, showSettings } from "./settings.js";
 import { makeBars } from "./policy.js";
@@ -30,11 +30,15 @@ connect({
     for (const button of all("#views [data-view=real], #views [data-view=both]")) button.disabled = !frame.real;
     drawFrame(frame, pictures);
     send({ type: "acknowledge" });
+    pictureCame();
     measureLatency(frame);
     showStatus(frame);
     showSettings(frame.settings);
   },
-  dataset_row: showRow,
+  dataset_row(facts, pictures) {
+    pictureCame();
+    showRow(facts, pictures);
+  },
   busy: () => showDialog("Somebody else is playing.", "Take over", takeOver),
   replaced: () => showDialog("Another page has taken over.", "Take it back", takeOver),
   error: ({ text }) => notify(text, true),

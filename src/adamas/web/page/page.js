@@ -3,7 +3,7 @@
 import { connect, send } from "./connection.js";
 import { SIZE, byId, drawPicture, make, markPressed, notify } from "./dom.js";
 import { showEvents } from "./events.js";
-import { listen, measureLatency, releaseAll, showKeys } from "./input.js";
+import { listen, measureLatency, pictureCame, releaseAll, showKeys } from "./input.js";
 import { makeBars, showPolicy } from "./policy.js";
 
 const PLAYERS = ["human", "agent", "film"];
@@ -29,6 +29,7 @@ const handlers = {
     if (pictures.real) drawReal(pictures.dream, pictures.real);
     drawStrip(pictures.strip);
     send({ type: "acknowledge" });
+    pictureCame();
     measureLatency(frame);
     showStatus(frame);
   },

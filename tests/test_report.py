@@ -217,6 +217,18 @@ def test_the_commits_of_all_starts_of_a_system_are_told(tmp_path: Path) -> None:
     assert "adamas diamond holds runs of several commits: aaaaaaa, bbbbbbb+." in told
 
 
+def test_settings_that_a_resume_changed_are_told(tmp_path: Path) -> None:
+    paths = [make_run(tmp_path, Config(env="Pong", seed=seed), 1.0) for seed in range(3)]
+    for path, words in zip(
+        paths, ([], ["q_network.n_step=3", "checkpoint.every_minutes=9"], ["device=cuda"]), strict=True
+    ):
+        append_record(path / "origin.jsonl", {"command": ["train", "env=Pong"]})
+        append_record(path / "origin.jsonl", {"command": ["train", f"resume={path}", *words]})
+    told = to_markdown(make_report(run_records.find_outcomes([tmp_path], pytest.fail), read_published(), 10), "DIAMOND")
+    notes = [line for line in told.splitlines() if "was resumed with" in line]
+    assert notes == [f"{paths[1]} began with other settings, and was resumed with `q_network.n_step=3`."]
+
+
 def test_what_tells_systems_of_one_name_apart_is_said_and_how_rows_are_cut_is_not(tmp_path: Path) -> None:
     changed = Denoiser(context=2, target="change")
     configs = [Config(), Config(micro_batch=8, seed=1), Config(denoiser=changed), Config(preset="cpu")]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from adamas.benchmark import aggregates
 from adamas.benchmark.aggregates import Array, Estimate, Published
-from adamas.benchmark.systems import GAMES, STEPS, commits_of, differences
+from adamas.benchmark.systems import GAMES, STEPS, changed_on_the_way, commits_of, differences
 from adamas.training.announcement import in_words
 from adamas.training.run_records import Outcome
 from adamas.utils.markdown import markdown_table
@@ -158,6 +158,9 @@ def _runs(report: Report) -> str:
     notes = [f"{system} differs from #1 in `{settings}`." for system, settings in differences(groups).items()]
     for system, commits in commits_of(groups).items():
         notes.append(f"{system} holds runs of several commits: {', '.join(map(short, commits))}.")
+    for _, run in report.runs:
+        if changed := changed_on_the_way(run):
+            notes.append(f"{run.path} began with other settings, and was resumed with `{' '.join(changed)}`.")
     return "\n\n".join([markdown_table(head, rows, "llrlrrrrrlll"), *notes])
 
 

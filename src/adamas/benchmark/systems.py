@@ -60,6 +60,12 @@ def commits_of(groups: Mapping[str, Sequence[Outcome]]) -> dict[str, list[str]]:
     return {system: commits for system, commits in found.items() if len(commits) > 1}
 
 
+def changed_on_the_way(run: Outcome) -> list[str]:
+    """The settings, as typed, that a resume gave a run which began with others: it was not made by its config alone."""
+    words = run.origin.get("resumed_with", [])
+    return [word for word in words if not _is_neutral(word.lstrip("+").partition("=")[0])]
+
+
 def name_of(config: Config) -> str:
     """ "adamas diamond", "adamas cpu (20,000 steps, 20 games)"."""
     there = ", ".join(departures(config))

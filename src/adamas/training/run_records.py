@@ -27,7 +27,7 @@ class Outcome(NamedTuple):
     config: Config
     curve: list[dict[str, Any]]  # its evaluations of full games, one an epoch, the final one last
     final: dict[str, Any] | None  # the evaluation at its end; None as long as it is not finished
-    origin: dict[str, Any]  # of its start, with a command and the commits of all starts; empty where not known
+    origin: dict[str, Any]  # of its start, with what all starts together say (`_whole`); empty where not known
 
     @property
     def score(self) -> float | None:
@@ -95,12 +95,13 @@ def _is_start(start: Mapping[str, Any]) -> bool:
 
 
 def _whole(starts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The origin of the start, its command with the settings that a resume changed: what a person types for such a run."""
+    """The origin of the start, its command with the settings that a resume changed: what a person types for such a run.
+    "resumed_with" are those settings."""
     first, *resumes = starts
     words = (word for start in resumes for word in start["command"][1:])
     changed = [word for word in words if "=" in word and not word.startswith("resume=")]
     commits = dict.fromkeys(start["commit"] for start in starts if start.get("commit"))
-    return {**first, "command": [*first["command"], *changed], "commits": [*commits]}
+    return {**first, "command": [*first["command"], *changed], "resumed_with": changed, "commits": [*commits]}
 
 
 def read_curve(folder: RunFolder, warn: Callable[[str], None] = warn_on_stderr) -> list[dict[str, Any]]:

@@ -143,6 +143,7 @@ def test_a_saved_collector_goes_on_bit_for_bit(steps: int) -> None:
 
     other, again = make(seed=99), generator(5)
     other.load_state_dict(state, CPU)
+    assert other.go_on(state["env"])
     again.set_state(then)
     first = len(given)
     theirs = [other.step(policy, again) for _ in range(60)]
@@ -181,7 +182,7 @@ def test_what_is_stored_of_a_game_that_cannot_be_restored_is_read_again(
         played = Collector(env, Replay(400), 0)
         played.replay.load(tmp_path, manifest)
         played.load_state_dict(state, CPU)
-        assert played.start_over()
+        assert not played.go_on(state["env"])
     played.replay.save(tmp_path)
     read = read_dataset(tmp_path, [1.0])
     rows = read.rows(0)

@@ -50,7 +50,7 @@ def segment(batch: int, length: int, mask: list[list[int]] | None = None, seed: 
     action = torch.randint(0, ACTIONS, (batch, length), generator=generator(seed))
     exists = torch.ones(batch, length) if mask is None else torch.tensor(mask)
     no = torch.zeros(batch, length, dtype=torch.bool)
-    return Segment(frames(batch, length, seed=seed), action, torch.zeros(batch, length), no, no, no, exists.bool())
+    return Segment(frames(batch, length, seed=seed), action, torch.zeros(batch, length), no, no, exists.bool())
 
 
 def mean_loss(denoiser: Denoiser, batch: Segment, random: torch.Generator) -> Tensor:

@@ -223,9 +223,10 @@ def test_what_several_processes_cannot_share(monkeypatch: pytest.MonkeyPatch, tm
         part.optimization = Optimization(batch_size=33)
     with pytest.raises(UserError, match="policy=model_free learns in one process"):
         distributed.check_processes(check(fitting))
-    fitting.policy, fitting.cuda_graphs = "imagined", True
-    with pytest.raises(UserError, match="cuda_graphs=true records the updates of one process"):
-        distributed.check_processes(check(fitting))
+    fitting.policy = "imagined"
+    for fitting.cuda_graphs in (True, 1):
+        with pytest.raises(UserError, match="cuda_graphs=true records the updates of one process"):
+            distributed.check_processes(check(fitting))
     fitting.cuda_graphs, fitting.actor_critic.minibatches = "auto", 12
     with pytest.raises(UserError, match=r"actor_critic\.minibatches=12 is more than each process has rollouts, 11"):
         distributed.check_processes(check(fitting))

@@ -70,7 +70,7 @@ def segment(length: int, random: np.random.Generator) -> Segment:
     diverged[2, length // 2] = True
     action = torch.from_numpy(random.integers(0, 4, (4, length)))
     reward = torch.from_numpy(random.integers(-1, 2, (4, length)).astype(np.float32))
-    return Segment(frames(length), action, reward, terminated, torch.zeros_like(diverged), diverged, mask)
+    return Segment(frames(length), action, reward, terminated, diverged, mask)
 
 
 def rollout(random: np.random.Generator) -> Rollout:

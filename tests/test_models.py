@@ -167,6 +167,13 @@ def test_weights_that_mean_something_else_or_do_not_fit_are_refused(ours: dict, 
         models.initialize(state, ["denoiser"], "runs/other")
 
 
+def test_a_q_network_reads_no_setting_of_the_networks() -> None:
+    state = small_learners(policy="model_free", architecture="diamond").models.state_dict()
+    models = Models(small_config(policy="model_free"), MEANINGS, CPU)
+    models.initialize(state, ["q_network", "denoiser"], "runs/other")
+    assert same(models.q_network.state_dict(), state["q_network"])
+
+
 def test_what_is_not_taken_may_mean_something_else() -> None:
     state = small_learners(target="change").models.state_dict()
     models = Models(small_config(target="frame"), MEANINGS, CPU)

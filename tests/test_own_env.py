@@ -397,10 +397,9 @@ def test_where_the_env_cannot_be_restored_a_resume_begins_a_new_episode(policy: 
 
 def test_everything_else_that_a_run_is_for_works_too(own_run: Path, tmp_path: Path) -> None:
     assert own_run.parent.name == "pixel_games-Hwc-v0"
-    done = adamas(
-        "evaluate", f"run={own_run}", "dreams=1", "steps=4", f"out={tmp_path / 'e'}", "device=cpu", cwd=tmp_path
-    )
+    done = adamas("evaluate", f"run={own_run}", "dreams=1", f"out={tmp_path / 'e'}", "device=cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "1 dreams of 4 steps each" in done.stdout, "as in the run"
     for what in ("out", "safetensors"):
         done = adamas("export", f"run={own_run}", f"{what}={tmp_path / what}", cwd=tmp_path)
         assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from adamas.training.phases import COLLECT, Phase, measure_costs, plan, units_le
 from adamas.training.progress import Progress
 from adamas.training.rehearsal import Rehearsal
 from adamas.training.run_folder import RunFolder
+from adamas.training.schedule import epochs_left, updates_left
 from adamas.training.trainer import Trainer
 from adamas.utils.threads import Threads
 from adamas.utils.torchrun import SET
@@ -246,6 +248,14 @@ def test_what_is_ahead_of_a_run_is_what_it_will_do(name: str, tmp_path: Path, mo
     assert len(rounds) > 10
     for ahead, behind in rounds:
         assert {n: ahead[n] + behind.get(n, 0) for n in planned} == {n: made.get(n, 0) for n in planned}
+
+
+def test_a_final_epoch_that_was_begun_is_ended_though_fewer_are_wanted_by_now() -> None:
+    c = small_config()
+    c.final_epochs, c.denoiser.optimization.updates = 3, 4
+    begun = Progress(epoch=41, final_epochs=6, done=Counter(denoiser=1), total=Counter(collect=c.collection.steps))
+    assert epochs_left(c, begun) == 1
+    assert updates_left(c, begun, "denoiser") == 3
 
 
 def test_what_is_ahead_of_a_finished_run_that_gets_more_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

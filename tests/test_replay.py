@@ -15,9 +15,11 @@ from helpers import generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adamas.config import Config
 from adamas.data.batch import Segment
 from adamas.data.frames import to_float, to_uint8
 from adamas.data.replay import Replay, read_dataset
+from adamas.training.datasets import read_experience
 from adamas.utils.errors import UserError
 
 SHAPE = (1, 2)  # a frame spells the number of its row: two digits to the base of 256
@@ -109,7 +111,7 @@ def check_segment(segment: Segment, b: int, episodes: Episodes) -> tuple[list[Ro
     for t in range(length):
         inside = 0 <= start + t < len(episode)
         row = episode[min(max(start + t, 0), len(episode) - 1)]
-        expected = (row.id, *row[1:5], False, True) if inside else (row.id, 0, 0.0, *[False] * 4)
+        expected = (row.id, *row[1:4], False, True) if inside else (row.id, 0, 0.0, *[False] * 3)
         assert (number(segment.obs[b, t]), *(column[b, t].item() for column in segment[1:])) == expected
     return episode, start
 
@@ -121,7 +123,7 @@ def test_a_sample_is_a_window_of_one_episode_around_a_row(episodes: Episodes, le
     replay = filled(episodes, capacity=data.draw(st.sampled_from([1, 100])))
     segment = replay.sample(16, length, generator(data.draw(st.integers(0, 9))), first_target)
     assert segment.obs.shape == (16, length, *SHAPE)
-    assert [column.dtype for column in segment] == [torch.uint8, torch.int64, torch.float32] + [torch.bool] * 4
+    assert [column.dtype for column in segment] == [torch.uint8, torch.int64, torch.float32] + [torch.bool] * 3
     for b in range(16):
         episode, start = check_segment(segment, b, episodes)
         assert any(0 <= start + place < len(episode) for place in range(first_target, length))
@@ -552,7 +554,7 @@ def test_a_gap_between_chunks_of_a_dataset_is_named(tmp_path: Path) -> None:
 
 def test_a_transition_is_valid_between_two_frames_that_exist() -> None:
     mask = torch.tensor([[False, True, True, True, False]])
-    segment = Segment(*(torch.zeros(1, 5) for _ in range(6)), mask)
+    segment = Segment(*(torch.zeros(1, 5) for _ in range(5)), mask)
     assert segment.valid.tolist() == [[False, True, True, False]]
 
 
@@ -566,3 +568,13 @@ def test_a_frame_that_ends_an_episode_of_which_nothing_else_is_there_is_left_out
     assert (dataset.num_rows, dataset.num_episodes) == (4, 1)
     assert not dataset.rows(0)["final"][0]
     dataset.sample_contexts(16, 2, generator())
+
+
+def test_a_file_of_such_a_frame_alone_adds_no_episode(tmp_path: Path) -> None:
+    rows = columns(fixed_story([3])[0])
+    np.savez(tmp_path / "rows-00000004-00000005.npz", **{name: column[-1:] for name, column in rows.items()})
+    np.savez(tmp_path / "rows-00000005-00000009.npz", **rows)
+    dataset = read_dataset(tmp_path, [1.0])
+    assert (dataset.num_rows, dataset.num_episodes, dataset.count_transitions(0, 4)) == (4, 1, 3)
+    with pytest.raises(UserError, match="holds no step that leads to another frame"):
+        read_experience(tmp_path / "rows-00000004-00000005.npz", Config(), torch.device("cpu"))

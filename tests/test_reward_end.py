@@ -40,7 +40,6 @@ def segment(batch: int, length: int, mask: list[list[int]] | None = None, seed: 
         action=integers(0, ACTIONS),
         reward=integers(-1, 2).float(),
         terminated=integers(0, 2).bool(),
-        truncated=torch.zeros(batch, length, dtype=torch.bool),
         diverged=torch.zeros(batch, length, dtype=torch.bool),
         mask=torch.ones(batch, length, dtype=torch.bool) if mask is None else torch.tensor(mask).bool(),
     )
@@ -136,7 +135,6 @@ def test_a_new_model_expects_every_class_alike() -> None:
 
 def test_the_label_of_a_transition_is_what_its_action_brought() -> None:
     batch = segment(2, 5)._replace(reward=torch.tensor([[-400.0, 0.0, 0.5, 7.0, 9.0], [0.0, -1.0, 1.0, 0.0, -9.0]]))
-    batch = batch._replace(truncated=~batch.terminated)  # which is no end: the game would have gone on
     right = torch.tensor([[0, 1, 2, 2], [1, 0, 2, 1]])  # the sign of the reward, plus one; the last has no next frame
     model = answering(right, batch.terminated[:, :-1].long())
     loss, _ = model.loss(batch, generator())

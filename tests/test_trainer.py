@@ -13,6 +13,7 @@ from adamas.training import checkpoint
 from adamas.training.run_folder import RunFolder
 from adamas.training.signals import Stopped
 from adamas.training.trainer import Trainer
+from adamas.utils.errors import UserError
 from adamas.utils.threads import Threads
 
 CONFIG: Config = small_config(reward_end={"imagined_share": 0.5}, ema_decay=0.9)
@@ -47,6 +48,24 @@ def test_a_resumed_trainer_goes_on_bit_for_bit(cores: int, tmp_path: Path) -> No
     one, other = (each.state_dict() for each in (trainer, resumed))
     assert one.keys() == other.keys()
     assert [key for key in one if not same(one[key], other[key])] == []
+
+
+def test_a_fault_of_the_env_at_a_resume_is_not_taken_for_one_of_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(CONFIG, RunFolder(tmp_path), CPU)
+    live(trainer)
+    save(trainer)
+
+    def fail(state: object) -> bool:
+        raise AttributeError("no score")
+
+    resumed = Trainer(CONFIG, RunFolder(tmp_path), CPU)
+    monkeypatch.setattr(resumed.env, "load_state_dict", fail)
+    with pytest.raises(
+        UserError, match=r"^env=Breakout fails where .* is played again: AttributeError: no score \(test_"
+    ):
+        resumed.resume()
 
 
 def test_a_run_closes_its_env_also_when_it_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -206,7 +206,7 @@ class Both:
     def _segment(self, length: int) -> Segment:
         none = torch.zeros(BATCH, length, dtype=torch.bool)
         columns = (column[:, :length].clone() for column in (self.obs, self.action, self.reward))
-        return Segment(*columns, none, none.clone(), none.clone(), ~none)
+        return Segment(*columns, none, none.clone(), ~none)
 
     def _batch(self, segment: Segment, ends: dict[int, int]) -> Any:
         """The same as that code has it, where what an episode ends with is no frame of a segment."""

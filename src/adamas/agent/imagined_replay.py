@@ -51,7 +51,6 @@ class ImaginedSteps(NamedTuple):
             column(self.reward),
             column(self.terminated).bool(),
             torch.zeros_like(taken),
-            torch.zeros_like(taken),
             index <= length,
         )
 

@@ -28,7 +28,7 @@ class Options:
 
     run: str = setting(MISSING, "a run folder")
     dreams: int = setting(64, "dreams of each set", least=1)
-    steps: int = setting(50, "steps of a dream", least=1)
+    steps: Optional[int] = setting(None, "steps of a dream; null: as many as in the run's own evaluations", least=1)
     seed: int = setting(
         0, "of the agent's own play and of its dreams; random play has its own", least=0, most=2**31 - 1
     )

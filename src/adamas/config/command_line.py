@@ -103,7 +103,10 @@ def _name_the_game(config: Config, canonical: Callable[[str], str]) -> Config:
     """Takes Gymnasium's id of a game, as other code bases write it, and says what was understood."""
     name = canonical(config.env)
     if name != config.env and _speaks():
-        say(f"env={config.env} is the game {name}; atari.* set its frame skip and sticky actions", error=True)
+        say(
+            f"env={config.env} is the game {name}; a step is 4 emulator frames, and atari.repeat_action_probability sets sticky actions",
+            error=True,
+        )
     config.env = name
     return config
 

@@ -14,6 +14,8 @@ from adamas.config.help import shown
 from adamas.config.schema import PARTS, SEGMENT_FRAMES, SIZE, Config
 from adamas.utils.errors import UserError
 
+SHORTER_DREAMS = "lower evaluation.dream_steps, or steps= of adamas evaluate"  # what to do where games are shorter
+
 
 def check(config: Config) -> Config:
     """Returns `config`, or raises UserError naming the first setting that is out of bounds or at odds with another."""
@@ -48,7 +50,7 @@ def check(config: Config) -> Config:
     needed = config.denoiser.context - 1 + config.evaluation.dream_steps
     _require(
         not config.has_world_model or config.atari.max_episode_steps >= needed,
-        f"evaluation.dream_steps={config.evaluation.dream_steps} takes games of {needed} steps, more than atari.max_episode_steps={config.atari.max_episode_steps}: lower the first",
+        f"evaluation.dream_steps={config.evaluation.dream_steps} takes games of {needed} steps, more than atari.max_episode_steps={config.atari.max_episode_steps}: {SHORTER_DREAMS}",
     )
     _require(sum(config.replay.age_weights) > 0, "replay.age_weights are all 0: at least one age group needs a weight")
     _require(

@@ -29,7 +29,6 @@ class Segment(NamedTuple):
     action: Tensor  # int64 (B, T): what was done after seeing obs; 0 where there was none
     reward: Tensor  # float32 (B, T): what action brought, unclipped
     terminated: Tensor  # bool (B, T)
-    truncated: Tensor  # bool (B, T)
     diverged: Tensor  # bool (B, T): the step led to an imagined frame that has lost track; False in real play
     mask: Tensor  # bool (B, T): True where the frame exists; padding otherwise
 
@@ -62,14 +61,11 @@ def cut_segments(columns: dict[str, Tensor], bounds: Tensor, row: Tensor, positi
 def _gather(columns: dict[str, Tensor], index: np.ndarray, mask: np.ndarray) -> Segment:
     """The small columns by NumPy, whose calls take a fraction of the time of torch's."""
     obs = frames_at(columns["obs"], to_device(torch.from_numpy(index), columns["obs"].device))
-    action, reward, terminated, truncated = (
-        columns[name].numpy()[index] for name in ("action", "reward", "terminated", "truncated")
-    )
+    action, reward, terminated = (columns[name].numpy()[index] for name in ("action", "reward", "terminated"))
     small = (
         action.astype(np.int64) * mask,
         reward * mask,
         terminated & mask,
-        truncated & mask,
         np.zeros_like(mask),
         mask,
     )

@@ -212,6 +212,8 @@ class Replay:
     def extend(self, rows: dict[str, Tensor]) -> None:
         """Adds rows that go on where this replay stops."""
         first, last = self.num_rows, self.num_rows + len(rows["obs"])
+        if first == last:
+            return
         self._reserve(last)
         for name, column in self._columns.items():
             column[first:last].copy_(to_device(rows[name], column.device))

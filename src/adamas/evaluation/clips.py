@@ -57,5 +57,5 @@ def record(policy: Policy | None, env: PixelEnv, count: int, steps: int, seed: i
             obs, actions, too_short = [torch.from_numpy(env.reset()[0])], [], too_short + 1
             player.new_game()
             if too_short == PATIENCE:
-                raise UserError(f"{PATIENCE} games in a row ended before {steps} steps: lower evaluation.dream_steps")
+                raise UserError(f"{PATIENCE} games in a row ended before {steps} steps")
     return Trajectory(*(torch.stack(column) for column in zip(*clips, strict=True)))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from adamas.agent.policy import Policy
 from adamas.config import Config
+from adamas.config.rules import SHORTER_DREAMS
 from adamas.data.batch import Trajectory
 from adamas.envs.make import make_env
 from adamas.evaluation.clips import record
@@ -84,7 +85,10 @@ def record_clip(policy: Policy | None, config: Config, seed: int) -> Trajectory:
     """`evaluation.dreams` clips, each as long as the context and a dream together."""
     steps = config.denoiser.context - 1 + config.evaluation.dream_steps
     with closing(make_env(config)) as env:
-        return record(policy, env, config.evaluation.dreams, steps, seed)
+        try:
+            return record(policy, env, config.evaluation.dreams, steps, seed)
+        except UserError as error:
+            raise UserError(f"{error}: {SHORTER_DREAMS}") from error
 
 
 def measure_dreams(dreams: Dreams) -> Detail:

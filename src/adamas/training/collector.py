@@ -27,7 +27,6 @@ class Collector:
         self.env, self.replay = env, replay
         self.obs, _ = env.reset(seed=seed)
         self.hidden: Hidden | None = None  # None where an episode begins
-        self._goes_on = True  # the env is where the collector is
         self.episode_return = self.game_return = 0.0
 
     @torch.no_grad()
@@ -63,21 +62,20 @@ class Collector:
         }
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        self._goes_on = self.env.load_state_dict(state["env"])
+        """All but the env."""
         self.obs = state["obs"].numpy()
         self.hidden = None if state["hidden"] is None else Hidden(*(h.to(device) for h in state["hidden"]))
         self.episode_return, self.game_return = state["returns"]
 
-    def start_over(self) -> bool:
-        """After the replay was loaded too: where the env could not go on, the episode in the replay ends with the frame that was on
-        the screen, and a new one begins. Returns whether that was so."""
-        if self._goes_on:
-            return False
+    def go_on(self, env: dict[str, Any]) -> bool:
+        """After the replay was loaded too: the env goes on from what `state_dict` has of it. Where it cannot, the episode in the
+        replay ends with the frame that was on the screen, and a new one begins. Returns whether it went on."""
+        if self.env.load_state_dict(env):
+            return True
         if self.replay.num_rows and not self.replay.rows(self.replay.num_rows - 1)["final"]:
             self.replay.extend(_final_row(self.replay, self.obs))
         self._end(game_over=True)
-        self._goes_on = True
-        return True
+        return False
 
 
 def _final_row(replay: Replay, obs: np.ndarray) -> dict[str, torch.Tensor]:

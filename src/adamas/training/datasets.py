@@ -32,13 +32,13 @@ def read_experience(dataset: Any, config: Config, device: torch.device) -> Repla
     replay = read_parts(files, [part.share for part in parts], config.replay.age_weights, device)
     count, edges = len(action_meanings(config)), replay.edges
     for path, first, stop in zip(paths, edges[:-1], edges[1:], strict=True):
-        most = replay.most_action(first, stop)
-        if most >= count:
-            raise UserError(f"{path} holds action {most} but {config.env} has {count} actions: is it of another game?")
         if replay.count_transitions(first, stop) == 0:
             raise UserError(
                 f"{path} holds no step that leads to another frame: are `terminated` and `truncated` inverted?"
             )
+        most = replay.most_action(first, stop)
+        if most >= count:
+            raise UserError(f"{path} holds action {most} but {config.env} has {count} actions: is it of another game?")
         ends = replay.span(first, stop, ["terminated", "final"])
         if ends["terminated"].any() and not ends["final"].any():
             warn(f"{path} has no frames after its ends: the world model cannot learn from it when an episode is over")

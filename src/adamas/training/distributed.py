@@ -56,7 +56,7 @@ def check_processes(config: Config) -> None:
     rows, parts = config.actor_critic.optimization.batch_size // size, config.actor_critic.minibatches
     if size > 1 and parts > rows:
         raise UserError(f"actor_critic.minibatches={parts} is more than each process has rollouts, {rows}: lower it")
-    if size > 1 and config.cuda_graphs is True:
+    if size > 1 and config.cuda_graphs not in ("auto", False):
         raise UserError("cuda_graphs=true records the updates of one process: start it without torchrun")
 
 

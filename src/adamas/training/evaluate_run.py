@@ -31,7 +31,7 @@ from adamas.utils.threads import Threads, threads_of
 def evaluate(
     run: str,
     dreams: int,
-    steps: int,
+    steps: int | None = None,
     seed: int = 0,
     newest: bool = False,
     frechet: int = 0,
@@ -42,7 +42,8 @@ def evaluate(
     """Dreams the same held-out play with each checkpoint of the run folder; see `adamas evaluate --help`.
 
     Args:
-        dreams, steps: of each set, and of each dream.
+        dreams: of each set.
+        steps: of each dream; None: as in the run's own evaluations.
         frechet: frames of a Fréchet distance; 0: none.
     """
     if frechet == 1:
@@ -55,8 +56,9 @@ def evaluate(
     saved, chip = SavedRun(Path(run)), pick_device(device)
     saved.check_world_model()
     settings = saved.config.evaluation
-    settings.dreams, settings.dream_steps = dreams, steps
+    settings.dreams, settings.dream_steps = dreams, steps or settings.dream_steps
     check(saved.config)
+    steps = settings.dream_steps
     paths = saved.checkpoints()[-1 if newest else 0 :]
     folder = Path(out or saved.path / "evaluation")
     folder.mkdir(parents=True, exist_ok=True)

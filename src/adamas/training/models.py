@@ -106,9 +106,9 @@ class Models:
         ours = _meaning(self.config)
         known = _former_meaning(self.config) | ours
         theirs = state.get("meaning") or {"denoiser.target": state["target"]}  # all that checkpoints told at first
+        sections = {*parts} | ({"network"} if {*parts} != {"q_network"} else set())  # which that one does not read
         for setting, value in theirs.items():
-            of_part = setting.partition(".")[0] in (*parts, "network")
-            if of_part and value != known.get(setting, value):
+            if setting.partition(".")[0] in sections and value != known.get(setting, value):
                 mend = f"set {setting}={value}" if setting in ours else "this version has no such networks"
                 raise UserError(f"initialize.from={source}: its {setting} is {value}; {mend}")
         if missing := " and no ".join(name for name in parts if name not in state):

@@ -30,7 +30,9 @@ def epochs_left(config: Config, progress: Progress) -> int:
     wanted = c.first_steps if progress.epoch == 0 else c.steps_per_epoch
     collecting = math.ceil(max(0, left - max(0, wanted - collected)) / c.steps_per_epoch)
     if progress.epoch > 0 and not collected and not left:  # the last collection is over
-        return _final_epochs(config) - progress.final_epochs
+        return max(
+            1, _final_epochs(config) - progress.final_epochs
+        )  # the one of now, though fewer may be wanted by now
     return 1 + collecting + _final_epochs(config)
 
 

@@ -14,6 +14,7 @@ from adamas.data.replay import Replay
 from adamas.data.storage import verify
 from adamas.data_card.first_update import show_card
 from adamas.envs.make import make_env
+from adamas.envs.registered import where
 from adamas.evaluation.evaluate import Evaluation, evaluate_world
 from adamas.evaluation.games import play_games
 from adamas.evaluation.tables import at_horizons, each_horizon
@@ -218,6 +219,8 @@ class Trainer:
                 raise
             why = "does not fit the sizes that this command asks for, or is of another version: drop such settings"
             raise UserError(f"{path} {why}") from error
+        if not self.config.dataset:  # else nobody plays
+            self._go_on(state["player"]["env"])
 
     def _restore(self, state: dict[str, Any], path: Path) -> None:
         if "optimizers" not in state["models"]:
@@ -240,15 +243,20 @@ class Trainer:
             )
         if state["replay"]:
             self.replay.load(self.folder.replay, state["replay"])
-        self._start_over()
 
-    def _start_over(self) -> None:
-        """A new episode where the env cannot go on with the one that was saved."""
-        c = self.config
-        if c.dataset:  # nobody plays there
-            return
-        if self.player.start_over():
-            warn(f"env={c.env} does not go on with the episode that was saved: a new one begins")
+    def _go_on(self, env: dict[str, Any]) -> None:
+        """With the episode that was saved, which the env plays again."""
+        name = self.config.env
+        try:
+            goes_on = self.player.go_on(env)
+        except UserError:
+            raise
+        except Exception as error:  # whatever the env itself raises
+            raise UserError(
+                f"env={name} fails where the episode that was saved is played again: {where(error)}"
+            ) from error
+        if not goes_on:
+            warn(f"env={name} does not go on with the episode that was saved: a new one begins")
 
     def _verify(self, state: dict[str, Any]) -> None:
         for chunk in chunks_of(state):

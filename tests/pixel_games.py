@@ -121,6 +121,17 @@ class Late(Square):
         return {(): 5, (ord("a"),): 6, ("d",): 7}
 
 
+class Unlucky(Square):
+    """One game is long, and then none."""
+
+    games = 0
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
+        self.games += 1
+        self.length = 5 if self.games > 1 else 60
+        return super().reset(seed=seed)
+
+
 class Unseeded(Square):
     """Takes a seed and does not use it."""
 
@@ -144,6 +155,6 @@ class Unfinished(Square):
 
 for layout in ("hw", "hw1", "hwc", "chw"):
     gymnasium.register(f"{layout.title()}-v0", entry_point=Square, kwargs={"layout": layout})
-for made in (Rendered, Blind, Two, Many, Steered, Late, Unseeded, Wrong, Unfinished):
+for made in (Rendered, Blind, Two, Many, Steered, Late, Unlucky, Unseeded, Wrong, Unfinished):
     gymnasium.register(f"{made.__name__}-v0", entry_point=made)
 gymnasium.register("Limited-v0", entry_point=Square, max_episode_steps=12)

@@ -110,6 +110,7 @@ def test_arguments_have_the_types_of_their_schema() -> None:
         ([], "run= is needed: a run folder"),
         (["runs/Pong/1"], "'runs/Pong/1' cannot be read: write run=runs/Pong/1, or see --help"),
         (["cuont=3"], "unknown key 'cuont': did you mean count?"),
+        (["run=x", "runs="], "runs= names none: leave it out, or give some: runs=[A,B]"),
         (["run=x", "count=x"], "count=x: a whole number is needed"),
         (["run=x", "count=0"], "count=0 is too small: the least is 1"),
         (["run=x", "newest=maybe"], "newest=maybe: true or false is needed"),

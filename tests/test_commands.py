@@ -216,14 +216,30 @@ def test_an_exported_run_can_be_measured_and_started_from(exported: Path, tmp_pa
 
 
 def test_an_exported_run_cannot_go_on_and_says_what_can(exported: Path, tmp_path: Path) -> None:
+    before = sorted(exported.rglob("*"))
     code, _, err = adamas("train", f"resume={exported}", cwd=tmp_path)
     assert code == 2
-    (path,) = (exported / "checkpoints").iterdir()
-    told = f"error: {path} was exported, without what training needs: start a new run with initialize.from={exported}\n"
-    assert err == told
+    told = f"{exported} was exported, without what training needs: start a new run with initialize.from={exported}"
+    assert err == f"error: {told}\n"
+    assert sorted(exported.rglob("*")) == before
+
+
+def test_a_run_is_no_dataset_and_its_replay_is(tiny_run: Path, tmp_path: Path) -> None:
+    for words in (["card", tiny_run], ["import", tiny_run, tmp_path / "out"]):
+        done = adamas("data", *map(str, words))
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: {tiny_run} is a run: what it has played is ")
+        assert done.stderr.endswith(f"{tiny_run / 'replay'}\n")
 
 
 def test_export_refuses_what_it_cannot_do(tiny_run: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(tiny_run, damaged)
+    (damaged / "config.yaml").write_text("garbage")
+    done = adamas("export", f"run={damaged}", f"out={tmp_path / 'agent'}")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert not (tmp_path / "agent").exists()
+    shutil.rmtree(damaged)
     done = adamas("export", f"run={tmp_path}", f"out={tmp_path / 'agent'}")
     assert (done.returncode, done.stderr) == (2, f"error: {tmp_path} is not a run folder: it has no config.yaml\n")
     (tmp_path / "mine").touch()

@@ -128,6 +128,11 @@ def test_what_could_mean_two_things_is_refused_with_what_settles_it(
     assert not (tmp_path / "out").exists()
 
 
+def test_values_that_were_asked_for_and_do_not_fit_are_named(tmp_path: Path, capsys: Any) -> None:
+    assert run("import", save(tmp_path / "a.npz"), tmp_path / "out", "values=0..1") == 2
+    assert ", but values=0..1 is expected" in capsys.readouterr().err
+
+
 BROKEN = {
     "actions.npz": ({"action": np.arange(5)}, "action has 5 entries, but there are 12 frames"),
     "large.npz": ({"action": ACTIONS + 300}, "action holds 302"),

@@ -217,6 +217,7 @@ def test_what_cannot_be_played_is_one_line(
         (["env=pixel_games:Hwc-v0", "env_kwargs={length:", "3}"], "without spaces, or in quotes"),
         (["env=pixel_games:Hwc-v0", "env_kwargs.length=3"], "write env_kwargs={length:VALUE}"),
         (["env=pixel_games:Hwc-v0", "env_kwargs={length:5}"], "100 games in a row ended before"),
+        (["env=pixel_games:Unlucky-v0", "evaluation.dreams=9"], "100 games in a row ended before"),
         (["env=pixel_games:Hwc-v0", "env_kwargs={length:5}", "policy=dyna"], "100 games in a row ended before"),
     ],
 )

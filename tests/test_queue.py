@@ -92,7 +92,9 @@ def test_a_queue_that_was_killed_with_its_run_goes_on(tmp_path: Path, capsys: py
     assert main([*words, *SAVING]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == ["nothing left to do"]
     assert main([*words, "--status"]) == 0
-    header, breakout, total = (line.split("  ") for line in capsys.readouterr().out.splitlines())
+    first, *table = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{runs}, begun with preset=smoke device=cpu")
+    header, breakout, total = (line.split("  ") for line in table)
     assert [word for word in header if word] == ["game", "seed", "step", "return", "time left", "state"]
     assert [*filter(None, breakout)][-1].strip() == "finished"
     assert "90" in [cell.strip() for cell in breakout]

@@ -6,6 +6,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from adamas.benchmark.aggregates import read_published
@@ -37,6 +38,8 @@ def show_status(queue: Queue, tasks: Sequence[Task]) -> int:
     """Prints where each task stands. Writes nothing. The exit code."""
     if not queue.runs.is_dir():
         raise UserError(f"{queue.runs} is not there: without --status the queue begins")
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        say(f"{queue.runs}, begun with {queue.begun_with()}")
     jobs = jobs_of_cluster()
     say(table([queue.status_of(task, jobs) for task in tasks]))
     return 0
@@ -71,7 +74,7 @@ def work(queue: Queue, tasks: Sequence[Task]) -> int:
         raise UserError(
             f"{', '.join(failed)} failed: see {queue.runs / 'logs'}; the same command goes on with what is left"
         )
-    return 130 if stop.requested else 0
+    return 0
 
 
 def compose(queue: Queue, task: Task) -> Config:

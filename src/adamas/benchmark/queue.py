@@ -75,17 +75,21 @@ class Queue:
                 own = path.with_name(f"queue-{secrets.token_hex(4)}.json")  # two may begin at once
                 write_record(own, mine)
                 own.replace(path)
-            saved = read_record(path)
-            begun = {name: saved[name] for name in mine}
-            words = " ".join([f"preset={begun['preset']}", *begun["overrides"]])
+            begun = self.begun_with()
         except OSError as error:
             if is_passing(error):
                 raise
             raise UserError(f"runs={self.runs} cannot be used ({error.strerror})") from error
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{path} is damaged: delete it if the runs beside it have these settings") from error
-        if begun != mine:
-            raise UserError(f"{self.runs} was begun with {words}: use the same, or another folder with runs=")
+        if begun != " ".join([f"preset={self.preset}", *self.overrides]):
+            raise UserError(f"{self.runs} was begun with {begun}: use the same, or another folder with runs=")
+
+    def begun_with(self) -> str:
+        """The settings of the queue of this folder, as typed. OSError, ValueError, TypeError or KeyError where there is none that
+        can be read."""
+        saved = read_record(self.runs / "queue.json")
+        return " ".join([f"preset={saved['preset']}", *saved["overrides"]])
 
     def find(self, task: Task) -> Found | None:
         """The newest run of the task that is finished, else the newest that can be resumed."""

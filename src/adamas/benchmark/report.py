@@ -124,7 +124,7 @@ def to_csv(report: Report) -> list[list[Any]]:
 def plot_reference(folders: Sequence[Path], game: str, out: Path) -> None:
     """The newest run of `game` in the first folder over all others of that game with the same settings."""
     if not folders:
-        raise UserError("reference= needs a folder of runs: adamas report runs=runs reference=Breakout")
+        raise UserError("reference= needs a folder of runs: adamas report runs=runs reference=Breakout out=DIR")
     published = read_published()
     outcomes = [run for run in find_outcomes(folders, warn) if run.config.env == game and run.curve]
     in_first = {path.resolve() for path in run_folders(folders[0])}

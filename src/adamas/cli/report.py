@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from omegaconf import MISSING
+
 from adamas.config.arguments import run_command
 from adamas.config.schema import setting
 
 USAGE = """
 Compares runs with the published systems of Atari 100k.
 
-usage: adamas report [name=value ...]
+usage: adamas report out=DIR [name=value ...]
 
   adamas report runs=runs out=DIR                       tables, figures and pictures of all runs below runs/
   adamas report runs=runs reference=Breakout out=DIR    is the newest run of Breakout on track?
@@ -30,7 +32,7 @@ class Options:
     runs: list[str] = setting([], "run folders, or folders that hold some at any depth: [A,B]")
     reference: Optional[str] = setting(None, "learning curves of this game alone")
     draws: int = setting(2_000, "of the bootstrap", least=1)
-    out: str = setting("results", "where to write")
+    out: str = setting(MISSING, "where to write")
 
 
 def main(argv: list[str]) -> int:

@@ -45,16 +45,18 @@ def check_here(config: Config) -> None:
     from adamas.config.dataset_parts import parts_of
     from adamas.data.storage import dataset_files
     from adamas.envs.make import check_env, is_atari
-    from adamas.evaluation.evaluate import record_clip
+    from adamas.evaluation.evaluate import fixed_clip
     from adamas.training import distributed
     from adamas.training.compiling import check_compiling
-    from adamas.training.load_run import SavedRun
+    from adamas.training.load_run import SavedRun, check_resumable
+    from adamas.training.run_folder import RunFolder
     from adamas.utils.device import pick_device
 
+    if config.resume:
+        check_resumable(RunFolder(Path(config.resume)))
     check_env(config)
     if config.has_world_model and not config.resume and not is_atari(config.env):
-        one = replace(config, evaluation=replace(config.evaluation, dreams=1))
-        record_clip(None, one, seed=0)  # games too short for a dream are told now, and not at the first evaluation
+        fixed_clip(config)  # games too short for a dream are told now, and not at the first evaluation
     for part in parts_of(config.dataset):
         if config.resume and not Path(part.path).exists():
             raise UserError(f"dataset {part.path} of this run is gone: say where it is now with dataset=")

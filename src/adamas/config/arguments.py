@@ -93,6 +93,8 @@ def _set(values: Any, name: str, text: str, kind: Any) -> None:
     if kind in (str, Optional[str]):
         value = None if kind == Optional[str] and text == "null" else unquoted(text)
     elif kind == list[str]:
+        if not text:
+            raise UserError(f"{name}= names none: leave it out, or give some: {name}=[A,B]")
         inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
         value = [unquoted(part.strip()) for part in split(inner)] if inner.strip() else []
     try:

@@ -10,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from adamas.config import Config
 from adamas.conversion.minari_files import write_minari
 from adamas.conversion.progress import progress_bar
 from adamas.conversion.settings import ExportOptions
 from adamas.data import storage
-from adamas.envs.make import action_meanings
+from adamas.envs.make import action_meanings, is_atari
 from adamas.play.dataset_table import DatasetTable, open_table
 from adamas.training.load_run import SavedRun, read_state, replay_files
 from adamas.training.run_folder import RunFolder
@@ -48,11 +49,16 @@ def export_data(options: ExportOptions) -> None:
         if options.format == "mp4":
             count = _write_films(part, played)
         else:
-            names = action_meanings(SavedRun(run).config) if actions else ()
-            name = out.resolve().name
-            count = write_minari(part, name, played, actions or int(table.action.max()) + 1, names)
+            said = _described(SavedRun(run).config) if actions else "84x84 grey"
+            count = write_minari(part, out.resolve().name, played, actions or int(table.action.max()) + 1, said)
     left_out = len(table.starts) - count
     say(f"{out}: {count} episodes" + (f"; {left_out} of a single frame left out" if left_out else ""))
+
+
+def _described(config: Config) -> str:
+    """What a run's frames and actions are."""
+    frames = "84x84 grey" + (", 4 emulator frames a step" if is_atari(config.env) else "")
+    return f"{frames}; actions {', '.join(action_meanings(config))}"
 
 
 def experience_of(path: Path) -> tuple[list[Path], int | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,7 @@ def _flat_actions(actions: Any, space: Any) -> np.ndarray:
     return np.ravel_multi_index((actions - start).reshape(len(actions), -1).T.astype(int), sizes.reshape(-1))
 
 
-def write_minari(folder: Path, name: str, played: Iterable[Any], actions: int, meanings: Sequence[str]) -> int:
+def write_minari(folder: Path, name: str, played: Iterable[Any], actions: int, description: str) -> int:
     """FOLDER/data as minari has it, of episodes with obs, action, reward, terminated and truncated. How many there are.
 
     A last step whose next frame was not stored is left out, and its episode truncated before.
@@ -143,9 +143,8 @@ def write_minari(folder: Path, name: str, played: Iterable[Any], actions: int, m
     spaces = Box(0, 255, (SIZE, SIZE), np.uint8), Discrete(actions)
     storage = MinariStorage.new(folder / "data", *spaces, jpeg_encoding=False)
     storage.update_episodes(_buffer(number, episode) for number, episode in enumerate(played))
-    said = f"84x84 grey, 4 emulator frames a step; actions {', '.join(meanings)}" if meanings else "84x84 grey"
     identity = name if re.search(r"-v\d+$", name) else f"{name}-v0"  # without a version minari cannot read it
-    storage.update_metadata({"dataset_id": identity, "minari_version": minari.__version__, "description": said})
+    storage.update_metadata({"dataset_id": identity, "minari_version": minari.__version__, "description": description})
     return storage.total_episodes
 
 

@@ -109,7 +109,8 @@ def _range_of(low: float, high: float, dtype: np.dtype, options: ImportOptions, 
         kinds = RANGES if dtype.kind == "f" else ("0..255",)
         chosen = next((k for k in ("0..1", "-1..1", "0..255") if k in kinds and _within(low, high, k)), "0..255")
     if not _within(low, high, chosen):
-        raise UserError(f"{name}: obs goes from {low:g} to {high:g}, but {' or '.join(RANGES)} is expected")
+        wanted = " or ".join(RANGES) if options.values == "auto" else f"values={chosen}"
+        raise UserError(f"{name}: obs goes from {low:g} to {high:g}, but {wanted} is expected")
     return chosen
 
 

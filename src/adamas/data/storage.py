@@ -78,6 +78,8 @@ def dataset_files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise UserError(f"dataset {path} is neither a folder nor a .npz file")
+    if (path / "config.yaml").is_file():
+        raise UserError(f"{path} is a run: what it has played is in {path / 'replay'}")
     files = visible_files(path)
     if hidden := sorted({*path.glob("*.npz")} - {*files}):
         warn(f"{path}: skipped {len(hidden)} hidden files such as {hidden[0].name}")
@@ -150,7 +152,7 @@ def _arrays(path: Path, names: list[str]) -> dict[str, np.ndarray]:
                 return {name: np.atleast_1d(file[name]) for name in names}
     except UNREADABLE as error:
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    raise UserError(f"{path}: column '{missing[0]}' is missing")
+    raise UserError(f"{path}: column '{missing[0]}' is missing: `adamas data import` makes datasets of other files")
 
 
 def _check_final(path: Path, columns: dict[str, np.ndarray]) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from adamas.config import PARTS
-from adamas.config.files import config_of_run
+from adamas.config.files import config_of_run, load_config
 from adamas.training import checkpoint
 from adamas.training.models import best_weights
 from adamas.training.run_folder import RunFolder
@@ -27,9 +27,10 @@ def export(run: Path, out: Path, weights: bool = True) -> None:
         weights: without them the copy cannot play, and takes next to no room.
 
     Raises:
-        UserError: `run` is no run folder or holds no usable checkpoint, or something is at `out` already.
+        UserError: `run` is no run folder, has a damaged config or no usable checkpoint, or something is at `out` already.
     """
     theirs, config = RunFolder(run), config_of_run(run)
+    load_config(config)  # a damaged one is told now
     check_new(out)
     newest = checkpoint.load_newest(theirs.checkpoints, warn=warn) if weights else None
     with new_folder(out) as folder:

@@ -223,10 +223,6 @@ class Trainer:
             self._go_on(state["player"]["env"])
 
     def _restore(self, state: dict[str, Any], path: Path) -> None:
-        if "optimizers" not in state["models"]:
-            raise UserError(
-                f"{path} was exported, without what training needs: start a new run with initialize.from={self.folder.path}"
-            )
         self.models.load_state_dict(state["models"])
         self.learners.load_state_dict(state["models"]["optimizers"])
         self.player.load_state_dict(state["player"], self.models.device)

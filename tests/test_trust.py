@@ -26,7 +26,7 @@ from adamas.play.settings import Options
 from adamas.training import checkpoint
 from adamas.training.datasets import read_experience
 from adamas.training.load_run import files_of_run, read_to_resume
-from adamas.training.phases import FINAL_EVALUATION
+from adamas.training.phases import COLLECT, FINAL_EVALUATION
 from adamas.training.progress import Progress
 from adamas.training.run_folder import RunFolder
 from adamas.training.run_loop import RunLoop
@@ -475,3 +475,19 @@ def test_records_that_are_cut_are_told_of(length: int, tmp_path: Path) -> None:
     records = read_records(path, said.append)
     assert records == [{"number": number} for number in range(len(records))]
     assert len(said) == (len(records) < 3)  # without its newline alone the last line is whole
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="Windows has none")
+def test_the_time_in_which_a_run_stands_still_says_nothing_about_its_pace(tmp_path: Path) -> None:
+    """As after Ctrl-Z and fg."""
+    folder, costs, left = RunFolder(tmp_path), {"collect": 0.01}, {"collect": 100}
+    loop = RunLoop(folder, Config().checkpoint, Progress(), Logger(tmp_path), dict, costs, lambda: left)
+    me = os.getpid()
+
+    def stand_still() -> None:
+        subprocess.Popen(["sh", "-c", f"sleep 1.1; kill -CONT {me}"])
+        os.kill(me, signal.SIGSTOP)
+
+    with loop:
+        loop.run(COLLECT, lambda: 2, stand_still)
+        assert loop.bars.left() == pytest.approx(1)

@@ -111,6 +111,8 @@ class RunLoop:
         start = time.monotonic()
         work()
         seconds = time.monotonic() - start
+        if self.stop.continued:  # the time in which it stood still says nothing about its pace
+            self.stop.continued, seconds = False, self.bars.pace.seconds(phase.name)
         self.progress.tick(phase.name)
         self.logger.add(f"speed/{phase.name}_a_second", 1.0, seconds)
         self.bars.tick(phase.name, seconds)

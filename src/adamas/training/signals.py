@@ -11,6 +11,7 @@ from adamas.utils.torchrun import launched
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+CONTINUE = getattr(signal, "SIGCONT", None)  # not on Windows
 
 
 class Stopped(Exception):
@@ -19,19 +20,25 @@ class Stopped(Exception):
 
 class StopRequest:
     """Inside `with StopRequest() as stop:`, `stop.requested` turns true at the first signal. A second Ctrl-C interrupts;
-    not one of several processes, to which torchrun passes on the Ctrl-C that they have had themselves."""
+    not one of several processes, to which torchrun passes on the Ctrl-C that they have had themselves. `stop.continued` turns
+    true where the process stood still for some time: after Ctrl-Z, or SIGSTOP."""
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested = self.continued = False
 
     def __enter__(self) -> StopRequest:
         listened = [number for number in SIGNALS if not _is_nohup(number)]
         self._before = {number: signal.signal(number, self._handle) for number in listened}
+        if CONTINUE:
+            self._before[CONTINUE] = signal.signal(CONTINUE, self._continue)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def _continue(self, number: int, frame: FrameType | None) -> None:
+        self.continued = True
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT and launched()[1] == 1:

@@ -78,11 +78,11 @@ def dataset_files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise UserError(f"dataset {path} is neither a folder nor a .npz file")
-    if (path / "config.yaml").is_file():
-        raise UserError(f"{path} is a run: what it has played is in {path / 'replay'}")
     files = visible_files(path)
     if hidden := sorted({*path.glob("*.npz")} - {*files}):
         warn(f"{path}: skipped {len(hidden)} hidden files such as {hidden[0].name}")
+    if not files and (path / "config.yaml").is_file():
+        raise UserError(f"{path} is a run: what it has played is in {path / 'replay'}")
     if not files:
         raise UserError(f"dataset {path} holds no .npz file")
     return files

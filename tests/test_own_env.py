@@ -396,6 +396,12 @@ def test_where_the_env_cannot_be_restored_a_resume_begins_a_new_episode(policy: 
         assert len(broken_off) == 1, "the episode that was broken off has a last frame, and no end that anybody saw"
 
 
+def test_dreams_that_a_resume_makes_longer_than_games_are_refused_at_once(own_run: Path, tmp_path: Path) -> None:
+    done = adamas("train", f"resume={own_run}", "evaluation.dream_steps=30", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "100 games in a row ended before 33 steps: lower evaluation.dream_steps" in done.stderr
+
+
 def test_everything_else_that_a_run_is_for_works_too(own_run: Path, tmp_path: Path) -> None:
     assert own_run.parent.name == "pixel_games-Hwc-v0"
     done = adamas("evaluate", f"run={own_run}", "dreams=1", f"out={tmp_path / 'e'}", "device=cpu", cwd=tmp_path)

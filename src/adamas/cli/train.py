@@ -55,7 +55,7 @@ def check_here(config: Config) -> None:
     if config.resume:
         check_resumable(RunFolder(Path(config.resume)))
     check_env(config)
-    if config.has_world_model and not config.resume and not is_atari(config.env):
+    if config.has_world_model and not is_atari(config.env):
         fixed_clip(config)  # games too short for a dream are told now, and not at the first evaluation
     for part in parts_of(config.dataset):
         if config.resume and not Path(part.path).exists():

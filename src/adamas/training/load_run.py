@@ -85,10 +85,9 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def check_resumable(folder: RunFolder) -> None:
-    """UserError for a run without a checkpoint, and for one that was exported: before anything is written to it."""
-    if not checkpoint.newest_first(folder.checkpoints):
-        raise UserError(f"{folder.path} has no checkpoint to go on from: start a new run")
-    if not folder.replay.is_dir() and "optimizers" not in read_state(folder.path)["models"]:
+    """UserError for a run that was exported, before anything is written to it."""
+    played = folder.replay.is_dir() or not checkpoint.usable(folder.checkpoints)
+    if not played and "optimizers" not in read_state(folder.path)["models"]:
         raise UserError(
             f"{folder.path} was exported, without what training needs: "
             f"start a new run with {assignment('initialize.from', folder.path)}"
@@ -97,6 +96,8 @@ def check_resumable(folder: RunFolder) -> None:
 
 def read_to_resume(folder: RunFolder, verify: Callable[[dict[str, Any]], None]) -> tuple[dict[str, Any], Path]:
     """The parts and the path of the newest checkpoint that is good with all that it needs; UserError with the way on."""
+    if not checkpoint.newest_first(folder.checkpoints):
+        raise UserError(f"{folder.path} has no checkpoint to go on from: start a new run")
     try:
         return checkpoint.load_newest(folder.checkpoints, warn=warn, verify=verify)
     except UserError as error:

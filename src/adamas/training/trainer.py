@@ -214,13 +214,14 @@ class Trainer:
         state, path = read_to_resume(self.folder, verify=self._verify)
         try:
             self._restore(state, path)
+            env = state["player"]["env"]
         except checkpoint.MISFITS as error:
             if isinstance(error, RuntimeError) and is_out_of_memory(error):
                 raise
             why = "does not fit the sizes that this command asks for, or is of another version: drop such settings"
             raise UserError(f"{path} {why}") from error
         if not self.config.dataset:  # else nobody plays
-            self._go_on(state["player"]["env"])
+            self._go_on(env)
 
     def _restore(self, state: dict[str, Any], path: Path) -> None:
         self.models.load_state_dict(state["models"])

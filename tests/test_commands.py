@@ -228,8 +228,7 @@ def test_a_run_is_no_dataset_and_its_replay_is(tiny_run: Path, tmp_path: Path) -
     for words in (["card", tiny_run], ["import", tiny_run, tmp_path / "out"]):
         done = adamas("data", *map(str, words))
         assert done.returncode == 2
-        assert done.stderr.startswith(f"error: {tiny_run} is a run: what it has played is ")
-        assert done.stderr.endswith(f"{tiny_run / 'replay'}\n")
+        assert done.stderr == f"error: {tiny_run} is a run: the dataset that it has played is {tiny_run / 'replay'}\n"
 
 
 def test_export_refuses_what_it_cannot_do(tiny_run: Path, tmp_path: Path) -> None:

@@ -485,8 +485,8 @@ def test_the_time_in_which_a_run_stands_still_says_nothing_about_its_pace(tmp_pa
     me = os.getpid()
 
     def stand_still() -> None:
-        subprocess.Popen(["sh", "-c", f"sleep 1.1; kill -CONT {me}"])
-        os.kill(me, signal.SIGSTOP)
+        with subprocess.Popen(["sh", "-c", f"sleep 1.1; kill -CONT {me}"]):
+            os.kill(me, signal.SIGSTOP)
 
     with loop:
         loop.run(COLLECT, lambda: 2, stand_still)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from adamas.benchmark.aggregates import read_published
-from adamas.benchmark.queue import FAILED, FINISHED, Queue, Task
+from adamas.benchmark.queue import FAILED, FINISHED, Queue, Task, as_words
 from adamas.benchmark.slurm import jobs_of_cluster, submit
 from adamas.benchmark.status import summary, table
 from adamas.benchmark.systems import departures
@@ -39,7 +39,7 @@ def show_status(queue: Queue, tasks: Sequence[Task]) -> int:
     if not queue.runs.is_dir():
         raise UserError(f"{queue.runs} is not there: without --status the queue begins")
     with suppress(OSError, ValueError, TypeError, KeyError):
-        say(f"{queue.runs}, begun with {queue.begun_with()}")
+        say(f"{queue.runs}, begun with {as_words(queue.begun_with())}")
     jobs = jobs_of_cluster()
     say(table([queue.status_of(task, jobs) for task in tasks]))
     return 0

@@ -76,20 +76,21 @@ class Queue:
                 write_record(own, mine)
                 own.replace(path)
             begun = self.begun_with()
+            words = as_words(begun)
         except OSError as error:
             if is_passing(error):
                 raise
             raise UserError(f"runs={self.runs} cannot be used ({error.strerror})") from error
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{path} is damaged: delete it if the runs beside it have these settings") from error
-        if begun != " ".join([f"preset={self.preset}", *self.overrides]):
-            raise UserError(f"{self.runs} was begun with {begun}: use the same, or another folder with runs=")
+        if begun != mine:
+            raise UserError(f"{self.runs} was begun with {words}: use the same, or another folder with runs=")
 
-    def begun_with(self) -> str:
-        """The settings of the queue of this folder, as typed. OSError, ValueError, TypeError or KeyError where there is none that
-        can be read."""
+    def begun_with(self) -> dict[str, Any]:
+        """The preset and the overrides of the queue of this folder. OSError, ValueError, TypeError or KeyError where there is none
+        that can be read."""
         saved = read_record(self.runs / "queue.json")
-        return " ".join([f"preset={saved['preset']}", *saved["overrides"]])
+        return {name: saved[name] for name in ("preset", "overrides")}
 
     def find(self, task: Task) -> Found | None:
         """The newest run of the task that is finished, else the newest that can be resumed."""
@@ -149,6 +150,11 @@ class Queue:
         if self.failure(task).exists():
             return FAILED
         return TO_RESUME if run else WAITING
+
+
+def as_words(begun: Mapping[str, Any]) -> str:
+    """What `begun_with` returns, as typed."""
+    return " ".join([f"preset={begun['preset']}", *begun["overrides"]])
 
 
 def _read(folder: RunFolder) -> Found:

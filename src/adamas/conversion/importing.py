@@ -70,8 +70,7 @@ def find(source: Path, options: ImportOptions) -> list[Found]:
 
 def _files(source: Path, options: ImportOptions) -> dict[str, list[Found]]:
     """What `source` is or holds, by kind."""
-    if (source / "config.yaml").is_file() and (source / "replay").is_dir():
-        raise UserError(f"{source} is a run: what it has played is a dataset already, {source / 'replay'}")
+    storage.refuse_run(source)
     there = [source] if source.is_file() else sorted(path for path in source.iterdir() if not path.name.startswith("."))
     npz = [path for path in there if path.suffix == ".npz"]
     if any(storage.row_span(path) for path in npz):

@@ -81,11 +81,16 @@ def dataset_files(path: Path) -> list[Path]:
     files = visible_files(path)
     if hidden := sorted({*path.glob("*.npz")} - {*files}):
         warn(f"{path}: skipped {len(hidden)} hidden files such as {hidden[0].name}")
-    if not files and (path / "config.yaml").is_file():
-        raise UserError(f"{path} is a run: what it has played is in {path / 'replay'}")
     if not files:
+        refuse_run(path)
         raise UserError(f"dataset {path} holds no .npz file")
     return files
+
+
+def refuse_run(path: Path) -> None:
+    """UserError where it is a run folder, which holds a dataset and is none."""
+    if (path / "config.yaml").is_file() and (path / "replay").is_dir():
+        raise UserError(f"{path} is a run: the dataset that it has played is {path / 'replay'}")
 
 
 def visible_files(folder: Path) -> list[Path]:

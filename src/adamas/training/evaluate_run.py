@@ -58,13 +58,14 @@ def evaluate(
     settings = saved.config.evaluation
     settings.dreams, settings.dream_steps = dreams, steps or settings.dream_steps
     check(saved.config)
-    steps = settings.dream_steps
     paths = saved.checkpoints()[-1 if newest else 0 :]
     folder = Path(out or saved.path / "evaluation")
     folder.mkdir(parents=True, exist_ok=True)
     game = saved.config.env
-    say(f"{game}: {len(paths)} checkpoints, {dreams} dreams of {steps} steps each, on {describe(chip)}")
-    rounds = (len(paths) + DREAM_SETS) * ticks(dreams, steps) + (frechet_ticks(saved.config, frechet) if frechet else 0)
+    say(f"{game}: {len(paths)} checkpoints, {dreams} dreams of {settings.dream_steps} steps each, on {describe(chip)}")
+    rounds = (len(paths) + DREAM_SETS) * ticks(dreams, settings.dream_steps) + (
+        frechet_ticks(saved.config, frechet) if frechet else 0
+    )
     distances: list[Frechet] = []
     with tqdm(total=rounds, unit="step", file=Lasting(sys.stderr)) as bar:
         with threads_of(chip) as threads:

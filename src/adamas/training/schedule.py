@@ -30,9 +30,7 @@ def epochs_left(config: Config, progress: Progress) -> int:
     wanted = c.first_steps if progress.epoch == 0 else c.steps_per_epoch
     collecting = math.ceil(max(0, left - max(0, wanted - collected)) / c.steps_per_epoch)
     if progress.epoch > 0 and not collected and not left:  # the last collection is over
-        return max(
-            1, _final_epochs(config) - progress.final_epochs
-        )  # the one of now, though fewer may be wanted by now
+        return max(1, _final_epochs(config) - progress.final_epochs)  # a resume may want fewer: that of now is ended
     return 1 + collecting + _final_epochs(config)
 
 

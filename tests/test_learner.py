@@ -157,11 +157,11 @@ class Rows(NamedTuple):
 
 
 class Twins(nn.Module):
-    """Two kernels, strided as channels_last has them, that are only ever added: autograd gives both the same gradient."""
+    """Two kernels that are only ever added: autograd gives both the same gradient."""
 
-    def __init__(self) -> None:
+    def __init__(self, layout: torch.memory_format) -> None:
         super().__init__()
-        kernels = (torch.zeros(2, 3, 4, 5).to(memory_format=torch.channels_last) for _ in range(2))
+        kernels = (torch.zeros(2, 3, 4, 5).to(memory_format=layout) for _ in range(2))
         self.one, self.other = (nn.Parameter(kernel) for kernel in kernels)
 
     def valid_steps(self, batch: Rows) -> Tensor:
@@ -171,9 +171,12 @@ class Twins(nn.Module):
         return ((self.one + self.other) * batch.obs).flatten(1).sum(1).mean(), {}
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("micro_batch", [0, 2])
-def test_parameters_that_share_a_gradient_each_get_their_own_in_their_own_layout(micro_batch: int) -> None:
-    module, obs = Twins(), torch.randn(6, 2, 3, 4, 5, generator=generator())
+def test_parameters_that_share_a_gradient_each_get_their_own_in_their_own_layout(
+    micro_batch: int, layout: torch.memory_format
+) -> None:
+    module, obs = Twins(layout), torch.randn(6, 2, 3, 4, 5, generator=generator())
     learner = Learner(module, Optimizer("denoiser", module, Optimization()), nullcontext, micro_batch=micro_batch)
     learner.backward(Rows(obs), generator())
     assert module.one.grad.data_ptr() != module.other.grad.data_ptr()

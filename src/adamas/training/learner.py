@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial, reduce
 from typing import Any, NamedTuple
@@ -81,11 +81,11 @@ class Learner:
                 loss, metrics = self.module.loss(micro_batch, generator)
             count = self.module.valid_steps(micro_batch).sum()
             loss, fraction = loss * (count / steps), count / own_steps
-            gradients = torch.autograd.grad(loss, self.optimizer.parameters, materialize_grads=True)
+            gradients = [*torch.autograd.grad(loss, self.optimizer.parameters, materialize_grads=True)]
             scaled = {name: x if isinstance(x, Ratio) else x.detach() * fraction for name, x in metrics.items()}
-            if sums is None:  # copies, with the parameters' strides: autograd may give two parameters one gradient
-                gradients = tuple(map(_copied_like, self.optimizer.parameters, gradients))
-            more = _Sums([*gradients], loss.detach(), scaled)
+            if sums is None:
+                gradients = _own(self.optimizer.parameters, gradients)
+            more = _Sums(gradients, loss.detach(), scaled)
             sums = more if sums is None else _added(sums, more)
         assert sums is not None
         return sums
@@ -96,8 +96,16 @@ class Learner:
         return (batch.rows(slice(first, first + size)) if size < rows else batch for first in range(0, rows, size))
 
 
-def _copied_like(parameter: Tensor, gradient: Tensor) -> Tensor:
-    return torch.empty_like(parameter).copy_(gradient)
+def _own(parameters: Iterable[Tensor], gradients: Iterable[Tensor]) -> list[Tensor]:
+    """The gradients, each in memory of its own and with its parameter's strides. Autograd may give two parameters one gradient,
+    so those are copied; the others are not, as the copy of a large matrix takes as long as its gradient."""
+    own, seen = [], set[int]()
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        memory = gradient.untyped_storage().data_ptr()
+        fits = gradient.stride() == parameter.stride() and memory not in seen
+        own.append(gradient if fits else torch.empty_like(parameter).copy_(gradient))
+        seen.add(memory)
+    return own
 
 
 def _added(sums: _Sums, more: _Sums) -> _Sums:

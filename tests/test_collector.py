@@ -191,3 +191,23 @@ def test_what_is_stored_of_a_game_that_cannot_be_restored_is_read_again(
     assert read.num_episodes == int(rows["final"].sum())
     for name, column in played.replay.rows(0).items():
         assert torch.equal(column, rows[name])
+
+
+def test_an_action_is_repeated_within_an_episode_until_the_first_reward(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In Freeway, where who goes up for good is paid."""
+    env = AtariEnv("Freeway", config.Atari(max_episode_steps=80), episodic_life=True)
+    played, policy, random = Collector(env, Replay(1600), 0), make_policy(awake=False, actions=3), generator()
+    monkeypatch.setattr(policy, "repetition", lambda steps: 1.0 if steps >= 20 else 0.0)
+    while not played.replay.reward_counts[1]:
+        played.step(policy, random)
+        assert played.replay.num_steps < 1500
+    for _ in range(150):
+        played.step(policy, random)
+    rows = played.replay.rows(0)
+    steps, episode = ~rows["final"], rows["final"].cumsum(0)
+    action, reward, episode = rows["action"][steps], rows["reward"][steps], episode[steps]
+    same, within = action[1:] == action[:-1], episode[1:] == episode[:-1]
+    first = int(reward.nonzero()[0])
+    assert bool((same | ~within)[19:first].all())
+    assert len(action[:first].unique()) == 3, "the policy chooses the first of an episode"
+    assert 0 < same[first:].float().mean() < 0.6

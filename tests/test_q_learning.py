@@ -13,6 +13,7 @@ import torch
 from helpers import CPU, PARTS, generator, same, small_config, spy
 from test_trainer import save
 
+from adamas.agent import q_network
 from adamas.agent.imagined_replay import BATCHES, ImaginedReplay, ImaginedSteps, drawn_steps
 from adamas.agent.q_learning import (
     SHIFT,
@@ -21,7 +22,16 @@ from adamas.agent.q_learning import (
     shifted,
     transitions,
 )
-from adamas.agent.q_network import DROPOUT, DROPOUT_RISES, EPSILON, FRAME_STACK, INTENSITY, RANDOM_STEPS, QNetwork
+from adamas.agent.q_network import (
+    DROPOUT,
+    DROPOUT_RISES,
+    EPSILON,
+    FRAME_STACK,
+    INTENSITY,
+    RANDOM_STEPS,
+    REPETITION,
+    QNetwork,
+)
 from adamas.agent.rollout import NO_FRAME, Hidden, Rollout
 from adamas.config import ActorCritic, Atari, Config, Network
 from adamas.config import QNetwork as QNetworkConfig
@@ -29,6 +39,7 @@ from adamas.config.legacy import translated
 from adamas.config.rules import check
 from adamas.data.frames import with_changes
 from adamas.data.replay import Replay, read_dataset
+from adamas.envs.atari import AtariEnv
 from adamas.training.collector import Collector
 from adamas.training.learners import Learners
 from adamas.training.models import Models
@@ -428,6 +439,20 @@ def test_it_plays_at_random_before_it_learns_and_greedily_after(tmp_path: Path) 
         shares.append(float((played.replay.rows(0)["action"] == 2).float().mean()))
     assert shares[0] < 0.5
     assert shares[1] > 0.9
+
+
+def test_it_finds_a_reward_that_asks_for_the_same_action_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Freeway: a road of ten lanes that no random play has crossed in 100 games."""
+    monkeypatch.setattr(q_network, "RANDOM_STEPS", 50)
+    env, policy, random = AtariEnv("Freeway", Atari(), episodic_life=True), network(), generator()
+    played = Collector(env, Replay(4000), 0)
+    while played.replay.reward_counts[1] == 0:
+        played.step(policy, random)
+        assert played.replay.num_steps < 4000
+    assert played.replay.num_steps > 50
+    assert (policy.repetition(49), policy.repetition(50)) == (0.0, REPETITION)
 
 
 def test_models_of_a_q_network_have_no_actor_critic() -> None:

@@ -36,6 +36,10 @@ class Policy(nn.Module, ABC):
         """The chance of a uniformly random action while experience is collected, after so many steps."""
         return EXPLORATION
 
+    def repetition(self, steps: int) -> float:
+        """The chance that an action is repeated, after so many steps of which none brought a reward."""
+        return 0.0
+
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device

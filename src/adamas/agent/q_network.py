@@ -20,6 +20,7 @@ from adamas.utils.random import Random, normal
 FRAME_STACK = 4  # newest frames that it sees (Mnih et al. 2015)
 EPSILON = 0.01  # chance of a uniformly random action: a greedy game can stand still for good
 RANDOM_STEPS = 5_000  # agent steps over which the chance of a random action falls linearly from 1 to EPSILON
+REPETITION = 0.95  # chance of the last action again, from then on until the first reward (after Dabney et al. 2021)
 DROPOUT = 0.5  # share of the features that is dropped in training; the heads are linear, so the mean of a value stays
 DROPOUT_RISES = 50_000  # optimizer steps over which it rises linearly from 0, as steps are drawn again and again
 LOOKS = ((0, 0), (-2, -2), (-2, 2), (2, -2), (2, 2))  # shifts, rows and columns, by whose mean value it plays
@@ -47,6 +48,9 @@ class QNetwork(Policy):
 
     def exploration(self, steps: int) -> float:
         return max(0.0, 1 - steps / RANDOM_STEPS)  # `forward` adds EPSILON
+
+    def repetition(self, steps: int) -> float:
+        return REPETITION if steps >= RANDOM_STEPS else 0.0
 
     def values(self, frames: Tensor) -> Tensor:
         """uint8 or int16 (B, n, H, W), grey levels, oldest first -> Q of each action, float (B, A)."""

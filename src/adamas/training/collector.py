@@ -34,9 +34,7 @@ class Collector:
         """One agent step into the replay."""
         hidden = policy.initial_hidden(1) if self.hidden is None else self.hidden
         choice, _, _, self.hidden = policy.act(torch.from_numpy(self.obs)[None], hidden, generator)
-        action = int(choice)
-        if torch.rand((), generator=generator) < policy.exploration(self.replay.num_steps):
-            action = int(torch.randint(len(self.env.action_meanings), (), generator=generator))
+        action = self._explored(int(choice), policy, generator)
         obs, reward, terminated, truncated, info = self.env.step(action)
         self.replay.add(self.obs, action, reward, terminated, truncated, obs)
         self.obs = obs
@@ -44,6 +42,17 @@ class Collector:
         self.game_return += reward
         over = terminated or truncated
         return self._end(game_over=info["game_over"] or truncated) if over else Ended(None, None)
+
+    def _explored(self, action: int, policy: Policy, generator: torch.Generator) -> int:
+        """The policy's action, or in its place a random one or, while nothing has brought a reward, the last one."""
+        steps, rows = self.replay.num_steps, self.replay.num_rows
+        if torch.rand((), generator=generator) < policy.exploration(steps):
+            return int(torch.randint(len(self.env.action_meanings), (), generator=generator))
+        repetition = policy.repetition(steps) if steps == self.replay.reward_counts[0] else 0.0
+        if repetition and torch.rand((), generator=generator) < repetition:
+            last = self.replay.span(rows - 1, rows, ["action", "final"])
+            return action if last["final"] else int(last["action"])
+        return action
 
     def _end(self, game_over: bool) -> Ended:
         ended = Ended(self.episode_return, self.game_return if game_over else None)

@@ -107,6 +107,21 @@ def test_a_queue_that_was_killed_with_its_run_goes_on(tmp_path: Path, capsys: py
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_queue_that_is_asked_to_stop_saves_its_run_and_ends_well(number: int, tmp_path: Path) -> None:
+    runs = tmp_path / "queue"
+    queue = start(runs, "Breakout,Pong", *SAVING)
+    wait_until(lambda: bool(list(runs.glob("*/*/*/checkpoints/*.pt"))))
+    queue.send_signal(number)
+    out, err = queue.communicate()
+    assert (queue.returncode, err) == (0, "")
+    assert out.splitlines()[-1].startswith("1 to resume, 1 waiting; about ")
+    assert "stopped and saved" in next(runs.glob("logs/*")).read_text()
+    assert states(runs) == ["to resume", "waiting"]
+
+
+@pytest.mark.slow
 @LINUX
 def test_a_run_that_is_killed_is_tried_again_by_its_queue(tmp_path: Path) -> None:
     runs = tmp_path / "queue"

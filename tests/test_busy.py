@@ -282,6 +282,22 @@ def test_what_was_measured_wrongly_is_corrected_and_spoils_no_other_phase() -> N
     assert pace.seconds("collect") == pytest.approx(0.002, rel=1 / 3)
 
 
+@pytest.mark.parametrize("first", [0.0, 20.0])
+def test_an_epoch_after_a_phase_has_changed_its_work_the_time_left_is_right_again(first: float) -> None:
+    """As a denoiser does that begins to learn autoregressively, between two epochs or within one."""
+    pace, costs = Pace(COSTS), {phase: COSTS[phase] for phase in ("collect", "denoiser", "actor_critic")}
+    for epoch in range(8):
+        for phase in costs:
+            seconds = 40.0
+            if epoch == 3 and phase == "denoiser":
+                work(pace, phase, costs[phase], first)
+                costs[phase], seconds = 0.5, seconds - first
+            for _ in range(4):
+                work(pace, phase, costs[phase], seconds / 4)
+                if epoch > 4:
+                    assert [*map(pace.seconds, costs)] == pytest.approx([*costs.values()], rel=0.1), epoch
+
+
 def test_one_long_unit_tells_nothing_of_the_load() -> None:
     pace = Pace(COSTS)
     work(pace, "denoiser", 0.2, 60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import multiprocessing
 import os
 import pickle
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from adamas.training import checkpoint
-from adamas.utils.errors import UserError
+from adamas.utils.errors import MissingFile, UserError
 
 
 def save_until_killed(folder: Path, said: Connection) -> None:
@@ -100,6 +101,43 @@ def test_a_checkpoint_that_refers_to_something_damaged_is_passed_over(tmp_path: 
     lines: list[str] = []
     parts, _ = checkpoint.load_newest(tmp_path, warn=lines.append, verify=verify)
     assert (parts, lines) == ({"chunks": 1}, ["chunk 2 is damaged; trying the one before it"])
+
+
+def test_a_checkpoint_that_refers_to_something_missing_is_not_passed_over(tmp_path: Path) -> None:
+    """It may come back, and the next save would remove the checkpoint."""
+
+    def verify(parts: dict) -> None:
+        if parts["chunks"] > 1:
+            raise MissingFile("chunk 2 is missing")
+
+    paths = [checkpoint.save(tmp_path, chunks, {"chunks": chunks}, keep=2) for chunks in (1, 2)]
+    with pytest.raises(UserError) as caught:
+        checkpoint.load_newest(tmp_path, warn=pytest.fail, verify=verify)
+    assert (
+        str(caught.value) == f"chunk 2 is missing; put it back, or delete {paths[1]} to go on from an older checkpoint"
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, "Too many open files"),
+        PermissionError(errno.EACCES, "Permission denied"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_a_good_one_that_cannot_be_read_now_is_not_passed_over(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, {"step": step}, keep=2)
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(type(error), match=str(error.args[-1])):
+        checkpoint.load_newest(tmp_path, warn=pytest.fail)
 
 
 @pytest.mark.parametrize("seed", range(8))

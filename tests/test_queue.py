@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -191,6 +192,55 @@ def test_a_crash_is_tried_again_and_a_mistake_is_not(tmp_path: Path, monkeypatch
     assert ending(tmp_path, monkeypatch, code=1) == ("failed", worker.TRIES)
     assert ending(tmp_path, monkeypatch, code=2) == ("failed", 1)
     assert ending(tmp_path, monkeypatch, code=0) == ("stopped", 1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+@pytest.mark.parametrize(("code", "state"), [(0, "stopped"), (2, "failed"), (1, "failed"), (None, "stopped")])
+def test_a_run_that_is_asked_to_stop_and_cannot_save_has_failed(
+    code: int | None, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None: the signal kills it, as nobody listens yet."""
+    listen = f"signal.signal(signal.SIGTERM, lambda *_: os._exit({code}))" if code is not None else "pass"
+    program = f"import os, signal, time; {listen}; open('ready', 'w'); time.sleep(60)"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Queue, "command", lambda self, task: [sys.executable, "-S", "-c", program])
+    attempt = Attempt(Queue(tmp_path / "queue", "smoke"), Task("Pong", 0))
+    wait_until(Path("ready").exists)
+    attempt.stop()
+    attempt.wait()
+    assert (attempt.poll(), attempt.tries) == (state, 1)
+
+
+def test_after_an_error_of_the_queue_no_run_works_on_unwatched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
+    monkeypatch.setattr(Queue, "command", lambda self, task: program)
+    mine, tasks = Queue(tmp_path, "smoke"), [Task("Alien", 0), Task("Pong", 0)]
+    find = Queue.find
+
+    def failing(self: Queue, task: Task) -> object:
+        if task == tasks[1]:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return find(self, task)
+
+    monkeypatch.setattr(Queue, "find", failing)
+    started: list[str] = []
+    with pytest.raises(OSError, match="Stale"):
+        work_off(mine, tasks, ["0", "1"], StopRequest(), started.append)
+    assert [line.split(":")[0] for line in started] == ["Alien-0"]
+    wait_until(lambda: not any(is_locked(mine.lock(task)) for task in tasks), seconds=20)
+
+
+def test_settings_that_nothing_was_begun_with_can_be_corrected(tmp_path: Path) -> None:
+    wrong, right = Queue(tmp_path, "smoke", ("device=cuda",)), Queue(tmp_path, "smoke")
+    wrong.claim()
+    lock = take_lock(wrong.lock(Task("Pong", 0)))
+    with pytest.raises(UserError, match="was begun with preset=smoke device=cuda"):
+        right.claim()
+    os.close(lock)
+    right.claim()
+    (tmp_path / "seed-0" / "Pong" / "2026-12-01_00-00-00").mkdir(parents=True)
+    with pytest.raises(UserError, match="was begun with preset=smoke: use the same"):
+        wrong.claim()
 
 
 def test_each_gpu_has_a_run_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -224,6 +224,23 @@ def test_a_chunk_that_every_checkpoint_needs_is_named_with_the_way_on(
     assert capfd.readouterr().err.count("trying the one before it") == 1
 
 
+def test_a_chunk_that_is_away_for_a_while_costs_nothing(tmp_path: Path) -> None:
+    trainer = Trainer(small_config(), RunFolder(tmp_path), CPU)
+    for _ in range(2):
+        for _ in range(5):
+            trainer._collect_step()
+        save(trainer)
+    checkpoints, chunk = checkpoint.newest_first(trainer.folder.checkpoints), max((tmp_path / "replay").glob("*.npz"))
+    chunk.rename(tmp_path / "away")
+    with pytest.raises(UserError, match=f"{chunk} is missing.*; put it back, or delete {checkpoints[0]} to go on from"):
+        Trainer(small_config(), trainer.folder, CPU).resume()
+    assert checkpoint.newest_first(trainer.folder.checkpoints) == checkpoints
+    (tmp_path / "away").rename(chunk)
+    resumed = Trainer(small_config(), trainer.folder, CPU)
+    resumed.resume()
+    assert resumed.replay.num_steps == 10
+
+
 def test_a_folder_without_a_checkpoint_is_said_to_be_that(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no checkpoint to go on from: start a new run$"):
         read_to_resume(RunFolder(tmp_path), lambda parts: None)

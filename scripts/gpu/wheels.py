@@ -5,6 +5,7 @@ For CPython 3.12 on x86-64 Linux, in the versions that this Python has. `prove.p
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from importlib.metadata import version
@@ -17,6 +18,7 @@ GLIBC = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     FOLDER.mkdir(exist_ok=True)
     for old in FOLDER.glob("*.whl"):
         old.unlink()

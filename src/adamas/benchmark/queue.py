@@ -67,11 +67,11 @@ class Queue:
     overrides: tuple[str, ...] = ()
 
     def claim(self) -> None:
-        """Makes the folder this queue's. UserError if it cannot be, or was begun with other settings."""
+        """Makes the folder this queue's. UserError if it cannot be, or runs were begun there with other settings."""
         path, mine = self.runs / "queue.json", {"preset": self.preset, "overrides": list(self.overrides)}
         try:
             self.runs.mkdir(parents=True, exist_ok=True)
-            if not path.exists():
+            if not path.exists() or not self._is_begun():
                 own = path.with_name(f"queue-{secrets.token_hex(4)}.json")  # two may begin at once
                 write_record(own, mine)
                 own.replace(path)
@@ -85,6 +85,11 @@ class Queue:
             raise UserError(f"{path} is damaged: delete it if the runs beside it have these settings") from error
         if begun != mine:
             raise UserError(f"{self.runs} was begun with {words}: use the same, or another folder with runs=")
+
+    def _is_begun(self) -> bool:
+        """Whether a run is there, or somebody is at work on one, or a job was submitted."""
+        places = ("seed-*/*/*/", "slurm/*")
+        return any(any(self.runs.glob(place)) for place in places) or any(map(is_locked, self.runs.glob("locks/*")))
 
     def begun_with(self) -> dict[str, Any]:
         """The preset and the overrides of the queue of this folder. OSError, ValueError, TypeError or KeyError where there is none

@@ -32,9 +32,13 @@ class Attempt:
         self.tries, self.stopping = 0, False
         self.process: subprocess.Popen | None = None  # None: finished before it began
         self.lock = take_lock(queue.lock(task))
-        queue.failure(task).unlink(missing_ok=True)
-        if not self._finished():
-            self._start()
+        try:
+            queue.failure(task).unlink(missing_ok=True)
+            if not self._finished():
+                self._start()
+        except BaseException:
+            os.close(self.lock)
+            raise
 
     def poll(self) -> str | None:
         """None while it works, then how that ended."""
@@ -66,10 +70,12 @@ class Attempt:
         if self._finished():
             return FINISHED
         code = None if self.process is None else self.process.returncode
-        if self.stopping or code == 0:
+        if code == 0 or (
+            self.stopping and code not in (1, 2)
+        ):  # killed by the signal, before anything was there to save
             return STOPPED
         for_a_person = code == 2  # a UserError
-        return FAILED if for_a_person or self.tries == TRIES else None
+        return FAILED if for_a_person or self.stopping or self.tries == TRIES else None
 
     def _finished(self) -> bool:
         run = self.queue.find(self.task)
@@ -127,8 +133,27 @@ def work_off(
     queue: Queue, tasks: Iterable[Task], gpus: list[str | None], stop: StopRequest, say: Callable[[str], None]
 ) -> dict[Task, str]:
     """All tasks in order, one at a time on each of `gpus` (None: whatever is there), until they are done or a stop is
-    requested. Returns how each that was begun ended."""
+    requested. Returns how each that was begun ended. After an error of its own, such as of a disk, none works on unwatched."""
     at_work: dict[Task, tuple[str | None, Attempt]] = {}
+    try:
+        return _work_off(queue, tasks, gpus, stop, say, at_work)
+    finally:
+        for _, attempt in at_work.values():
+            attempt.stop()
+        for _, attempt in at_work.values():
+            attempt.wait()
+            os.close(attempt.lock)
+
+
+def _work_off(
+    queue: Queue,
+    tasks: Iterable[Task],
+    gpus: list[str | None],
+    stop: StopRequest,
+    say: Callable[[str], None],
+    at_work: dict[Task, tuple[str | None, Attempt]],
+) -> dict[Task, str]:
+    """`at_work`: filled with what is at work, and the GPU that it has."""
     waiting, ended = list(tasks), {}
     free = list(gpus)
     while waiting or at_work:

@@ -17,7 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from adamas.utils.console import warn
-from adamas.utils.errors import UserError
+from adamas.utils.errors import MissingFile, UserError
 from adamas.utils.files import publish, sha256
 
 DTYPES = {
@@ -59,9 +59,9 @@ def remove_beyond(folder: Path, row: int) -> None:
 
 
 def verify(path: Path, digest: str) -> None:
-    """Raises UserError unless the file is there and is what was written."""
+    """Raises MissingFile unless the file is there, and UserError unless it is what was written."""
     if not path.is_file():
-        raise UserError(f"{path} is missing: this replay cannot be restored without it")
+        raise MissingFile(f"{path} is missing: this replay cannot be restored without it")
     if sha256(path) != digest:
         raise UserError(f"{path} is damaged: its content is not what was saved")
 

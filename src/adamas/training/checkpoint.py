@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from adamas.training import safetensors
-from adamas.utils.errors import UserError, is_passing
+from adamas.utils.device import is_out_of_memory
+from adamas.utils.errors import ABSENT, MissingFile, UserError
 from adamas.utils.files import publish, sha256
 
 DIGITS = 16  # of the digest, in the name
@@ -73,7 +74,9 @@ def load(path: Path) -> dict[str, Any]:
             raise UserError(f"checkpoint {path} is damaged: its content does not match the digest in its name")
         parts = torch.load(path, weights_only=True, map_location="cpu")
     except (OSError, EOFError, ImportError, pickle.UnpicklingError, *MISFITS) as error:
-        if is_passing(error):
+        if isinstance(error, OSError) and error.errno is not None and error.errno not in ABSENT:
+            raise  # it says nothing of what is in the file
+        if isinstance(error, RuntimeError) and is_out_of_memory(error):
             raise
         raise UserError(f"checkpoint {path} cannot be read: {type(error).__name__}") from error
     if not isinstance(parts, dict) or parts.pop("format", None) != FORMAT:
@@ -100,6 +103,10 @@ def load_newest(
 
     Args:
         verify: raises UserError if something that the parts refer to is damaged.
+
+    Raises:
+        UserError: no checkpoint can be used; or the newest good one refers to a file that is missing. Whoever went on from an older
+            one would remove it at the next save.
     """
     paths, errors = usable(folder), []
     for number, path in enumerate(paths, 1):
@@ -107,6 +114,8 @@ def load_newest(
             parts = load(path)
             verify(parts)
             return parts, path
+        except MissingFile as error:
+            raise UserError(f"{error}; put it back, or delete {path} to go on from an older checkpoint") from error
         except UserError as error:
             errors.append(str(error))
             if number < len(paths):

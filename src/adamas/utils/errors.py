@@ -18,11 +18,26 @@ ABSENT = (
     errno.ENAMETOOLONG,
     errno.ELOOP,
 )  # the user's, if they named it
-PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EBUSY, errno.EAGAIN, errno.ENOLCK, errno.EHOSTDOWN)
+PASSING = (
+    errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EBUSY,
+    errno.EAGAIN,
+    errno.ENOLCK,
+    errno.EHOSTDOWN,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+)
 
 
 class UserError(Exception):
     """Something that the user can put right. Its text is one line: what is wrong and what to do."""
+
+
+class MissingFile(UserError):
+    """A file that is not there and may come back, as with a mount: what refers to it is not damaged."""
 
 
 class LostProcess(UserError):
@@ -60,7 +75,7 @@ def code_of(error: BaseException) -> int | None:
 
 
 def is_passing(error: BaseException) -> bool:
-    """A disk or a network that may be well again at the next try."""
+    """A disk, a network or a machine that may be well again at the next try."""
     return isinstance(error, OSError) and error.errno in PASSING
 
 

@@ -70,9 +70,8 @@ class Attempt:
         if self._finished():
             return FINISHED
         code = None if self.process is None else self.process.returncode
-        if code == 0 or (
-            self.stopping and code not in (1, 2)
-        ):  # killed by the signal, before anything was there to save
+        killed = self.stopping and code not in (1, 2)  # by the signal, before anything was there to save
+        if code == 0 or killed:
             return STOPPED
         for_a_person = code == 2  # a UserError
         return FAILED if for_a_person or self.stopping or self.tries == TRIES else None

@@ -441,9 +441,7 @@ def test_it_plays_at_random_before_it_learns_and_greedily_after(tmp_path: Path) 
     assert shares[1] > 0.9
 
 
-def test_it_finds_a_reward_that_asks_for_the_same_action_again_and_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_finds_a_reward_that_asks_for_the_same_action_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Freeway: a road of ten lanes that no random play has crossed in 100 games."""
     monkeypatch.setattr(q_network, "RANDOM_STEPS", 50)
     env, policy, random = AtariEnv("Freeway", Atari(), episodic_life=True), network(), generator()

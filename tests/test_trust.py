@@ -207,14 +207,20 @@ def save(trainer: Trainer) -> None:
     checkpoint.save(trainer.folder.checkpoints, trainer.progress.saves, parts, keep=2)
 
 
-def test_a_chunk_that_every_checkpoint_needs_is_named_with_the_way_on(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    trainer = Trainer(small_config(), RunFolder(tmp_path), CPU)
+def saved_twice(path: Path) -> Trainer:
+    """After five steps each."""
+    trainer = Trainer(small_config(), RunFolder(path), CPU)
     for _ in range(2):
         for _ in range(5):
             trainer._collect_step()
         save(trainer)
+    return trainer
+
+
+def test_a_chunk_that_every_checkpoint_needs_is_named_with_the_way_on(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    trainer = saved_twice(tmp_path)
     chunk = min((tmp_path / "replay").glob("*.npz"))
     chunk.write_bytes(chunk.read_bytes()[:-1])
     with pytest.raises(UserError) as caught:
@@ -225,11 +231,7 @@ def test_a_chunk_that_every_checkpoint_needs_is_named_with_the_way_on(
 
 
 def test_a_chunk_that_is_away_for_a_while_costs_nothing(tmp_path: Path) -> None:
-    trainer = Trainer(small_config(), RunFolder(tmp_path), CPU)
-    for _ in range(2):
-        for _ in range(5):
-            trainer._collect_step()
-        save(trainer)
+    trainer = saved_twice(tmp_path)
     checkpoints, chunk = checkpoint.newest_first(trainer.folder.checkpoints), max((tmp_path / "replay").glob("*.npz"))
     chunk.rename(tmp_path / "away")
     with pytest.raises(UserError, match=f"{chunk} is missing.*; put it back, or delete {checkpoints[0]} to go on from"):

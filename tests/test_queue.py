@@ -243,6 +243,15 @@ def test_settings_that_nothing_was_begun_with_can_be_corrected(tmp_path: Path) -
         wrong.claim()
 
 
+def test_where_a_file_system_has_no_locks_a_queue_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(lock: int, kind: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(UserError, match=r"runs=.* cannot be used \(Function not implemented\)"):
+        Queue(tmp_path, "smoke").claim()
+
+
 def test_each_gpu_has_a_run_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     show = "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES']); time.sleep(.5)"
     monkeypatch.setattr(Queue, "command", lambda self, task: [sys.executable, "-S", "-c", show])
@@ -304,6 +313,7 @@ def test_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
         (["--status", "games=Brekout"], "unknown game 'Brekout'"),
         (["--status", "runs=/nowhere"], "/nowhere is not there"),
         (["games=Pong", "preset=smoke", "runs=/dev/null/runs"], "runs=/dev/null/runs cannot be used (Not a directory)"),
+        (["games=Pong", "preset=smoke", "device=cuda:99"], "device=cuda:99: this machine shows"),
         (["status"], "'status' cannot be read: write games=status"),
         (["--slurm", "gpu"], "--slurm gpu cannot be read: write name=value"),
         (["seed=3"], "seed=3: the runs of a queue have seeds=5, or seeds=[0,3]"),

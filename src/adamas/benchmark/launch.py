@@ -27,7 +27,12 @@ UNMEASURED = "smoke"  # the preset that only shows that everything runs
 
 def start(queue: Queue, tasks: Sequence[Task], slurm: Mapping[str, str] | None) -> int:
     """Works off the tasks here, or submits them with the parameters of `slurm`. The exit code."""
-    words = departures(compose(queue, tasks[0]))
+    config = compose(queue, tasks[0])
+    if slurm is None:  # jobs have another machine
+        from adamas.utils.device import pick_device  # slow to import
+
+        pick_device(config.device)
+    words = departures(config)
     queue.claim()
     say(f"{len(tasks)} runs in {queue.runs}" + (f"; not Atari 100k: {', '.join(words)}" if words else ""))
     tasks = [task for task in tasks if queue.status_of(task, {}).state != FINISHED]

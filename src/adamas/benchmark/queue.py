@@ -7,7 +7,7 @@ from a lock.
 from __future__ import annotations
 
 import hashlib
-import secrets
+import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,7 +20,7 @@ from adamas.training.checkpoint import newest_first
 from adamas.training.run_folder import RunFolder
 from adamas.training.run_records import final_of, read_curve
 from adamas.utils.errors import UserError, is_passing
-from adamas.utils.locks import is_locked
+from adamas.utils.locks import is_locked, take_lock
 from adamas.utils.quoting import assignment
 from adamas.utils.records import read_record, write_record
 
@@ -70,12 +70,13 @@ class Queue:
         """Makes the folder this queue's. UserError if it cannot be, or runs were begun there with other settings."""
         path, mine = self.runs / "queue.json", {"preset": self.preset, "overrides": list(self.overrides)}
         try:
-            self.runs.mkdir(parents=True, exist_ok=True)
-            if not path.exists() or not self._is_begun():
-                own = path.with_name(f"queue-{secrets.token_hex(4)}.json")  # two may begin at once
-                write_record(own, mine)
-                own.replace(path)
-            begun = self.begun_with()
+            lock = take_lock(self.runs / "queue.lock")  # two may begin at once; fails where a file system has no locks
+            try:
+                if not path.exists() or not self._is_begun():
+                    write_record(path, mine)
+                begun = self.begun_with()
+            finally:
+                os.close(lock)
             words = as_words(begun)
         except OSError as error:
             if is_passing(error):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ def take_lock(path: Path) -> int:
         if (lock := _try(path)) is not None:
             return lock
         time.sleep(PAUSE)
-    raise BlockingIOError(f"{path} is locked")
+    raise BlockingIOError(errno.EAGAIN, "another process holds this lock", str(path))
 
 
 def is_locked(path: Path) -> bool:
@@ -45,7 +46,9 @@ def _try(path: Path) -> int | None:
     lock = os.open(path, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError as error:
         os.close(lock)
-        return None
+        if isinstance(error, BlockingIOError):
+            return None
+        raise
     return lock

@@ -196,6 +196,10 @@ def test_games_above_random_play_are_those_whose_intervals_lie_apart() -> None:
         "theirs beside ours, 1 games: 1 above, 0 not apart, 0 below",
     ]
     assert len(told) == 2 + 26 + 1 + 3
+    beside = intervals.table({"ours": ours}, chance, {name: intervals.published(name) for name in ("human", "DIAMOND")})
+    assert "| Breakout | 0.00 [-1.00, 1.00] | 30.5 | 132.5 | 2.00 [1.10, 3.00] | above |" in beside
+    with pytest.raises(UserError, match="--published diamond: there are human, DIAMOND"):
+        intervals.published("diamond")
 
 
 def test_few_games_tell_nothing() -> None:

@@ -3,7 +3,8 @@
 Prints the mean return of the full games at the end of each run, of one seed, with its 95% interval, beside those of random play
 in this emulator (results/random-play.json). Two means differ where their intervals lie apart, and each is of 20
 games or more. Several folders stand side by side, and each is compared with the first too. With --first the runs of one folder are compared with their own
-first evaluation, such as that after the real steps and before the first dream.
+first evaluation, such as that after the real steps and before the first dream. --published human 'DrQ(eps)' adds published
+scores, each the mean over its seeds.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 from adamas.benchmark.aggregates import read_published
@@ -61,6 +63,7 @@ def main() -> None:
         "folders", type=Path, nargs="+", help="finished runs, of one seed each, or folders that hold some"
     )
     parser.add_argument("--first", action="store_true", help="the first evaluation of each run stands beside its end")
+    parser.add_argument("--published", nargs="+", default=[], metavar="NAME", help="human, or a published system")
     parser.add_argument("--random", type=Path, default=RESULTS / "random-play.json")
     arguments = parser.parse_args()
     chance = {game: Mean.of(played["returns"]) for game, played in json.loads(arguments.random.read_text()).items()}
@@ -70,7 +73,7 @@ def main() -> None:
     if arguments.first:
         (folder,) = arguments.folders
         columns = {f"{folder}, first evaluation": read(folder, first=True), **columns}
-    print(table(columns, chance))
+    print(table(columns, chance, {name: published(name) for name in arguments.published}))
 
 
 def read(folder: Path, first: bool = False) -> Means:
@@ -89,14 +92,26 @@ def read(folder: Path, first: bool = False) -> Means:
     return means
 
 
-def table(columns: dict[str, Means], chance: Means) -> str:
-    first, *others = columns
-    head = ["game", RANDOM]
+def published(name: str) -> dict[str, float]:
+    """{game: score}. UserError when nothing of that name is published here."""
+    found = read_published()
+    if name == "human":
+        return found.human
+    if name not in found.runs:
+        raise UserError(f"--published {name}: there are human, {', '.join(found.runs)}")
+    return {game: fmean(scores) for game, scores in found.runs[name].items()}
+
+
+def table(columns: dict[str, Means], chance: Means, known: Mapping[str, Mapping[str, float]] | None = None) -> str:
+    """`known`: published scores, {name: {game: score}}."""
+    known, (first, *others) = known or {}, columns
+    head = ["game", RANDOM, *(f"{name}, published" for name in known)]
     for name in columns:
         head += [name, f"beside {RANDOM}", *([f"beside {first}"] if name != first else [])]
     rows = []
     for game in read_published().games:
         row = [game, str(chance[game]) if game in chance else "-"]
+        row += [f"{scores[game]:,.1f}" for scores in known.values()]
         for name, means in columns.items():
             mean = means.get(game)
             row += [str(mean) if mean else "-", _verdict(mean, chance.get(game))]

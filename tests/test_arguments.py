@@ -8,7 +8,7 @@ import os
 import shlex
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import Optional
 
@@ -260,3 +260,19 @@ def test_a_closed_terminal_asks_to_stop_but_not_under_nohup() -> None:
 def test_words_without_a_name_get_the_names_of_a_command_in_order() -> None:
     assert arguments.with_names(["a", "--x", "b", "c"], ("source", "out")) == ["source=a", "--x", "out=b", "c"]
     assert arguments.with_names(["out=b", "a", "c"], ("source", "out")) == ["out=b", "source=a", "c"]
+
+
+def test_a_path_with_an_equals_sign_is_a_word_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a=b").mkdir()
+    assert arguments.with_names(["env=Pong", "a=b", "c"], ("source", "out")) == ["env=Pong", "source=a=b", "out=c"]
+
+
+@pytest.mark.parametrize("kind", [int, float, str])
+def test_null_is_no_value_where_there_may_be_none(kind: type) -> None:
+    schema = make_dataclass("Schema", [("x", Optional[kind], setting(kind(1), "x"))])
+    assert (arguments.read(schema, []).x, arguments.read(schema, ["x=null"]).x) == (kind(1), None)
+    assert arguments.read(schema, ["x=2"]).x == kind("2")
+    if kind is not str:
+        with pytest.raises(UserError, match=r"x=many: a (whole )?number is needed"):
+            arguments.read(schema, ["x=many"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import pytest
 from helpers import mostly_slow, open_picture
 
 from adamas.cli.data_card import main
+from adamas.cli.dataset import open_dataset
+from adamas.config import Config
+from adamas.config.files import save_config
 from adamas.data import storage
 from adamas.data.replay import read_dataset
 from adamas.data_card import alignment, clusters, coverage, dreams, quality
@@ -20,6 +24,7 @@ from adamas.data_card.filter import write_filtered
 from adamas.data_card.first_update import show_card
 from adamas.data_card.scan import change_features, perceptual_bits, scan
 from adamas.data_card.source import SLICE, FileSource, ReplaySource
+from adamas.training.run_folder import RunFolder
 from adamas.utils.logger import NullLogger
 
 Rows = dict[str, np.ndarray]
@@ -331,8 +336,6 @@ def test_a_card_in_a_run_draws_no_random_number(tmp_path: Path) -> None:
 
     import torch
 
-    from adamas.config import Config
-
     replay = read_dataset(save(clean(), tmp_path / "set"), [1.0])
     states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     logger = NullLogger()
@@ -369,3 +372,16 @@ def test_a_reward_that_is_not_finite_counts_for_nothing(tmp_path: Path) -> None:
         a["positive"] + a["negative"] for a in whole
     )
     assert all(abs(action["reward"]) < 1e6 for action in spoilt)
+
+
+def test_the_steps_of_an_untrained_policy_are_those_of_a_runs_first_epoch(tmp_path: Path) -> None:
+    """Which goes on beyond `collection.first_steps` until some rewards were seen."""
+    run, config = RunFolder(tmp_path), Config(env="Breakout")
+    save_config(config, run.config)
+    save(clean(), tmp_path / "replay")
+    assert open_dataset(tmp_path / "replay", None).random_steps == 0
+    for epoch, steps in ((0, 8_000), (1, 13_000)):
+        run.append_evaluation({"kind": "evaluation", "epoch": epoch, "steps": steps, "return": 1.0, "returns": [1.0]})
+    assert open_dataset(tmp_path / "replay", None).random_steps == 8_000
+    save_config(replace(config, policy="dyna"), run.config)
+    assert open_dataset(tmp_path / "replay", None).random_steps == 0

@@ -172,6 +172,19 @@ def test_every_planned_phase_has_a_cost_and_random_numbers_are_left_alone() -> N
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_what_a_resume_with_other_settings_may_have_ahead_has_a_cost_too() -> None:
+    """The denoiser's only updates are in an epoch that a new run of these settings would not have."""
+    c = small()
+    c.collection.steps, c.final_epochs, c.denoiser.optimization.first_updates = c.collection.first_steps, 0, 0
+    for part in (c.denoiser, c.reward_end, c.actor_critic):
+        part.optimization.batch_size = 1
+    begun = Progress(epoch=1, done=Counter({"evaluation": 1}), total=Counter(collect=c.collection.steps))
+    ahead = {name for name, units in units_left(c, begun).items() if units}
+    assert "denoiser" in ahead
+    assert "denoiser" not in {phase.name for phase in plan(c)}
+    assert ahead <= measure_costs(rehearse(c)).keys()
+
+
 def test_a_rehearsal_leaves_no_networks_behind() -> None:
     def alive() -> int:
         return sum(type(thing) is AveragedModel for thing in gc.get_objects())

@@ -14,6 +14,7 @@ import torch
 from helpers import MEANINGS, frames, make_replay, mostly_slow, small_config
 from pretended_gpu import GPU, Generator, PretendedGpu, pretended_gpu
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from adamas.agent.actor_critic import ActorCritic
 from adamas.config import Atari, Config
@@ -22,6 +23,7 @@ from adamas.envs.atari import AtariEnv
 from adamas.evaluation.dreams import GROUP, dream, trajectory
 from adamas.evaluation.games import play_games
 from adamas.networks.blocks import AdaGroupNorm, SelfAttention
+from adamas.training import distributed
 from adamas.training.collector import Collector
 from adamas.training.cuda_graphs import WARM_UP
 from adamas.training.generators import Generators
@@ -29,6 +31,7 @@ from adamas.training.learners import Learners
 from adamas.training.models import Models
 from adamas.training.optimizer import LOOK_EVERY
 from adamas.training.updates import Updates
+from adamas.training.workers import Workers
 from adamas.utils.logger import Logger
 from adamas.world_model.gym_vector_env import WorldModelVectorEnv
 from adamas.world_model.parallel_rollouts import ParallelRollouts
@@ -115,6 +118,18 @@ def test_a_recorded_update_never_waits_either(gpu: PretendedGpu, tmp_path: Any) 
     updates.denoiser()
     assert (gpu.copies, gpu.waits, gpu.inside) == ({}, {}, [])
     assert gpu.launches.total() < 200  # and leaves the work to the recording
+
+
+def test_what_other_processes_get_is_sent_from_the_cpu(gpu: PretendedGpu, tmp_path: Any, monkeypatch: Any) -> None:
+    updates, sent = make_updates(gpu, tmp_path), []
+    for part in updates.config.parts:
+        updates.make(part)  # now the optimizers have a state
+    monkeypatch.setattr(distributed, "broadcast", sent.append)
+    Workers().begin(updates.learners)
+    mine = pytree.tree_leaves((updates.learners.models.state_dict(), updates.learners.state_dict()))
+    devices = [x.device.type for x in pytree.tree_leaves(sent) if isinstance(x, Tensor)]
+    assert devices == ["cpu"] * sum(isinstance(x, Tensor) for x in mine)
+    assert "cuda" in {x.device.type for x in mine if isinstance(x, Tensor)}
 
 
 def read_a_value(x: Tensor) -> None:

@@ -137,7 +137,7 @@ def test_reference_curves_are_of_the_same_settings(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def report(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("report")
-    done = adamas("report", f"runs={runs}", f"out={out}", "draws=50")
+    done = adamas("report", f"runs={runs}", f"out={out}")
     assert done.returncode == 0, done.stderr
     return out
 
@@ -213,7 +213,7 @@ def test_the_commits_of_all_starts_of_a_system_are_told(tmp_path: Path) -> None:
         run = make_run(tmp_path, Config(env="Pong", seed=seed), 1.0)
         for commit in commits:
             append_record(run / "origin.jsonl", {"command": ["train"], "commit": commit})
-    told = to_markdown(make_report(run_records.find_outcomes([tmp_path], pytest.fail), read_published(), 10), "DIAMOND")
+    told = to_markdown(make_report(run_records.find_outcomes([tmp_path], pytest.fail), read_published()), "DIAMOND")
     assert "adamas diamond holds runs of several commits: aaaaaaa, bbbbbbb+." in told
 
 
@@ -224,7 +224,7 @@ def test_settings_that_a_resume_changed_are_told(tmp_path: Path) -> None:
     ):
         append_record(path / "origin.jsonl", {"command": ["train", "env=Pong"]})
         append_record(path / "origin.jsonl", {"command": ["train", f"resume={path}", *words]})
-    told = to_markdown(make_report(run_records.find_outcomes([tmp_path], pytest.fail), read_published(), 10), "DIAMOND")
+    told = to_markdown(make_report(run_records.find_outcomes([tmp_path], pytest.fail), read_published()), "DIAMOND")
     notes = [line for line in told.splitlines() if "was resumed with" in line]
     assert notes == [f"{paths[1]} began with other settings, and was resumed with `q_network.n_step=3`."]
 
@@ -298,7 +298,7 @@ def test_a_missing_seed_leaves_no_aggregate(runs: Path, tmp_path: Path) -> None:
     few = [
         path for path in sorted(runs.glob("*/2026-01-01*")) if path.parent.name != "Pong" or path.name.endswith("-0")
     ]
-    done = adamas("report", f"runs=[{','.join(map(str, few))}]", f"out={tmp_path}", "draws=20")
+    done = adamas("report", f"runs=[{','.join(map(str, few))}]", f"out={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "atari100k.json").read_text())["systems"]["adamas diamond"]["aggregates"] == {}
     text = (tmp_path / "atari100k.md").read_text()

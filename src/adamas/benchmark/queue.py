@@ -70,7 +70,7 @@ class Queue:
         """Makes the folder this queue's. UserError if it cannot be, or runs were begun there with other settings."""
         path, mine = self.runs / "queue.json", {"preset": self.preset, "overrides": list(self.overrides)}
         try:
-            lock = take_lock(self.runs / "queue.lock")  # two may begin at once; fails where a file system has no locks
+            lock = take_lock(self.runs / "queue.lock", patience=30)  # fails where a file system has none
             try:
                 if not path.exists() or not self._is_begun():
                     write_record(path, mine)

@@ -23,19 +23,15 @@ YARDSTICK = "DIAMOND"  # what this project is compared with
 NAMED = (YARDSTICK, "Simulus", "dreamerv3", "IRIS")  # published systems with a colour of their own
 
 
-def report(folders: Sequence[Path], draws: int, out: Path) -> None:
-    """Writes all there is to say of the runs in and below the folders.
-
-    Args:
-        draws: of the bootstrap.
-    """
+def report(folders: Sequence[Path], out: Path) -> None:
+    """Writes all there is to say of the runs in and below the folders."""
     runs = find_outcomes(folders, warn)
     if folders and not runs:
         raise UserError(f"there is no run that can be read in {', '.join(map(str, folders))}")
-    write(make_report(runs, read_published(), draws), out)
+    write(make_report(runs, read_published()), out)
 
 
-def make_report(runs: list[Outcome], published: Published, draws: int) -> Report:
+def make_report(runs: list[Outcome], published: Published) -> Report:
     groups = systems(runs)
     mine = {name: newest_of_each_seed(group) for name, group in groups.items()}
     scores = {
@@ -44,12 +40,10 @@ def make_report(runs: list[Outcome], published: Published, draws: int) -> Report
     }
     compared = {name: make_system(s, published, name in mine) for name, s in {**scores, **published.runs}.items()}
     whole = {name: system.matrix for name, system in compared.items() if system.matrix is not None}
-    estimates = {name: aggregates.estimate(AGGREGATES, matrix, draws=draws) for name, matrix in whole.items()}
+    estimates = {name: aggregates.estimate(AGGREGATES, matrix) for name, matrix in whole.items()}
     reference = next((name for name in mine if name in whole), YARDSTICK)
     improvement = {
-        name: aggregates.improvement(whole[reference], matrix, draws=draws)
-        for name, matrix in whole.items()
-        if name != reference
+        name: aggregates.improvement(whole[reference], matrix) for name, matrix in whole.items() if name != reference
     }
     named = [(name, run) for name, group in groups.items() for run in group]
     return Report(published, compared, estimates, reference, improvement, named)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from adamas.config.arguments import MISSING, run_command
+from adamas.config.arguments import MISSING, run_command, with_names
 from adamas.config.schema import setting
 
 CARD_USAGE = """
@@ -58,18 +58,8 @@ def main(argv: list[str]) -> int:
     """The exit code. The first word is the command, `card` or `filter`."""
     command, *words = argv
     if command == "card":
-        return run_command(CardOptions, _named(words, "dir"), CARD_USAGE, run_card)
-    return run_command(FilterOptions, _named(words, "dir", "out"), FILTER_USAGE, run_filter)
-
-
-def _named(words: list[str], *names: str) -> list[str]:
-    """The leading words without a name get these. A path that exists may have "=" in it."""
-    named = list(words)
-    for i, name in enumerate(names[: len(words)]):
-        if words[i].startswith("-") or ("=" in words[i] and not Path(words[i]).exists()):
-            break
-        named[i] = f"{name}={words[i]}"
-    return named
+        return run_command(CardOptions, with_names(words, ("dir",)), CARD_USAGE, run_card)
+    return run_command(FilterOptions, with_names(words, ("dir", "out")), FILTER_USAGE, run_filter)
 
 
 def run_card(options: CardOptions) -> None:

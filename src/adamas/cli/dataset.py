@@ -15,6 +15,9 @@ from adamas.data_card.source import FileSource
 from adamas.envs.make import action_meanings
 from adamas.evaluation.dreams import ticks
 from adamas.training.load_run import SavedRun, files_of
+from adamas.training.run_folder import RunFolder
+from adamas.training.run_records import read_curve
+from adamas.utils.console import warn
 from adamas.utils.device import pick_device
 from adamas.utils.errors import UserError
 
@@ -32,15 +35,15 @@ def open_dataset(path: Path, env: str | None) -> Dataset:
     config = _config_of(path)
     named = Config(env=env) if env else config
     names = action_meanings(named) if named else None
-    of_run = config if path.name == "replay" else None
-    random_steps = _untrained_steps(of_run) if of_run else 0
+    random_steps = _untrained_steps(config, path.resolve().parent) if config and path.name == "replay" else 0
     return Dataset(FileSource(files_of(path)), names, random_steps)
 
 
-def _untrained_steps(config: Config) -> int:
-    """The first steps of a run that its policy made before it had learned anything."""
+def _untrained_steps(config: Config, run: Path) -> int:
+    """The first steps of a run that its policy made before it had learned anything: those of the first epoch. 0: not known."""
     learned = config.dataset or config.initialize["from"] or config.policy != "imagined"
-    return 0 if learned else config.collection.first_steps
+    first = [] if learned else [record for record in read_curve(RunFolder(run), warn) if record["epoch"] == 0]
+    return first[0]["steps"] if first else 0
 
 
 def card_of(dataset: Dataset, run: Path | None, device: str, bar: tqdm) -> Card:

@@ -31,7 +31,6 @@ class Options:
 
     runs: list[str] = setting([], "run folders, or folders that hold some at any depth: [A,B]")
     reference: Optional[str] = setting(None, "learning curves of this game alone")
-    draws: int = setting(2_000, "of the bootstrap", least=1)
     out: str = setting(MISSING, "where to write")
 
 
@@ -47,4 +46,4 @@ def run(options: Options) -> None:
     if options.reference:
         plot_reference(folders, options.reference, out)
     else:
-        report(folders, options.draws, out)
+        report(folders, out)

@@ -7,6 +7,7 @@ import difflib
 import shlex
 import typing
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Optional, TypeVar
 
 from omegaconf import MISSING, OmegaConf
@@ -30,12 +31,14 @@ def run_command(schema: type[T], argv: list[str], usage: str, run: Callable[[T],
 
 
 def with_names(argv: list[str], names: tuple[str, ...]) -> list[str]:
-    """`SOURCE OUT name=value` -> `source=SOURCE out=OUT name=value`: words without a name get these, in order."""
-    given = {word.partition("=")[0] for word in argv if "=" in word}
+    """`SOURCE OUT name=value` -> `source=SOURCE out=OUT name=value`: words without a name get these, in order. A path that exists
+    may have "=" in it."""
+    is_named = ["=" in word and not Path(word).exists() for word in argv]
+    given = {word.partition("=")[0] for word, named in zip(argv, is_named, strict=True) if named}
     rest = iter([name for name in names if name not in given])
     return [
-        word if "=" in word or word.startswith("-") or not (name := next(rest, "")) else f"{name}={word}"
-        for word in argv
+        word if named or word.startswith("-") or not (name := next(rest, "")) else f"{name}={word}"
+        for word, named in zip(argv, is_named, strict=True)
     ]
 
 
@@ -90,8 +93,10 @@ def _name_and_value(text: str, fields: dict[str, dataclasses.Field[Any]]) -> tup
 
 def _set(values: Any, name: str, text: str, kind: Any) -> None:
     value: Any = text
-    if kind in (str, Optional[str]):
-        value = None if kind == Optional[str] and text == "null" else unquoted(text)
+    if text == "null" and type(None) in typing.get_args(kind):
+        value = None
+    elif kind in (str, Optional[str]):
+        value = unquoted(text)
     elif kind == list[str]:
         if not text:
             raise UserError(f"{name}= names none: leave it out, or give some: {name}=[A,B]")

@@ -19,6 +19,8 @@ from adamas.config.help import kinds, shown
 
 KINDS = {
     int: "a whole number",
+    Optional[int]: "a whole number",
+    Optional[float]: "a number",
     float: "a number",
     bool: "true or false",
     str: "text",

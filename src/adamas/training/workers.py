@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from adamas.config import PARTS, Config
 from adamas.data.replay import Replay
@@ -27,8 +29,10 @@ class Workers:
         self.rows = 0  # of the replay, that they have
 
     def begin(self, learners: Learners) -> None:
-        """From now on they have the weights and optimizers of rank 0."""
-        distributed.broadcast((learners.models.state_dict(), learners.state_dict()))
+        """From now on they have the weights and optimizers of rank 0. These are sent from the CPU: a tensor of a GPU would come
+        to all on that one."""
+        state = learners.models.state_dict(), learners.state_dict()
+        distributed.broadcast(pytree.tree_map_only(Tensor, Tensor.cpu, state))
 
     def update(self, part: str, replay: Replay) -> None:
         """They make this update too, after they got the rows that are new to them."""

@@ -7,17 +7,25 @@ import os
 import time
 from pathlib import Path
 
-LOOKS, PAUSE = 5, 0.04  # at a lock, and seconds between them: somebody may just be looking whether it is free
+PAUSE = 0.04  # seconds between two looks at a lock
 
 
-def take_lock(path: Path) -> int:
+def take_lock(path: Path, patience: float = 0.2) -> int:
     """The lock, as a descriptor: whoever has it open, or a copy that a process inherits, holds the lock.
-    BlockingIOError: somebody does."""
+
+    Args:
+        patience: seconds to wait for it. A fifth is enough where somebody just looks whether it is free.
+
+    Raises:
+        BlockingIOError: somebody holds it.
+        OSError: the file system has no locks, or the file cannot be made.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for _ in range(LOOKS):
-        if (lock := _try(path)) is not None:
-            return lock
+    until = time.monotonic() + patience
+    while (lock := _try(path)) is None and time.monotonic() < until:
         time.sleep(PAUSE)
+    if lock is not None:
+        return lock
     raise BlockingIOError(errno.EAGAIN, "another process holds this lock", str(path))
 
 

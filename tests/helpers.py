@@ -27,8 +27,9 @@ from adamas.cli import main as cli
 from adamas.config import Config
 from adamas.config.files import load_config, save_config
 from adamas.config.rules import check
+from adamas.data import storage
 from adamas.data.batch import Trajectory
-from adamas.data.replay import Replay
+from adamas.data.replay import Replay, read_files
 from adamas.training import checkpoint, phases
 from adamas.training.learners import Learners
 from adamas.training.models import Models
@@ -146,6 +147,11 @@ def expect(world: WorldModel, reward: int | None = None, end: int | None = None)
             last.weight[reward + 1] = 100.0
         if end is not None:
             last.weight[3 + end] = 100.0
+
+
+def read_dataset(path: Path, age_weights: Sequence[float]) -> Replay:
+    """A folder of `.npz` files, in the order of their names, or one such file."""
+    return read_files(storage.dataset_files(path), age_weights)
 
 
 def make_replay(ends: set[int], steps: int, on: torch.device = CPU) -> Replay:

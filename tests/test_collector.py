@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, generator, wake
+from helpers import CPU, generator, read_dataset, wake
 
 from adamas import config
 from adamas.agent import policy as policy_module
 from adamas.agent.actor_critic import ActorCritic
 from adamas.agent.rollout import NO_FRAME, Hidden
 from adamas.config import Config
-from adamas.data.replay import Replay, read_dataset
+from adamas.data.replay import Replay
 from adamas.envs.atari import AtariEnv
 from adamas.envs.make import make_env
 from adamas.training.collector import Collector, Ended

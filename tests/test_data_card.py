@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import mostly_slow, open_picture
+from helpers import mostly_slow, open_picture, read_dataset
 
 from adamas.cli.data_card import main
 from adamas.cli.dataset import open_dataset
 from adamas.config import Config
 from adamas.config.files import save_config
 from adamas.data import storage
-from adamas.data.replay import read_dataset
 from adamas.data_card import alignment, clusters, coverage, dreams, quality
 from adamas.data_card import filter as data_filter
 from adamas.data_card.card import Card, make_card

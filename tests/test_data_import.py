@@ -15,11 +15,11 @@ import cv2
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from helpers import frames
+from helpers import frames, read_dataset
 
 from adamas.cli import main as cli
 from adamas.config import SIZE
-from adamas.data.replay import Replay, read_dataset
+from adamas.data.replay import Replay
 from adamas.utils.errors import UserError
 from adamas.utils.images import write_mp4
 

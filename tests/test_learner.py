@@ -102,12 +102,12 @@ def test_a_step_is_the_gradient_of_the_loss_clipped_and_then_one_step_of_adamw(p
         for group in optimizer.adamw.param_groups:
             group["lr"] = optimizer.learning_rate
         optimizer.adamw.step()
-        optimizer.updates += 1
+        optimizer.steps += 1
         torch.testing.assert_close(metrics["loss"], loss.detach())
         torch.testing.assert_close(metrics["grad_norm"], norm)
         torch.testing.assert_close(list(learner.module.parameters()), list(module.parameters()), rtol=1e-5, atol=1e-7)
     assert metrics["skipped_updates"] == 0
-    assert learner.optimizer.updates == 3
+    assert learner.optimizer.steps == 3
 
 
 def test_a_batch_of_padding_has_loss_0_and_moves_nothing_but_by_decay() -> None:

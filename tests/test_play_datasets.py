@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import read_dataset
 from playing import BREAKOUT, do, play
 
 from adamas.data import storage
 from adamas.data.batch import Trajectory
-from adamas.data.replay import read_dataset
 from adamas.play.dataset_table import BLOCK, open_table
 from adamas.play.dataset_viewer import DatasetViewer
 from adamas.play.initial_states import InitialStates

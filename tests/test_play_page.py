@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import mostly_slow
+from helpers import mostly_slow, read_dataset
 from playing import Served, new_session
 
-from adamas.data.replay import read_dataset
 from adamas.play.auth import AccessControl
 from adamas.play.load import Agent
 from adamas.play.settings import Settings

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import read_dataset
 from PIL import Image
 from playing import do, play
 
-from adamas.data.replay import read_dataset
 from adamas.play import recording_files
 from adamas.play.session import Session
 from adamas.utils.errors import UserError

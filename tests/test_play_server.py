@@ -20,11 +20,10 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from helpers import adamas, mostly_slow
+from helpers import adamas, mostly_slow, read_dataset
 from playing import PUBLIC, Player, Served, SharedStart, new_session
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from adamas.data.replay import read_dataset
 from adamas.play import auth, protocol
 from adamas.play.auth import AccessControl, check_address, host_in_url
 from adamas.play.connections import MOST_CONNECTIONS, MOST_UNACKNOWLEDGED, quiet_logger

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import CPU
+from helpers import CPU, read_dataset
 from playing import BREAKOUT, CONFIG, do, new_session, play, save_models, set_on_2, unpack
 
 from adamas.config.files import save_config
-from adamas.data.replay import read_dataset
 from adamas.envs.atari import AtariEnv
 from adamas.play import protocol
 from adamas.play.history import MOST_STATES

@@ -101,7 +101,7 @@ def test_an_update_never_waits(kind: str, gpu: PretendedGpu, tmp_path: Any) -> N
         gpu.reset()
         updates.make(part)
         assert (gpu.copies, gpu.waits) == ({}, {})
-    updates.learners.by_part["reward_end"].optimizer.updates = LOOK_EVERY - 1
+    updates.learners.by_part["reward_end"].optimizer.steps = LOOK_EVERY - 1
     updates.make("reward_end")
     assert list(gpu.waits.values()) == [1]
     gpu.reset()

@@ -135,7 +135,7 @@ def test_every_part_warms_up_over_a_hundred_updates_from_rate_0() -> None:
     learners = Learners(Models(Config(), MEANINGS, CPU))
     for learner in learners.by_part.values():
         rates = []
-        for learner.optimizer.updates in (0, 1, 50, 100, 101):
+        for learner.optimizer.steps in (0, 1, 50, 100, 101):
             rates.append(learner.optimizer.learning_rate)
         assert rates == pytest.approx([0, 1e-6, 5e-5, 1e-4, 1e-4])
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, PARTS, generator, same, small_config, spy
+from helpers import CPU, PARTS, generator, read_dataset, same, small_config, spy
 from test_trainer import save
 
 from adamas.agent import q_network
@@ -38,7 +38,7 @@ from adamas.config import QNetwork as QNetworkConfig
 from adamas.config.legacy import translated
 from adamas.config.rules import check
 from adamas.data.frames import with_changes
-from adamas.data.replay import Replay, read_dataset
+from adamas.data.replay import Replay
 from adamas.envs.atari import AtariEnv
 from adamas.training.collector import Collector
 from adamas.training.learners import Learners
@@ -360,7 +360,7 @@ def test_it_drops_more_and_more(updates: int, share: float, tmp_path: Path) -> N
     trainer = make_trainer(tmp_path, "model_free")
     trainer.collect(Loop(trainer, 30))
     learner, seen = trainer.learners.by_part["q_network"], []
-    learner.optimizer.updates = updates
+    learner.optimizer.steps = updates
     learner.step = lambda batch, generator: seen.append(batch.dropout) or {}
     trainer.updates.after_step()
     torch.testing.assert_close(seen[0], torch.full_like(seen[0], share))
@@ -370,7 +370,7 @@ def test_it_drops_more_and_more(updates: int, share: float, tmp_path: Path) -> N
 def test_each_step_is_followed_by_updates_from_the_replay(ratio: float, updates: int, tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, "model_free", ratio)
     trainer.collect(Loop(trainer))
-    assert trainer.learners.updates("q_network") == updates
+    assert trainer.learners.steps("q_network") == updates
     assert sum(replayed_updates(trainer.config, step) for step in range(1, 46)) == updates
     assert int(trainer.models.averages["q_network"].n_averaged) == updates
 

@@ -11,14 +11,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from helpers import generator
+from helpers import generator, read_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adamas.config import Config
 from adamas.data.batch import Segment
 from adamas.data.frames import to_float, to_uint8
-from adamas.data.replay import Replay, read_dataset
+from adamas.data.replay import Replay
 from adamas.training.datasets import read_experience
 from adamas.utils.errors import UserError
 

@@ -101,7 +101,7 @@ def test_a_run_whose_loss_is_not_finite_stops_with_its_last_good_weights(tmp_pat
     code, _, err = adamas("train", "env=Breakout", *TINY, *bad, cwd=tmp_path)
     assert code == 2
     assert "Traceback" not in err
-    assert err.splitlines()[-1].startswith("error: denoiser: 10 updates in a row had a loss or gradient that was not")
+    assert err.splitlines()[-1].startswith("error: denoiser: 10 steps in a row had a loss or gradient that was not")
     checkpoint.load_newest(only_run(tmp_path) / "checkpoints", warn=pytest.fail)
 
 

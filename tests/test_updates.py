@@ -216,7 +216,7 @@ def test_each_epoch_makes_a_step_for_each_minibatch_of_a_new_partition(replay: R
     calls = spy(made.models.actor_critic, "loss")
     made.actor_critic()
     parts = [args[0] for args, _ in calls]
-    assert made.learners.updates("actor_critic") == len(parts) == 12
+    assert made.learners.steps("actor_critic") == len(parts) == 12
     epochs = [parts[i : i + 4] for i in (0, 4, 8)]
     orders = [torch.cat([part.obs for part in epoch]).sum((1, 2, 3)).tolist() for epoch in epochs]
     assert all(len(part.obs) == 2 for part in parts)
@@ -285,7 +285,7 @@ def test_the_published_settings_take_an_update_of_each_part(replay: Replay, logg
     made = Updates(learners, replay, Generators.seeded(0, CPU), logger)
     for part in config.Config().parts:
         made.make(part)
-    assert [learners.updates(part) for part in config.Config().parts] == [1, 1, 1]
+    assert [learners.steps(part) for part in config.Config().parts] == [1, 1, 1]
     assert all(torch.isfinite(torch.tensor(value)) for value in logger.flush(0).values())
 
 

@@ -106,7 +106,7 @@ def train(config: Config, steps: int, budgets: list[float], counted: bool) -> li
     clip, rows, spent = fixed_clip(config), [], 0.0
     for budget in budgets:
         begun = time.process_time()
-        while (updates.learners.updates("denoiser") if counted else spent + time.process_time() - begun) < budget:
+        while (updates.learners.steps("denoiser") if counted else spent + time.process_time() - begun) < budget:
             updates.make("denoiser")
         spent += time.process_time() - begun
         world, context = updates.models.world, config.denoiser.context
@@ -116,7 +116,7 @@ def train(config: Config, steps: int, budgets: list[float], counted: bool) -> li
         rows.append(
             {
                 "seconds": round(spent),
-                "updates": updates.learners.updates("denoiser"),
+                "updates": updates.learners.steps("denoiser"),
                 "sigma_data": sigma_data,
                 **figures(fixed, fresh),
             }

@@ -1,1 +1,1 @@
-"""The commands: `adamas train`, `play`, `evaluate`, `export`, `benchmark`, `report` and `showcase`."""
+"""The commands: `adamas train`, `play`, `evaluate`, `export`, `data`, `benchmark`, `report` and `showcase`."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 
 from adamas.utils.console import say
-from adamas.utils.errors import UserError, exit_code
+from adamas.utils.errors import UserError, did_you_mean, exit_code
 
 COMMANDS = {
     "import": ("adamas.cli.data_import", "make a dataset for training of Minari, npz, videos or PNG"),
@@ -46,6 +45,5 @@ def help_text() -> str:
 
 
 def _unknown(command: str) -> None:
-    near = difflib.get_close_matches(command, COMMANDS, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(COMMANDS)}"
+    hint = did_you_mean(command, COMMANDS, f"commands: {', '.join(COMMANDS)}")
     raise UserError(f"unknown command 'data {command}': {hint}")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from importlib.metadata import version
 
 from adamas.utils.console import say
-from adamas.utils.errors import UserError, exit_code
+from adamas.utils.errors import UserError, did_you_mean, exit_code
 
 COMMANDS = {
     "train": "train an agent in a world model of a game, or go on with a run",
@@ -50,9 +49,6 @@ def help_text() -> str:
 
 
 def _unknown(command: str) -> None:
-    near = difflib.get_close_matches(command, COMMANDS, n=1)
-    if "=" in command:
-        hint = f"write adamas train {command}"
-    else:
-        hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(COMMANDS)}"
+    meant = did_you_mean(command, COMMANDS, f"commands: {', '.join(COMMANDS)}")
+    hint = f"write adamas train {command}" if "=" in command else meant
     raise UserError(f"unknown command '{command}': {hint}")

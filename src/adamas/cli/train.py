@@ -81,7 +81,7 @@ def run(config: Config) -> bool:
     if chip.type == "cuda":
         torch.cuda.set_device(chip)  # where graphs are recorded, and what processes say to each other
     try:
-        return lead(config, chip) if launched()[0] == 0 else work(config, chip)
+        return lead(config, chip) if launched().rank == 0 else work(config, chip)
     except RuntimeError as error:
         if not device.is_out_of_memory(error):
             raise
@@ -106,7 +106,7 @@ def lead(config: Config, chip: torch.device) -> bool:
         costs = measure_costs(Rehearsal(config, action_meanings(config), chip, threads))
         folder = RunFolder(Path(config.resume)) if config.resume else RunFolder.create(config.runs, config.env)
         with ending_by_itself(), folder.held(new=not config.resume), joined(chip, str(folder.path)):
-            if launched()[1] == 1:  # torchrun sets OMP_NUM_THREADS by itself
+            if launched().size == 1:  # torchrun sets OMP_NUM_THREADS by itself
                 threads.save(folder.threads)
             finished = train(config, folder, chip, costs, threads)
     again = command("train", assignment("resume", folder.path))

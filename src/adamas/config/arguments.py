@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import shlex
 import typing
 from collections.abc import Callable, Iterable
@@ -17,7 +16,7 @@ from adamas.config.help import shown
 from adamas.config.hints import KINDS
 from adamas.config.rules import check_bounds
 from adamas.utils.console import say
-from adamas.utils.errors import UserError, exit_code
+from adamas.utils.errors import UserError, did_you_mean, exit_code
 from adamas.utils.quoting import escaped, split, unquoted
 
 T = TypeVar("T")
@@ -75,9 +74,7 @@ def help_text(schema: type[Any], usage: str) -> str:
 def unknown(name: str, names: Iterable[str]) -> UserError:
     """An error with the name that was probably meant."""
     known = list(names)
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"keys: {', '.join(known)}"
-    return UserError(f"unknown key '{name}': {hint}")
+    return UserError(f"unknown key '{name}': {did_you_mean(name, known, 'keys: ' + ', '.join(known))}")
 
 
 def _name_and_value(text: str, fields: dict[str, dataclasses.Field[Any]]) -> tuple[str, str]:

@@ -77,7 +77,7 @@ def _launch(
         return 0
     if (line := left_over()) and not arguments.cfg:
         say(line, error=True)
-    if arguments.multirun and launched()[1] > 1:
+    if arguments.multirun and launched().size > 1:
         raise UserError("-m cannot be used with torchrun, which starts one run: drop one of the two")
     words = [literal(text, arguments.multirun) for text in arguments.overrides]
     overrides = [_read_override(text, arguments.multirun, preset_names(config_dir)) for text in words]
@@ -96,7 +96,7 @@ def _launch(
 
 def _speaks() -> bool:
     """Whether this process prints: of several that torchrun starts, the first one."""
-    return launched()[0] == 0
+    return launched().rank == 0
 
 
 def _name_the_game(config: Config, canonical: Callable[[str], str]) -> Config:

@@ -257,17 +257,12 @@ class Replay:
         return torch.cat([self._starts, torch.tensor([self.num_rows])])
 
 
-def read_dataset(path: Path, age_weights: Sequence[float], device: torch.device | str = "cpu") -> Replay:
-    """Reads a folder of `.npz` files (a run's replay folder is one), in the order of their names, or one such file.
-
-    The columns are those of `adamas.data.storage`. An episode goes on from one chunk of a run to the next one; any other
-    file ends with its last row. Final frames may be lacking: then the row that ends an episode is its last.
-    """
-    return read_files(storage.dataset_files(path), age_weights, device)
-
-
 def read_files(files: Sequence[Path], age_weights: Sequence[float], device: torch.device | str = "cpu") -> Replay:
-    """The same of these files, in this order."""
+    """The rows of `.npz` files with the columns of `adamas.data.storage`, in this order.
+
+    An episode goes on from one chunk of a run to the next one; any other file ends with its last row. Final frames may be lacking:
+    then the row that ends an episode is its last.
+    """
     replay = Replay(sum(map(storage.count_rows, files)), age_weights, device=device)
     replay.append_files(files)
     return replay

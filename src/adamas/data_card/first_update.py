@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
-
-from PIL import Image
 
 from adamas.config import Config
 from adamas.data.replay import Replay
@@ -23,9 +20,6 @@ def show_card(replay: Replay, config: Config, action_names: tuple[str, ...], fol
     card = make_card(source, action_names)
     of = f" of {replay.num_rows:,}" if source.rows < replay.num_rows else ""
     text = output.write(card, f"{config.dataset or config.env}: {source.rows:,}{of} rows", folder)
-    data = (folder / "card.png").read_bytes()
-    with Image.open(io.BytesIO(data)) as image:
-        width, height = image.size
     logger.text("data/card", text, 0)
-    logger.picture("data/card", data, height, width, 0)
+    logger.picture("data/card", (folder / "card.png").read_bytes(), 0)
     return card.findings

@@ -17,7 +17,7 @@ from gymnasium.error import Error as GymnasiumError
 
 from adamas.envs.actions import MOST, count_actions
 from adamas.envs.screens import holds_pictures
-from adamas.utils.errors import UserError, one_line
+from adamas.utils.errors import UserError, did_you_mean, one_line
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # a line on stdout of each env that draws with pygame
 OURS = ("render_mode", "disable_env_checker", "vectorization_mode", "id")  # not for `env_kwargs`
@@ -71,8 +71,8 @@ def _import(env_id: str, module: str) -> None:
         importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = f"it needs {error.name}" if error.name and not f"{module}.".startswith(f"{error.name}.") else ""
-        here = f"no module {module} is installed or in this folder: install it, or go to the folder of {module}.py"
-        raise UserError(f"env={env_id}: {missing or here}") from error
+        absent = f"no module {module} is installed or in this folder: install it, or go to the folder of {module}.py"
+        raise UserError(f"env={env_id}: {missing or absent}") from error
     except Exception as error:
         raise UserError(f"env={env_id}: {module} cannot be imported: {where(error)}") from error
 
@@ -96,8 +96,7 @@ def _check_kwargs(env_id: str, spec: EnvSpec, kwargs: Mapping[str, Any]) -> None
     names = _parameters(spec)
     for key in kwargs:
         if names is not None and key not in names:
-            near = difflib.get_close_matches(key, names, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(names) or 'none'}"
+            hint = did_you_mean(key, names, f"it takes {', '.join(names) or 'none'}")
             raise UserError(f"env_kwargs: env={env_id} does not take '{key}': {hint}")
 
 

@@ -24,7 +24,7 @@ def compiles(config: Config, device: torch.device) -> bool:
 
 def records(config: Config, device: torch.device) -> bool:
     """Whether updates are recorded as CUDA graphs."""
-    return device.type == "cuda" and launched()[1] == 1 if config.cuda_graphs == "auto" else config.cuda_graphs
+    return device.type == "cuda" and launched().size == 1 if config.cuda_graphs == "auto" else config.cuda_graphs
 
 
 def check_compiling(config: Config, device: torch.device) -> None:

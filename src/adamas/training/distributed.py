@@ -44,7 +44,7 @@ def _joined() -> bool:
 
 def check_processes(config: Config) -> None:
     """Raises UserError for a run that several processes cannot share."""
-    size = launched()[1]
+    size = launched().size
     if size > 1 and config.policy != "imagined":
         raise UserError(f"policy={config.policy} learns in one process: start it without torchrun")
     for part in config.parts:

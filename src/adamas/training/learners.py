@@ -58,9 +58,9 @@ class Learners:
         self.imagine_segment = Graphed(self._imagine_segment, capture)
         self.q_targets = Graphed(self._q_targets, capture)
 
-    def updates(self, part: str) -> int:
+    def steps(self, part: str) -> int:
         """Optimizer steps of the part so far."""
-        return self.by_part[part].optimizer.updates
+        return self.by_part[part].optimizer.steps
 
     def _learner(
         self,

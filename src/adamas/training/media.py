@@ -27,12 +27,11 @@ def show(evaluation: Evaluation, logger: Logger, folder: Path, epoch: int) -> No
 def show_pictures(evaluation: Evaluation, logger: Logger, folder: Path, name: str, epoch: int) -> None:
     """Writes `name.gif`, `name.png` and `name-trajectory.png` to the folder and to TensorBoard."""
     pictures = {
-        "moving": (f"{name}.gif", gif(evaluation.film), evaluation.film[0]),
-        "still": (f"{name}.png", png(evaluation.grid), evaluation.grid),
-        "trajectory": (f"{name}-trajectory.png", png(evaluation.trajectory), evaluation.trajectory),
+        "moving": (f"{name}.gif", gif(evaluation.film)),
+        "still": (f"{name}.png", png(evaluation.grid)),
+        "trajectory": (f"{name}-trajectory.png", png(evaluation.trajectory)),
     }
     folder.mkdir(exist_ok=True)
-    for tag, (file, data, frame) in pictures.items():
+    for tag, (file, data) in pictures.items():
         (folder / file).write_bytes(data)
-        height, width = frame.shape
-        logger.picture(f"dream/{tag}", data, height, width, epoch)
+        logger.picture(f"dream/{tag}", data, epoch)

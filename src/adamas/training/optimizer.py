@@ -1,4 +1,4 @@
-"""One optimizer: AdamW with warm-up, decay of its rate, clipping, and updates that are skipped when they are not finite."""
+"""One optimizer: AdamW with warm-up, decay of its rate, clipping, and steps that are skipped when they are not finite."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from adamas import config
 from adamas.utils.errors import UserError
 
 DECAY_TO = 0.1  # share of the learning rate that is left after `decay_updates`
-LOOK_EVERY = 10  # updates between two looks at the counter that lives on the device, for which the CPU waits
+LOOK_EVERY = 10  # updates, each of `steps_per_update` steps, between two looks at the counter that lives on the device, for which the CPU waits
 PATIENCE = 10  # skipped steps in a row, at a look, that end the run
 
 
@@ -45,14 +45,14 @@ class Optimizer:
         self.parameters = list(module.parameters())
         self.adamw = torch.optim.AdamW(_groups(module, weight_decay), lr=c.learning_rate, eps=eps, fused=True)
         device = self.parameters[0].device
-        self.updates = 0
+        self.steps = 0
         self.skipped = torch.zeros((), device=device)  # in all
         self.in_a_row = torch.zeros((), device=device)
 
     @property
     def learning_rate(self) -> float:
         """Rises linearly over the warm-up; falls linearly over `decay_updates` to the share DECAY_TO, then stays."""
-        c, done = self.config, self.updates // self.steps_per_update
+        c, done = self.config, self.steps // self.steps_per_update
         rise = min(1.0, done / self.warmup_updates) if self.warmup_updates else 1.0
         fallen = min(1.0, done / c.decay_updates) if c.decay_updates else 0.0
         return c.learning_rate * rise * (1 - (1 - DECAY_TO) * fallen)
@@ -61,7 +61,7 @@ class Optimizer:
         """Clips the gradients of this loss and steps. Returns their l2 norm before clipping, float ().
 
         Raises:
-            UserError: a look found that the last PATIENCE updates, or more, were not finite. The weights are still those
+            UserError: a look found that the last PATIENCE steps, or more, were not finite. The weights are still those
                 before them.
         """
         norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
@@ -70,12 +70,12 @@ class Optimizer:
             group["lr"] = self.learning_rate
         vars(self.adamw)["found_inf"] = bad.float()  # the fused kernel skips the step where this is 1, without a wait
         self.adamw.step()
-        self.updates += 1
+        self.steps += 1
         self.skipped += bad
         self.in_a_row.add_(1).mul_(bad)
-        if self.updates % (LOOK_EVERY * self.steps_per_update) == 0 and self.in_a_row >= PATIENCE:
+        if self.steps % (LOOK_EVERY * self.steps_per_update) == 0 and self.in_a_row >= PATIENCE:
             raise UserError(
-                f"{self.name}: {PATIENCE} updates in a row had a loss or gradient that was not finite; "
+                f"{self.name}: {PATIENCE} steps in a row had a loss or gradient that was not finite; "
                 f"lower {self.name}.optimization.learning_rate (now {self.config.learning_rate:g}) or use precision=float32"
             )
         return norm
@@ -83,7 +83,7 @@ class Optimizer:
     def state_dict(self) -> dict[str, Any]:
         return {
             "adamw": self.adamw.state_dict(),
-            "updates": self.updates,
+            "updates": self.steps,
             "steps_per_update": self.steps_per_update,
             "skipped": self.skipped,
             "in_a_row": self.in_a_row,
@@ -93,7 +93,7 @@ class Optimizer:
         ours, theirs = self.adamw.state_dict()["param_groups"], state["adamw"]["param_groups"]
         groups = [{**mine, "lr": saved["lr"]} for mine, saved in zip(ours, theirs, strict=True)]  # settings of now
         self.adamw.load_state_dict({**state["adamw"], "param_groups": groups})
-        self.updates = state["updates"] * self.steps_per_update // state.get("steps_per_update", self.steps_per_update)
+        self.steps = state["updates"] * self.steps_per_update // state.get("steps_per_update", self.steps_per_update)
         self.skipped.copy_(state["skipped"])
         self.in_a_row.copy_(state["in_a_row"])
 

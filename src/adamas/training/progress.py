@@ -23,12 +23,17 @@ class Progress:
         """Agent steps made in the real game."""
         return self.total["collect"]
 
+    @property
+    def collected(self) -> int:
+        """Agent steps made in this epoch."""
+        return self.done["collect"]
+
     def tick(self, phase: str, units: int = 1) -> None:
         self.done[phase] += units
         self.total[phase] += units
 
     def next_epoch(self) -> None:
-        self.final_epochs = 0 if self.done["collect"] or self.epoch == 0 else self.final_epochs + 1
+        self.final_epochs = 0 if self.collected or self.epoch == 0 else self.final_epochs + 1
         self.epoch += 1
         self.done.clear()
 

@@ -131,7 +131,7 @@ class Rehearsal:
         return [(1.0, c)]
 
     def _update(self, part: str, config: Config) -> float:
-        full = getattr(config, part).optimization.batch_size // launched()[1]
+        full = getattr(config, part).optimization.batch_size // launched().size
         batch = max(1, full // FRACTION)
         try:
             if self.device.type == "cpu" and batch < full:

@@ -26,7 +26,7 @@ def epochs_left(config: Config, progress: Progress) -> int:
     """Epochs that are not over: the one of now, those that collect more, and those after the last collection."""
     if finished(config, progress):
         return 0
-    c, left, collected = config.collection, steps_left(config, progress), progress.done["collect"]
+    c, left, collected = config.collection, steps_left(config, progress), progress.collected
     wanted = c.first_steps if progress.epoch == 0 else c.steps_per_epoch
     collecting = math.ceil(max(0, left - max(0, wanted - collected)) / c.steps_per_epoch)
     if progress.epoch > 0 and not collected and not left:  # the last collection is over
@@ -77,7 +77,7 @@ def steps_to_collect(config: Config, progress: Progress, reward_counts: Mapping[
     Args:
         reward_counts: steps so far by the sign of their reward.
     """
-    c, done = config.collection, progress.done["collect"]
+    c, done = config.collection, progress.collected
     if progress.epoch > 0:
         wanted = c.steps_per_epoch
     elif done < c.first_steps or sum(sorted(reward_counts.values())[:-1]) >= RARE_REWARDS:

@@ -41,7 +41,7 @@ class StopRequest:
         self.continued = True
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT and launched()[1] == 1:
+        if self.requested and number == signal.SIGINT and launched().size == 1:
             raise KeyboardInterrupt
         self.requested = True
 

@@ -53,7 +53,7 @@ class Updates:
 
     def denoiser(self) -> None:
         c, r = self.config.denoiser, self.config.replay
-        autoregressive = self.learners.updates("denoiser") >= c.autoregressive_after
+        autoregressive = self.learners.steps("denoiser") >= c.autoregressive_after
         segment = self.replay.sample(
             c.optimization.batch_size // distributed.world_size(),
             c.context + 1 + autoregressive * c.autoregressive_steps,
@@ -66,7 +66,7 @@ class Updates:
         self.models.update_average("denoiser")
 
     def reward_end(self) -> None:
-        c, updates = self.config.reward_end, self.learners.updates("reward_end")
+        c, updates = self.config.reward_end, self.learners.steps("reward_end")
         segment = self.replay.sample(
             c.optimization.batch_size // distributed.world_size(),
             SEGMENT_FRAMES,
@@ -121,7 +121,7 @@ class Updates:
         batch = batch._replace(next_obs=shifted(batch.next_obs, self.random.data))
         target = self.learners.q_targets(batch, self.random.noise)
         obs = shifted(batch.obs, self.random.data)
-        share = dropout_share(self.learners.updates("q_network"))
+        share = dropout_share(self.learners.steps("q_network"))
         self._learn("q_network", QBatch(obs, batch.action, target, batch.mask, torch.full_like(target, share)), prefix)
         self.models.update_average("q_network")
 

@@ -71,6 +71,6 @@ def _make_updates(config: Config, device: torch.device, threads: Threads) -> Non
         if part == MEASURE:
             updates.measure_changes()
         else:
-            random.reseed(config.seed, distributed.rank(), PARTS.index(part), learners.updates(part))
+            random.reseed(config.seed, distributed.rank(), PARTS.index(part), learners.steps(part))
             updates.make(part)
         order = distributed.receive()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import difflib
 import os
 import sys
 
 import torch
 
-from adamas.utils.errors import UserError
+from adamas.utils.errors import UserError, did_you_mean
 from adamas.utils.torchrun import launched
 
 KINDS = ("auto", "cpu", "cuda", "mps")
@@ -23,12 +22,11 @@ def pick_device(name: str) -> torch.device:
     has its index: the one in the name, else 0, and of several processes each has its own."""
     kind, _, index = name.partition(":")
     if kind not in KINDS or (index and not index.isdecimal()):
-        near = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(KINDS)} or cuda:0"
+        hint = did_you_mean(kind, KINDS, f"use one of {', '.join(KINDS)} or cuda:0", cutoff=0.4)
         raise UserError(f"unknown device '{name}': {hint}")
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
-    if launched()[1] > 1 and kind != "cpu":
+    if launched().size > 1 and kind != "cpu":
         return _own_gpu(kind, index)
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise UserError(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from adamas.utils.console import be_lenient, say
 
@@ -77,6 +78,12 @@ def code_of(error: BaseException) -> int | None:
 def is_passing(error: BaseException) -> bool:
     """A disk, a network or a machine that may be well again at the next try."""
     return isinstance(error, OSError) and error.errno in PASSING
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str, cutoff: float = 0.6) -> str:
+    """A hint with the nearest of the known names, or `otherwise` where none is as near as `cutoff`, of 0 to 1."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
+    return f"did you mean {near[0]}?" if near else otherwise
 
 
 def one_line(error: BaseException) -> str:

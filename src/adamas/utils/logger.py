@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections import defaultdict
 from functools import cached_property
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -70,8 +72,9 @@ class Logger:
     def text(self, name: str, markdown: str, step: int) -> None:
         self._writer.add_text(name, markdown, step)
 
-    def picture(self, name: str, data: bytes, height: int, width: int, step: int) -> None:
+    def picture(self, name: str, data: bytes, step: int) -> None:
         """An encoded PNG, or a GIF as a moving picture (torch's own add_video needs moviepy 1)."""
+        width, height = Image.open(io.BytesIO(data)).size
         image = Summary.Image(height=height, width=width, colorspace=1, encoded_image_string=data)
         writer = self._writer._get_file_writer()  # no public way to write an encoded picture
         writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)

@@ -97,7 +97,7 @@ def resume(run: Path) -> tuple[Any, int]:
         "random": trainer.random.state_dict(),
     }
     found["optimizers"] = trainer.learners.state_dict()
-    found["player"] = trainer.player.state_dict()
+    found["player"] = trainer.collector.state_dict()
     found["rows"] = trainer.replay.rows(0)
     return found, trainer.progress.saves
 

@@ -23,13 +23,13 @@ RANDOM_STEPS = 5_000  # agent steps over which the chance of a random action fal
 REPETITION = 0.95  # chance of the last action again, from then on until the first reward (after Dabney et al. 2021)
 DROPOUT = 0.5  # share of the features that is dropped in training; the heads are linear, so the mean of a value stays
 DROPOUT_RISES = 50_000  # optimizer steps over which it rises linearly from 0, as steps are drawn again and again
-LOOKS = ((0, 0), (-2, -2), (-2, 2), (2, -2), (2, 2))  # shifts, rows and columns, by whose mean value it plays
+SHIFTS = ((0, 0), (-2, -2), (-2, 2), (2, -2), (2, 2))  # shifts, rows and columns, by whose mean value it plays
 INTENSITY = 0.05  # deviation of the random factor of the brightness in training (Kostrikov et al. 2021)
 
 
-def dropout_share(updates: int) -> float:
-    """Of the features, after so many optimizer steps."""
-    return DROPOUT * min(1.0, updates / DROPOUT_RISES)
+def dropout_rate(steps: int) -> float:
+    """Share of the features that is dropped, after so many optimizer steps."""
+    return DROPOUT * min(1.0, steps / DROPOUT_RISES)
 
 
 class QNetwork(Policy):
@@ -57,10 +57,10 @@ class QNetwork(Policy):
         return self._values(self._features(self.seen(frames)))
 
     def mean_values(self, frames: Tensor) -> Tensor:
-        """The same, as the mean of LOOKS. It learns from shifted frames, and yet much of what tells two actions apart is noise that
+        """The same, as the mean of SHIFTS. It learns from shifted frames, and yet much of what tells two actions apart is noise that
         depends on the shift. (Kostrikov et al. 2021 average such values in training.)"""
-        looks = shifted_by(frames, LOOKS)  # (B, L, n, H, W)
-        return self.values(looks.flatten(0, 1)).reshape(len(frames), len(LOOKS), -1).mean(1)
+        shifted = shifted_by(frames, SHIFTS)  # (B, S, n, H, W)
+        return self.values(shifted.flatten(0, 1)).reshape(len(frames), len(SHIFTS), -1).mean(1)
 
     @staticmethod
     def seen(frames: Tensor) -> Tensor:

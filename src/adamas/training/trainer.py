@@ -60,7 +60,7 @@ class Trainer:
             self.replay = Replay(config.collection.steps, config.replay.age_weights, device=device)
         self.dataset_digest = self.replay.digest() if config.dataset else None
         self.updates = Updates(self.learners, self.replay, self.random, self.logger)
-        self.player = Collector(self.env, self.replay, config.seed)
+        self.collector = Collector(self.env, self.replay, config.seed)
 
     def run(self, loop: RunLoop) -> bool:
         """Trains until the plan is done (True) or the run is asked to stop (False). Saves in either case."""
@@ -143,7 +143,7 @@ class Trainer:
 
     def _collect_step(self) -> None:
         with self.models.autocast():
-            self._log(self.player.step(self.models.policy, self.random.act))
+            self._log(self.collector.step(self.models.policy, self.random.act))
         for _ in range(replayed_updates(self.config, self.replay.num_steps)):
             self.updates.after_step()
 
@@ -204,7 +204,7 @@ class Trainer:
             "models": {**self.models.state_dict(), "optimizers": self.learners.state_dict()},
             "random": self.random.state_dict(),
             "imagined": self.updates.imagined.state_dict(),
-            "player": self.player.state_dict(),
+            "player": self.collector.state_dict(),
             "replay": None if self.config.dataset else self.replay.save(self.folder.replay),
             "dataset": self.dataset_digest,
         }
@@ -226,7 +226,7 @@ class Trainer:
     def _restore(self, state: dict[str, Any], path: Path) -> None:
         self.models.load_state_dict(state["models"])
         self.learners.load_state_dict(state["models"]["optimizers"])
-        self.player.load_state_dict(state["player"], self.models.device)
+        self.collector.load_state_dict(state["player"], self.models.device)
         self.random.load_state_dict(state["random"])
         self.updates.imagined.load_state_dict(state.get("imagined"), self.models.device)
         self.progress.load_state_dict(state["progress"])
@@ -245,7 +245,7 @@ class Trainer:
         """With the episode that was saved, which the env plays again."""
         name = self.config.env
         try:
-            goes_on = self.player.go_on(env)
+            goes_on = self.collector.go_on(env)
         except UserError:
             raise
         except Exception as error:  # whatever the env itself raises

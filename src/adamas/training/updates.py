@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from adamas.agent.imagined_replay import ImaginedReplay
 from adamas.agent.q_learning import QBatch, shifted, transitions
-from adamas.agent.q_network import FRAME_STACK, dropout_share
+from adamas.agent.q_network import FRAME_STACK, dropout_rate
 from adamas.agent.rollout import PolicyBatch, Rollout
 from adamas.config.schema import SEGMENT_FRAMES
 from adamas.data.batch import Segment, Trajectory
@@ -121,8 +121,8 @@ class Updates:
         batch = batch._replace(next_obs=shifted(batch.next_obs, self.random.data))
         target = self.learners.q_targets(batch, self.random.noise)
         obs = shifted(batch.obs, self.random.data)
-        share = dropout_share(self.learners.steps("q_network"))
-        self._learn("q_network", QBatch(obs, batch.action, target, batch.mask, torch.full_like(target, share)), prefix)
+        rate = dropout_rate(self.learners.steps("q_network"))
+        self._learn("q_network", QBatch(obs, batch.action, target, batch.mask, torch.full_like(target, rate)), prefix)
         self.models.update_average("q_network")
 
     def _contexts(self) -> Trajectory:

@@ -177,7 +177,7 @@ def lead_or_follow(folder: Path) -> dict[str, Any]:
         "weights": {part: [p.detach() for p in getattr(models, part).parameters()] for part in config.parts},
         "sigma_data": [denoiser.sigma_data for denoiser in (models.denoiser, models.world.denoiser)],
         "averages": [p.detach() for p in models.averages["denoiser"].parameters()],
-        "updates": [made[0].updates(part) for part in config.parts],
+        "updates": [made[0].steps(part) for part in config.parts],
     }
 
 

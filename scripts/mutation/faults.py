@@ -148,7 +148,7 @@ LEARNING = (
          Swap("self.adamw.step()", "(self.adamw.step(), nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm))")),
         ("Optimizer.step", "an update that is not finite is made", drop("A['found_inf'] = B")),
         ("Optimizer.learning_rate", "the learning rate does not fall", Swap("(1 - DECAY_TO) * A", "0 * A")),
-        ("Optimizer.load_state_dict", "the schedule begins anew at a resume", drop("self.updates = A")),
+        ("Optimizer.load_state_dict", "the schedule begins anew at a resume", drop("self.steps = A")),
     ),
     *_faults(
         "training.updates", "test_updates.py",

@@ -230,7 +230,10 @@ TINY = [  # some seconds of the whole loop
 ALWAYS = "checkpoint.every_minutes=1e-9"  # after every step and update, which a save takes longer than
 OFTEN = "checkpoint.every_minutes=0.004"  # a few a second
 SELDOM = "checkpoint.every_minutes=10"  # none till the end
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")])),
+}
 
 
 class Done(NamedTuple):

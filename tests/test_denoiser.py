@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import helpers
 import pytest
@@ -636,3 +636,20 @@ def test_patches_are_those_of_pixel_unshuffle_in_channels_last(size: int) -> Non
     cut = patches(x, size)
     assert torch.equal(cut, torch.nn.functional.pixel_unshuffle(x, size))
     assert cut.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_segment_of_another_length_compiles_nothing_anew() -> None:
+    """The frames fed back rise in number once a run, and compiling a large network takes minutes."""
+    compiled = []
+
+    def count(graph: Any, inputs: list[Tensor]) -> Any:
+        compiled.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    denoiser = make()
+    denoiser.net.compile(backend=count, dynamic=False)
+    for length in (N + 1, N + 3):
+        mean_loss(denoiser, segment(2, length), generator())
+    torch._dynamo.reset()
+    assert len(compiled) == 1

@@ -28,6 +28,8 @@ SHOWN = 20  # operations
 
 def run(config: Config) -> None:
     device = pick_device(config.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # where graphs are recorded
     updates = make_updates(config, device)
     for part in config.parts:
         for _ in range(WARM_UP + 2 if records(config, device) else 2):

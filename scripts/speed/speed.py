@@ -110,6 +110,8 @@ def read_arguments() -> argparse.Namespace:
 def measure_and_tell(config: Config, arguments: argparse.Namespace) -> int:
     check_game(config.env)
     device = pick_device(config.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # where graphs are recorded
     if arguments.clock == "processor" and device.type != "cpu":
         raise UserError(f"--clock processor does not see what {device} does: use --clock wall")
     if arguments.published:

@@ -24,7 +24,7 @@ from adamas.utils.errors import LostProcess, UserError
 from adamas.utils.quoting import assignment
 from adamas.utils.torchrun import command, launched
 
-PATIENCE = timedelta(days=1)  # that ranks wait for one that plays or evaluates; a dead one is noticed at once
+PATIENCE = timedelta(days=1)  # that ranks wait for one that plays or evaluates; gloo notices a dead one at once
 CPU = torch.device("cpu")
 
 

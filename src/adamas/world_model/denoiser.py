@@ -159,6 +159,7 @@ class Denoiser(nn.Module):
         return y.clamp(-1, 1) if c.target == "frame" else y
 
     def _bind(self, frames: Tensor, action: Tensor) -> edm.Network:
+        action = action.contiguous()  # strides that follow the length of a segment would be compiled anew for each
         return lambda x, c_noise: self.net(x, c_noise, frames, action)
 
 

@@ -14,8 +14,8 @@ from playing import BREAKOUT, do, play
 
 from adamas.data import storage
 from adamas.data.batch import Trajectory
+from adamas.data.dataset_table import BLOCK, open_table
 from adamas.data.replay import read_dataset
-from adamas.play.dataset_table import BLOCK, open_table
 from adamas.play.dataset_viewer import DatasetViewer
 from adamas.play.initial_states import InitialStates
 from adamas.play.load import Agent, open_agent

@@ -15,8 +15,8 @@ from adamas.conversion.minari_files import write_minari
 from adamas.conversion.progress import progress_bar
 from adamas.conversion.settings import ExportOptions
 from adamas.data import storage
+from adamas.data.dataset_table import DatasetTable, open_table
 from adamas.envs.make import action_meanings, is_atari
-from adamas.play.dataset_table import DatasetTable, open_table
 from adamas.training.load_run import SavedRun, read_state, replay_files
 from adamas.training.run_folder import RunFolder
 from adamas.utils.console import say

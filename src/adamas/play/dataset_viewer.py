@@ -9,7 +9,7 @@ import numpy as np
 
 from adamas.config.dataset_parts import parts_of
 from adamas.data import storage
-from adamas.play.dataset_table import DatasetTable, open_table
+from adamas.data.dataset_table import DatasetTable, open_table
 from adamas.play.load import Agent
 from adamas.utils.errors import UserError
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from adamas.data.batch import Trajectory
-from adamas.play.dataset_table import open_table
+from adamas.data.dataset_table import open_table
 from adamas.play.load import Agent
 from adamas.play.real_env import RealEnv
 from adamas.play.step import InitialState, run_policy

@@ -21,6 +21,7 @@ from adamas.training.run_folder import RunFolder
 from adamas.training.run_records import Outcome, read_outcome
 from adamas.utils.console import warn
 from adamas.utils.files import check_new, new_folder
+from adamas.utils.markdown import markdown_table
 
 FILMS = {  # of an evaluation, also by the names of older records; that of the real game beside itself is left out
     "random_play": "random play",
@@ -153,14 +154,14 @@ def score(evaluation: dict[str, Any], finished: bool) -> str:
 def detail(films: dict[str, dict[str, dict[str, float | None]]]) -> str:
     """Held-out play, imagined from four frames and the actions alone, against what was real."""
     names = [name for name in COLUMNS if all(name in figures for figures in films.values())]
-    lines = [["steps ahead", "held-out play of", *(COLUMNS[name] for name in names)]]
-    lines.append(["---"] * len(lines[0]))
-    horizons = next(iter(films.values()))[names[0]]
-    for t in horizons:
-        for film, label in FILMS.items():
-            if film in films:
-                lines.append([t, label, *(_text(films[film][name].get(t)) for name in names)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    head = ["steps ahead", "held-out play of", *(COLUMNS[name] for name in names)]
+    body = [
+        [t, label, *(_text(films[film][name].get(t)) for name in names)]
+        for t in next(iter(films.values()))[names[0]]
+        for film, label in FILMS.items()
+        if film in films
+    ]
+    return markdown_table(head, body, "l" * len(head))
 
 
 def _text(value: float | None) -> str:

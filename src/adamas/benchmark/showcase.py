@@ -29,14 +29,13 @@ from adamas.training.run_records import Outcome, find_outcomes, read_outcome
 from adamas.training.scalars import read_scalars
 from adamas.utils.console import Lasting, say, warn
 from adamas.utils.errors import UserError
-from adamas.utils.images import gif
+from adamas.utils.images import FPS, gif
 from adamas.utils.markdown import markdown_table
 from adamas.utils.quoting import as_typed, assignment
 from adamas.utils.torchrun import command
 
 COLUMNS = ("system", "seed", "kind", "epoch", "steps", "score")  # of curve.csv; what was collected has no epoch
 UNKNOWN = "not known"
-FPS = 15
 RANDOM_GAMES = 100
 FILM = 60 * FPS  # frames, a step each
 SCALE = 2
@@ -188,4 +187,4 @@ def film(run: Path, seed: int) -> bytes:
         screens.append(env.render())
         over = terminated or truncated
     shown = torch.from_numpy(np.stack(cast(list[np.ndarray], screens)))
-    return gif(shown.repeat_interleave(SCALE, 1).repeat_interleave(SCALE, 2), FPS)
+    return gif(shown.repeat_interleave(SCALE, 1).repeat_interleave(SCALE, 2))

@@ -24,7 +24,6 @@ from adamas.utils.errors import UserError
 from adamas.utils.files import check_new, new_folder
 from adamas.utils.images import write_mp4
 
-FPS = 15  # steps of a game in a second
 EXACT = ["-crf", "2", "-color_range", "pc", "-vf", "scale=out_range=pc"]  # each grey within one or two levels
 
 
@@ -92,7 +91,7 @@ def _write_films(folder: Path, played: Iterator[Episode]) -> int:
     count = 0
     for count, episode in enumerate(played, 1):
         name = f"episode-{count - 1:05d}"
-        write_mp4(episode.obs, folder / f"{name}.mp4", FPS, EXACT)
+        write_mp4(episode.obs, folder / f"{name}.mp4", EXACT)
         with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(("action", "reward", "terminated", "truncated"))

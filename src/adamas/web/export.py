@@ -24,6 +24,7 @@ from adamas.training.load_run import SavedRun
 from adamas.training.models import Models
 from adamas.utils.console import warn
 from adamas.utils.files import check_new, new_folder
+from adamas.utils.images import FPS
 from adamas.web.graphs import save_graphs
 from adamas.web.runtime import copy_runtime
 
@@ -31,7 +32,6 @@ PAGE = Path(__file__).parent / "page"
 SHARED = ("dom.js", "events.js", "input.js", "policy.js", "icon.svg")  # with the play page, as they are there
 STARTS = 32
 FILM = 50  # steps of the real game behind each start
-FPS = 15  # steps a second at first: the speed of the game itself
 HORIZON = 500  # steps of a dream
 
 
@@ -93,7 +93,7 @@ def describe(shipped: Shipped, clips: Trajectory) -> dict[str, Any]:
         "context": context,
         "frame_stack": shipped.models.policy.frame_stack,
         "lstm_dim": c.network.lstm_dim,
-        "fps": FPS,
+        "fps": FPS,  # at first
         "horizon": HORIZON,
         "random": "Philox4x32-10, Box-Muller",
         "starts": [

@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from adamas.benchmark.aggregates import Published, read_published
 from adamas.benchmark.figures import Curve, plot_curves
@@ -27,7 +26,7 @@ from adamas.training.load_run import SavedRun
 from adamas.training.run_folder import RunFolder
 from adamas.training.run_records import Outcome, find_outcomes, read_outcome
 from adamas.training.scalars import read_scalars
-from adamas.utils.console import Lasting, say, warn
+from adamas.utils.console import progress_bar, say, warn
 from adamas.utils.errors import UserError
 from adamas.utils.images import FPS, gif
 from adamas.utils.markdown import markdown_table
@@ -91,7 +90,7 @@ def show(runs: Sequence[Outcome], out: Path, seed: int) -> None:
 def random_games(config: Config, seed: int) -> Games:
     """Full games of uniformly random actions."""
     policy = UniformPlay(len(action_meanings(config)))
-    with tqdm(desc=f"{RANDOM_GAMES} games of random play", unit="step", disable=None, file=Lasting(sys.stderr)) as bar:
+    with progress_bar(None, "step", desc=f"{RANDOM_GAMES} games of random play", disable=None) as bar:
         return play_games(policy, config, RANDOM_GAMES, seed, each_step=bar.update)
 
 

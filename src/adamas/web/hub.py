@@ -10,16 +10,13 @@ from typing import Any
 
 from adamas.benchmark.showcase import interval
 from adamas.config import Config
-from adamas.config.files import config_of_run
 from adamas.config.help import shown
 from adamas.envs.make import is_atari
 from adamas.evaluation.tables import COLUMNS
-from adamas.training import checkpoint, safetensors
+from adamas.training import safetensors
 from adamas.training.export import without_training
 from adamas.training.load_run import SavedRun
-from adamas.training.run_folder import RunFolder
 from adamas.training.run_records import Outcome, read_outcome
-from adamas.utils.console import warn
 from adamas.utils.files import check_new, new_folder
 from adamas.utils.markdown import markdown_table
 
@@ -39,15 +36,15 @@ def export_hub(path: Path, out: Path) -> None:
         UserError: `path` is no run folder, has no world model or no usable checkpoint, or something is at `out` already.
     """
     check_new(out)
-    SavedRun(path).check_world_model()
-    config, run = config_of_run(path), RunFolder(path)
-    parts, file = checkpoint.load_newest(run.checkpoints, warn=warn)
+    run = SavedRun(path)
+    run.check_world_model()
+    parts, file = run.read()
     outcome = read_outcome(path)
     small = without_training(parts)
     facts = {"model_type": "adamas", "action_meanings": small["models"]["action_meanings"]}
     text = json.dumps({**facts, **dataclasses.asdict(outcome.config)}, indent=2)
     with new_folder(out) as folder:
-        for record in (config, run.origin, run.evaluations):
+        for record in (run.folder.config, run.folder.origin, run.folder.evaluations):
             if record.is_file():
                 shutil.copy(record, folder)
         safetensors.save_parts(folder / safetensors.NAME, small)

@@ -20,8 +20,8 @@ import torch
 if TYPE_CHECKING:
     from playing import SharedStart
 
-    from adamas.play.load import Agent
     from adamas.play.session import Session
+    from adamas.training.load_run import OpenedRun
 
 torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and hands that down
@@ -64,7 +64,7 @@ def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def agent(made_run: Path) -> Agent:
+def agent(made_run: Path) -> OpenedRun:
     """Of `made_run`, opened to play."""
     from adamas.play.load import open_agent
     from adamas.play.settings import Options
@@ -73,7 +73,7 @@ def agent(made_run: Path) -> Agent:
 
 
 @pytest.fixture(scope="module")
-def start_beside_real(agent: Agent) -> SharedStart:
+def start_beside_real(agent: OpenedRun) -> SharedStart:
     """Where the sessions of `agent` begin."""
     from playing import SharedStart
 
@@ -81,7 +81,7 @@ def start_beside_real(agent: Agent) -> SharedStart:
 
 
 @pytest.fixture(scope="module")
-def start_alone(agent: Agent) -> SharedStart:
+def start_alone(agent: OpenedRun) -> SharedStart:
     """The same without the real game beside it."""
     from playing import SharedStart
 
@@ -89,7 +89,7 @@ def start_alone(agent: Agent) -> SharedStart:
 
 
 @pytest.fixture
-def session(agent: Agent, start_beside_real: SharedStart, tmp_path: Path) -> Session:
+def session(agent: OpenedRun, start_beside_real: SharedStart, tmp_path: Path) -> Session:
     """Of play, whose recordings go to `tmp_path`."""
     from playing import new_session
 

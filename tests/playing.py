@@ -28,13 +28,13 @@ from adamas.envs.atari import AtariEnv, action_meanings
 from adamas.play import initial_states, protocol
 from adamas.play.auth import AccessControl
 from adamas.play.initial_states import played_state
-from adamas.play.load import Agent
 from adamas.play.real_env import RealEnv
 from adamas.play.server import Server
 from adamas.play.session import Session
 from adamas.play.settings import Settings
 from adamas.play.step import InitialState
 from adamas.training import checkpoint
+from adamas.training.load_run import OpenedRun
 from adamas.training.models import Models
 from adamas.training.progress import Progress
 
@@ -94,17 +94,17 @@ class SharedStart:
     To go on there the real game has to be played again up to there; `beside_real=False` leaves it out.
     """
 
-    def __init__(self, agent: Agent, beside_real: bool = True) -> None:
+    def __init__(self, agent: OpenedRun, beside_real: bool = True) -> None:
         self.agent, self.beside_real = agent, beside_real
         self._get = functools.cache(functools.partial(played_state, agent, RealEnv(agent.config)))
 
-    def __call__(self, agent: Agent, real_env: RealEnv, context: int, number: int) -> InitialState:
+    def __call__(self, agent: OpenedRun, real_env: RealEnv, context: int, number: int) -> InitialState:
         assert agent is self.agent
         state = self._get(context, number)
         return state if self.beside_real else state._replace(real=None)
 
 
-def new_session(agent: Agent, tmp_path: Path, start: SharedStart | None = None, fps: int = 3) -> Session:
+def new_session(agent: OpenedRun, tmp_path: Path, start: SharedStart | None = None, fps: int = 3) -> Session:
     with pytest.MonkeyPatch.context() as patch:
         if start:
             patch.setattr(initial_states, "played_state", start)

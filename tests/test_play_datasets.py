@@ -15,12 +15,13 @@ from playing import BREAKOUT, do, play
 
 from adamas.data import storage
 from adamas.data.batch import Trajectory
-from adamas.play.dataset_table import BLOCK, open_table
+from adamas.data.dataset_table import BLOCK, open_table
 from adamas.play.dataset_viewer import DatasetViewer
 from adamas.play.initial_states import InitialStates
-from adamas.play.load import Agent, open_agent
+from adamas.play.load import open_agent
 from adamas.play.session import Session
 from adamas.play.settings import Options
+from adamas.training.load_run import OpenedRun
 from adamas.utils.errors import UserError
 
 
@@ -100,7 +101,7 @@ def test_frames_of_another_kind_are_refused(tmp_path: Path, obs: np.ndarray) -> 
     assert "\n" not in str(caught.value)
 
 
-def test_a_dataset_that_grows_or_changes_is_read_again(agent: Agent, tmp_path: Path) -> None:
+def test_a_dataset_that_grows_or_changes_is_read_again(agent: OpenedRun, tmp_path: Path) -> None:
     config = copy.deepcopy(agent.config)
     config.dataset = str(tmp_path / "data")
     viewer = DatasetViewer(dataclasses.replace(agent, config=config))
@@ -129,7 +130,7 @@ def crowded(made_run: Path, tmp_path: Path) -> Path:
     return run
 
 
-def test_only_what_the_checkpoint_names_is_experience_of_the_run(crowded: Path, agent: Agent) -> None:
+def test_only_what_the_checkpoint_names_is_experience_of_the_run(crowded: Path, agent: OpenedRun) -> None:
     other = open_agent(Options(run=str(crowded), device="cpu"))
     assert [path.name for path in other.replay_files] == [path.name for path in agent.replay_files]
     viewer = DatasetViewer(other)
@@ -158,7 +159,7 @@ def test_a_replay_that_is_partly_gone_is_one_line(crowded: Path) -> None:
         InitialStates(other, None).get("replay", 0)
 
 
-def test_an_initial_state_of_the_replay_is_a_stored_stretch(agent: Agent) -> None:
+def test_an_initial_state_of_the_replay_is_a_stored_stretch(agent: OpenedRun) -> None:
     rows = dict(np.load(agent.replay_files[0]))
     starts = [0, *(np.flatnonzero(rows["final"]) + 1)]
     for number in range(30):
@@ -175,7 +176,7 @@ def stretch_equals(rows: dict[str, np.ndarray], starts: list[int], last: int, st
     return np.array_equal(state.obs[0], frames) and np.array_equal(state.action[0], actions)
 
 
-def test_an_action_of_another_game_is_shown_by_its_number(agent: Agent, tmp_path: Path) -> None:
+def test_an_action_of_another_game_is_shown_by_its_number(agent: OpenedRun, tmp_path: Path) -> None:
     config = copy.deepcopy(agent.config)
     config.dataset = str(tmp_path / "a.npz")
     np.savez(tmp_path / "a.npz", **{**make_rows(4), "action": np.full(4, 17, np.uint8)})

@@ -15,8 +15,8 @@ from helpers import mostly_slow, read_dataset
 from playing import Served, new_session
 
 from adamas.play.auth import AccessControl
-from adamas.play.load import Agent
 from adamas.play.settings import Settings
+from adamas.training.load_run import OpenedRun
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
@@ -40,7 +40,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def served(agent: Agent, tmp_path: Path) -> Iterator[Served]:
+def served(agent: OpenedRun, tmp_path: Path) -> Iterator[Served]:
     session = new_session(agent, tmp_path, fps=Settings().fps)
     made = Served(session)
     yield made

@@ -27,11 +27,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from adamas.play import auth, protocol
 from adamas.play.auth import AccessControl, check_address, host_in_url
 from adamas.play.connections import MOST_CONNECTIONS, MOST_UNACKNOWLEDGED, quiet_logger
-from adamas.play.load import Agent
 from adamas.play.server import MOST_BYTES, Server
 from adamas.play.server import serve as serve_until_stopped
 from adamas.play.session import Session
 from adamas.play.settings import Settings
+from adamas.training.load_run import OpenedRun
 from adamas.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,12 +45,12 @@ def serve(session: Session) -> Iterator[Served]:
 
 
 @pytest.fixture
-def served(agent: Agent, start_alone: SharedStart, tmp_path: Path) -> Iterator[Served]:
+def served(agent: OpenedRun, start_alone: SharedStart, tmp_path: Path) -> Iterator[Served]:
     yield from serve(new_session(agent, tmp_path, start_alone, Settings().fps))
 
 
 @pytest.fixture
-def served_beside_real(agent: Agent, start_beside_real: SharedStart, tmp_path: Path) -> Iterator[Served]:
+def served_beside_real(agent: OpenedRun, start_beside_real: SharedStart, tmp_path: Path) -> Iterator[Served]:
     yield from serve(new_session(agent, tmp_path, start_beside_real, Settings().fps))
 
 
@@ -667,7 +667,7 @@ def hangup() -> Iterator[list[int]]:
 
 
 def test_a_terminal_that_closes_does_not_lose_the_recording(
-    agent: Agent, start_alone: SharedStart, tmp_path: Path, hangup: list[int]
+    agent: OpenedRun, start_alone: SharedStart, tmp_path: Path, hangup: list[int]
 ) -> None:
     session = new_session(agent, tmp_path, start_alone)
     record(session)
@@ -677,7 +677,7 @@ def test_a_terminal_that_closes_does_not_lose_the_recording(
 
 
 def test_nohup_plays_on_without_its_terminal(
-    agent: Agent, start_alone: SharedStart, tmp_path: Path, hangup: list[int]
+    agent: OpenedRun, start_alone: SharedStart, tmp_path: Path, hangup: list[int]
 ) -> None:
     def ready(port: int) -> None:
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN

@@ -18,9 +18,10 @@ from adamas.envs.atari import AtariEnv
 from adamas.play import protocol
 from adamas.play.history import MOST_STATES
 from adamas.play.keys import action_of, used
-from adamas.play.load import Agent, open_agent
+from adamas.play.load import open_agent
 from adamas.play.session import Session, first_settings
 from adamas.play.settings import Options, Settings
+from adamas.training.load_run import OpenedRun
 from adamas.training.models import Models
 from adamas.utils.errors import UserError
 from adamas.world_model.reward_end import CONTINUE, DIVERGED
@@ -49,7 +50,7 @@ def test_the_page_is_told_when_the_model_last_predicted_that_the_dream_diverged(
     save_config(config, run / "config.yaml")
     save_models(models, run)
     session = new_session(open_agent(Options(run=str(run), device="cpu")), tmp_path)
-    hidden, _, logits = session.agent.world.reward_end.head
+    hidden, _, logits = session.agent.models.world.reward_end.head
     hidden.bias.data.fill_(10)
     told = []
     for certain in (CONTINUE, DIVERGED, CONTINUE):
@@ -78,7 +79,7 @@ def test_a_position_of_the_timeline_is_the_same_however_often_it_is_asked_for(se
         assert (session.history.past, session.history.future, session.paused) == (past, 5 - past, True)
 
 
-def test_the_real_game_is_rewound_with_the_world_model(agent: Agent, tmp_path: Path) -> None:
+def test_the_real_game_is_rewound_with_the_world_model(agent: OpenedRun, tmp_path: Path) -> None:
     session = new_session(agent, tmp_path)
     do(session, "keys", held=["LEFT"], number=1)
     play(session, 5)
@@ -93,7 +94,7 @@ def test_the_real_game_is_rewound_with_the_world_model(agent: Agent, tmp_path: P
     assert np.array_equal(session.state.real.obs, left)
 
 
-def test_the_real_game_gets_the_same_actions(session: Session, agent: Agent) -> None:
+def test_the_real_game_gets_the_same_actions(session: Session, agent: OpenedRun) -> None:
     env = AtariEnv("Breakout", agent.config.atari, episodic_life=False)
     first = session.state
     assert np.array_equal(first.obs, first.real.obs)  # both start from the same frame
@@ -128,7 +129,7 @@ def test_restart_repeats_the_episode_and_a_new_episode_differs(session: Session)
     assert not np.array_equal(session.state.obs, first.obs)
 
 
-def test_a_seed_gives_one_future_and_another_seed_another(agent: Agent) -> None:
+def test_a_seed_gives_one_future_and_another_seed_another(agent: OpenedRun) -> None:
     def future(seed: int, then: int) -> list[float]:
         session = Session(agent, Settings(stop_at_end=False))
         do(session, "set", name="seed", value=seed)
@@ -196,7 +197,7 @@ def test_sliders_reach_the_sampler_at_the_next_step(session: Session) -> None:
     assert session.state.trace == []
 
 
-def test_churn_changes_the_sampled_frame(agent: Agent) -> None:
+def test_churn_changes_the_sampled_frame(agent: OpenedRun) -> None:
     def shown(churn: float) -> torch.Tensor:
         session = Session(agent, Settings(stop_at_end=False, denoising_steps=3, s_churn=churn))
         play(session, 1)
@@ -205,7 +206,7 @@ def test_churn_changes_the_sampled_frame(agent: Agent) -> None:
     assert not torch.equal(shown(0.0), shown(1.0))
 
 
-def test_churn_is_refused_where_the_sampler_cannot_add_noise(agent: Agent) -> None:
+def test_churn_is_refused_where_the_sampler_cannot_add_noise(agent: OpenedRun) -> None:
     config = copy.deepcopy(agent.config)
     config.sampler.method = "heun"
     heun = dataclasses.replace(agent, config=config)
@@ -240,7 +241,7 @@ def test_the_averaged_policy_is_the_one_that_plays(made_run: Path, tmp_path: Pat
 
 
 @pytest.fixture(scope="module")
-def two_steps_on(agent: Agent, tmp_path_factory: pytest.TempPathFactory) -> Session:
+def two_steps_on(agent: OpenedRun, tmp_path_factory: pytest.TempPathFactory) -> Session:
     """A session in which nothing changes any more."""
     session = new_session(agent, tmp_path_factory.mktemp("session"))
     play(session, 2)
@@ -342,7 +343,7 @@ def test_an_episode_can_begin_in_the_replay_and_then_has_no_real_game(session: S
 
 
 @pytest.mark.parametrize("most", [1, 2, 3])
-def test_a_game_that_ends_at_once_repeats_its_first_frame(agent: Agent, most: int) -> None:
+def test_a_game_that_ends_at_once_repeats_its_first_frame(agent: OpenedRun, most: int) -> None:
     config = copy.deepcopy(agent.config)
     config.atari.max_episode_steps = most
     session = Session(dataclasses.replace(agent, config=config), Settings())
@@ -354,7 +355,7 @@ def test_a_game_that_ends_at_once_repeats_its_first_frame(agent: Agent, most: in
     do(session, "new_episode")
 
 
-def test_a_start_in_the_game_is_a_function_of_its_number(agent: Agent) -> None:
+def test_a_start_in_the_game_is_a_function_of_its_number(agent: OpenedRun) -> None:
     frames = [Session(agent, Settings(seed=seed)).state.obs for seed in (4, 4, 5)]
     assert np.array_equal(frames[0], frames[1])
     assert not np.array_equal(frames[0], frames[2])
@@ -369,6 +370,6 @@ def test_without_a_replay_there_is_one_source(made_run: Path, tmp_path: Path) ->
     assert session.settings.initial_state == "game"
 
 
-def test_settings_start_as_the_run_was_trained(agent: Agent) -> None:
+def test_settings_start_as_the_run_was_trained(agent: OpenedRun) -> None:
     settings = first_settings(agent, Options(fps=20, seed=3))
     assert (settings.denoising_steps, settings.initial_noise, settings.fps, settings.seed) == (1, "unit", 20, 3)

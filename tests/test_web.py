@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from helpers import CPU, MEANINGS, ROOT, adamas, frames, generator, same, small_config
+from philox import NOISE, categorical, normal, philox, uniform
+from web_dream import dream, torch_networks
 from web_runs import make_awake_run
 
 from adamas.play.load import open_agent
@@ -21,11 +23,9 @@ from adamas.training.load_run import SavedRun
 from adamas.training.models import Models
 from adamas.utils.errors import UserError
 from adamas.utils.random import normal as torch_normal
-from adamas.web.dream import dream, torch_networks
 from adamas.web.export import FILM, STARTS, export_page, open_rounded, play
 from adamas.web.graphs import Frame, graphs, save_graphs
 from adamas.web.hub import card, export_hub
-from adamas.web.philox import NOISE, categorical, normal, philox, uniform
 from adamas.web.runtime import RUNTIME, copy_runtime
 
 SHIPPED = ROOT / "results" / "breakout-cpu" / "agent"

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import ROOT
+from web_dream import dream, torch_networks
 from web_runs import make_awake_run
 
-from adamas.web.dream import dream, torch_networks
 from adamas.web.export import FILM, export_page, open_rounded, play
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

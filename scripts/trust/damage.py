@@ -103,7 +103,7 @@ def resume(run: Path) -> tuple[Any, int]:
 
 
 def play(run: Path) -> tuple[Any, int]:
-    from adamas.play.dataset_table import open_table
+    from adamas.data.dataset_table import open_table
     from adamas.play.load import open_agent
     from adamas.play.settings import Options
 
@@ -173,7 +173,7 @@ def opened() -> Iterator[set[str]]:
 
 def try_probe(name: str, run: Path, expected: Any) -> str:
     """What a damaged file has done to it."""
-    from adamas.play import dataset_table
+    from adamas.data import dataset_table
     from adamas.utils.errors import UserError
 
     for cache in (dataset_table._table, dataset_table._small_columns, dataset_table._block):

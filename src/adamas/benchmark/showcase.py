@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from adamas.benchmark.aggregates import Published, read_published
 from adamas.benchmark.figures import Curve, plot_curves
@@ -27,16 +26,15 @@ from adamas.training.load_run import SavedRun
 from adamas.training.run_folder import RunFolder
 from adamas.training.run_records import Outcome, find_outcomes, read_outcome
 from adamas.training.scalars import read_scalars
-from adamas.utils.console import Lasting, say, warn
+from adamas.utils.console import progress_bar, say, warn
 from adamas.utils.errors import UserError
-from adamas.utils.images import gif
+from adamas.utils.images import FPS, gif
 from adamas.utils.markdown import markdown_table
 from adamas.utils.quoting import as_typed, assignment
 from adamas.utils.torchrun import command
 
 COLUMNS = ("system", "seed", "kind", "epoch", "steps", "score")  # of curve.csv; what was collected has no epoch
 UNKNOWN = "not known"
-FPS = 15
 RANDOM_GAMES = 100
 FILM = 60 * FPS  # frames, a step each
 SCALE = 2
@@ -92,7 +90,7 @@ def show(runs: Sequence[Outcome], out: Path, seed: int) -> None:
 def random_games(config: Config, seed: int) -> Games:
     """Full games of uniformly random actions."""
     policy = UniformPlay(len(action_meanings(config)))
-    with tqdm(desc=f"{RANDOM_GAMES} games of random play", unit="step", disable=None, file=Lasting(sys.stderr)) as bar:
+    with progress_bar(None, "step", desc=f"{RANDOM_GAMES} games of random play", disable=None) as bar:
         return play_games(policy, config, RANDOM_GAMES, seed, each_step=bar.update)
 
 
@@ -188,4 +186,4 @@ def film(run: Path, seed: int) -> bytes:
         screens.append(env.render())
         over = terminated or truncated
     shown = torch.from_numpy(np.stack(cast(list[np.ndarray], screens)))
-    return gif(shown.repeat_interleave(SCALE, 1).repeat_interleave(SCALE, 2), FPS)
+    return gif(shown.repeat_interleave(SCALE, 1).repeat_interleave(SCALE, 2))

@@ -65,12 +65,12 @@ def main(argv: list[str]) -> int:
 def run_card(options: CardOptions) -> None:
     from adamas.cli import dataset as named
     from adamas.data_card import output
-    from adamas.utils.console import say
+    from adamas.utils.console import progress_bar, say
     from adamas.utils.quoting import as_typed
 
     path = Path(options.dir)
     dataset = named.open_dataset(path, options.env)
-    with output.progress(2 * dataset.source.rows) as bar:
+    with progress_bar(2 * dataset.source.rows, "row", delay=0.5) as bar:
         card = named.card_of(dataset, Path(options.run) if options.run else None, options.device, bar)
     title = f"{path}: {dataset.source.rows:,} rows"
     folder = Path(options.out) if options.out else (path if path.is_dir() else path.parent) / "card"
@@ -80,16 +80,16 @@ def run_card(options: CardOptions) -> None:
 
 def run_filter(options: FilterOptions) -> None:
     from adamas.cli import dataset as named
-    from adamas.data_card import output, quality
+    from adamas.data_card import quality
     from adamas.data_card.filter import write_filtered
     from adamas.data_card.scan import scan
-    from adamas.utils.console import say, warn
+    from adamas.utils.console import progress_bar, say, warn
 
     dataset = named.open_dataset(Path(options.dir), options.env)
     source = dataset.source
     for line in source.broken:
         warn(f"{line}; left out")
-    with output.progress(2 * source.rows) as bar:
+    with progress_bar(2 * source.rows, "row", delay=0.5) as bar:
         names = dataset.action_names
         stages = quality.stages(source, scan(source, bar.update), len(names) if names else None)
         rows = write_filtered(source, stages, Path(options.out), bar.update)

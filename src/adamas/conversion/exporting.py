@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from adamas.config import Config
 from adamas.conversion.minari_files import write_minari
-from adamas.conversion.progress import progress_bar
 from adamas.conversion.settings import ExportOptions
 from adamas.data import storage
+from adamas.data.dataset_table import DatasetTable, open_table
 from adamas.envs.make import action_meanings, is_atari
-from adamas.play.dataset_table import DatasetTable, open_table
 from adamas.training.load_run import SavedRun, read_state, replay_files
 from adamas.training.run_folder import RunFolder
-from adamas.utils.console import say
+from adamas.utils.console import progress_bar, say
 from adamas.utils.errors import UserError
 from adamas.utils.files import check_new, new_folder
 from adamas.utils.images import write_mp4
 
-FPS = 15  # steps of a game in a second
 EXACT = ["-crf", "2", "-color_range", "pc", "-vf", "scale=out_range=pc"]  # each grey within one or two levels
 
 
@@ -44,8 +41,8 @@ def export_data(options: ExportOptions) -> None:
     check_new(out)
     files, actions = experience_of(run)
     table = open_table(files)
-    with new_folder(out) as part, progress_bar(table.rows, "export") as bar:
-        played = episodes(table, bar)
+    with new_folder(out) as part, progress_bar(table.rows, " frames", desc="export", unit_scale=True) as bar:
+        played = episodes(table, bar.update)
         if options.format == "mp4":
             count = _write_films(part, played)
         else:
@@ -73,11 +70,11 @@ def experience_of(path: Path) -> tuple[list[Path], int | None]:
     return files, len(action_meanings(SavedRun(path).config))
 
 
-def episodes(table: DatasetTable, bar: tqdm) -> Iterator[Episode]:
+def episodes(table: DatasetTable, tick: Callable[[int], object]) -> Iterator[Episode]:
     """Those of two frames or more, in order."""
     for number in range(len(table.starts)):
         first, stop = table.bounds(number)
-        bar.update(stop - first)
+        tick(stop - first)
         if stop - first < 2:
             continue
         steps = slice(first, stop - int(table.final[stop - 1]))
@@ -92,7 +89,7 @@ def _write_films(folder: Path, played: Iterator[Episode]) -> int:
     count = 0
     for count, episode in enumerate(played, 1):
         name = f"episode-{count - 1:05d}"
-        write_mp4(episode.obs, folder / f"{name}.mp4", FPS, EXACT)
+        write_mp4(episode.obs, folder / f"{name}.mp4", EXACT)
         with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(("action", "reward", "terminated", "truncated"))

@@ -9,14 +9,13 @@ from typing import NamedTuple
 
 from adamas.conversion.minari_files import minari_episodes, minari_folder
 from adamas.conversion.npz import open_npz
-from adamas.conversion.progress import progress_bar
 from adamas.conversion.settings import ImportOptions
 from adamas.conversion.source import Source
 from adamas.conversion.steps import Arrays, Unsettled
 from adamas.conversion.videos import SUFFIXES, open_pictures, open_video, picture_files
 from adamas.conversion.writer import DatasetWriter
 from adamas.data import storage
-from adamas.utils.console import say, warn
+from adamas.utils.console import progress_bar, say, warn
 from adamas.utils.errors import UserError
 from adamas.utils.files import check_new, new_folder
 
@@ -95,7 +94,8 @@ def _open(item: Found) -> Source | None:
 
 
 def _write(sources: list[Source], writer: DatasetWriter) -> None:
-    with progress_bar(sum(source.frames for source in sources), "import") as bar:
+    frames = sum(source.frames for source in sources)
+    with progress_bar(frames, " frames", desc="import", unit_scale=True) as bar:
         for source in sources:
             try:
                 for rows in _read(source):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from adamas.conversion.settings import ImportOptions
 from adamas.conversion.source import Source
 from adamas.conversion.steps import FLAGS, Arrays, insert_final, understand
 from adamas.data import storage
+from adamas.data.frame_files import header
 from adamas.utils.errors import UserError
 
 BLOCK_BYTES = 16 << 20
@@ -66,26 +67,10 @@ def _ours(path: Path) -> Source:
 def _check_member(archive: zipfile.ZipFile, name: str, path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and dtype of an array, of which nothing but its header is read."""
     with archive.open(f"{name}.npy") as member:
-        shape, dtype = header(member, f"{path}: {name}")
+        shape, dtype = header(member)
         there, promised = archive.getinfo(f"{name}.npy").file_size - member.tell(), dtype.itemsize * int(np.prod(shape))
         if there != promised:
             raise UserError(f"{path}: {name} has {there} bytes, but its header says {promised}")
-    return shape, dtype
-
-
-def header(member: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Of an array, whose data come next."""
-    major, minor = np.lib.format.read_magic(member)
-    if (major, minor) not in ((1, 0), (2, 0)):
-        raise UserError(f"{name} is of version {major}.{minor} of npy: save it with numpy.savez")
-    read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-    shape, column_major, dtype = read(member)
-    if dtype.hasobject:
-        raise UserError(f"{name} holds Python objects, which only pickle reads: save it as an array of numbers")
-    if column_major and len(shape) > 1:
-        raise UserError(f"{name} is stored column by column: save numpy.ascontiguousarray of it")
-    if dtype.names:
-        raise UserError(f"{name} is {dtype}, but one number an entry is expected")
     return shape, dtype
 
 
@@ -99,7 +84,7 @@ def _small(path: Path, name: str) -> np.ndarray:
 def _blocks(path: Path, name: str) -> Iterator[np.ndarray]:
     """The array, some rows at a time."""
     with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
-        shape, dtype = header(member, name)
+        shape, dtype = header(member)
         row = dtype.itemsize * int(np.prod(shape[1:]))
         step = max(1, BLOCK_BYTES // max(row, 1))
         for first in range(0, shape[0], step):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adamas.conversion.settings import ImportOptions
-from adamas.data.storage import DTYPES
+from adamas.data.storage import DTYPES, SMALL_COLUMNS
 from adamas.utils.errors import UserError
 
 Arrays = dict[str, np.ndarray]
@@ -57,7 +57,7 @@ def understand(frames: int, given: Arrays, options: ImportOptions, name: str) ->
     _place(steps, "action", action, options.actions, "led to frame t" if options.actions == "before" else "", meaning)
     rewards = _reward_convention(steps, reward, options, name)
     _place(steps, "reward", reward, rewards, "came with frame t", meaning)
-    return Steps({key: steps[key].astype(dtype) for key, dtype in DTYPES.items() if key != "obs"}, meaning)
+    return Steps({key: steps[key].astype(DTYPES[key]) for key in SMALL_COLUMNS}, meaning)
 
 
 def insert_final(columns: Arrays) -> tuple[Arrays, np.ndarray]:
@@ -228,4 +228,4 @@ def _flags(column: Any, key: str, name: str) -> np.ndarray:
 
 
 def _empty(frames: int) -> Arrays:
-    return {key: np.zeros(frames, dtype) for key, dtype in DTYPES.items() if key != "obs"}
+    return {key: np.zeros(frames, DTYPES[key]) for key in SMALL_COLUMNS}

@@ -41,7 +41,7 @@ def frame_blocks(path: Path, size: int) -> Iterator[np.ndarray]:
 
 def _rows(member: IO[bytes], path: Path) -> int:
     """How many frames follow. UserError if they are no frames of ours."""
-    shape, dtype = _header(member)
+    shape, dtype = header(member)
     if dtype != np.uint8 or shape[1:] != (SIZE, SIZE):
         raise UserError(f"{path}: column 'obs' is {dtype} {shape}, but must be uint8 (N, {SIZE}, {SIZE})")
     return shape[0]
@@ -51,15 +51,19 @@ def _read(member: IO[bytes], rows: int) -> np.ndarray:
     return np.frombuffer(member.read(rows * AREA), np.uint8).reshape(rows, SIZE, SIZE)
 
 
-def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and dtype of a `.npy` file, which is left at its first byte of data. ValueError for another kind of file."""
+def header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and dtype of an array of numbers in a `.npz` file, left at its first byte of data. ValueError where it is none."""
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     version = np.lib.format.read_magic(member)
     if version not in read:
-        raise ValueError(f"obs.npy has version {version}")
+        raise ValueError(f"{member.name} is of version {version} of npy: save it with numpy.savez")
     shape, column_major, dtype = read[version](member)
+    if dtype.hasobject:
+        raise ValueError(f"{member.name} holds Python objects, which only pickle reads: save it as an array of numbers")
     if column_major and len(shape) > 1:
-        raise ValueError("obs.npy is stored column by column")
+        raise ValueError(f"{member.name} is stored column by column: save numpy.ascontiguousarray of it")
+    if dtype.names:
+        raise ValueError(f"{member.name} is {dtype}, but one number an entry is expected")
     return shape, dtype
 
 

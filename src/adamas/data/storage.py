@@ -28,6 +28,7 @@ DTYPES = {
     "truncated": "bool",
     "final": "bool",
 }
+SMALL_COLUMNS = tuple(name for name in DTYPES if name != "obs")  # obs is nearly all of a file
 Rows = TypeVar("Rows", np.ndarray, Tensor)  # a column
 UNREADABLE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
 
@@ -118,6 +119,18 @@ def after_end(ended: Rows, final: Rows) -> Rows:
     return final[:-1] | (ended[:-1] & ~final[1:])
 
 
+def episode_starts(
+    terminated: np.ndarray, truncated: np.ndarray, final: np.ndarray, breaks: Sequence[int]
+) -> np.ndarray:
+    """int64 (episodes,): the first row of each episode.
+
+    Args:
+        terminated, truncated, final: bool (N,).
+        breaks: rows that do not go on where the row before them stops.
+    """
+    return np.unique([0, *breaks, *np.flatnonzero(after_end(terminated | truncated, final)) + 1])
+
+
 def count_rows(path: Path) -> int:
     """How many rows the file holds. Reads the smallest column alone."""
     return len(_arrays(path, ["final"])["final"])
@@ -129,7 +142,7 @@ def read(
     """The columns of a file, checked: obs uint8 (N, H, W), the others (N,) with the dtypes of `DTYPES`.
 
     Args:
-        names: which columns to read: all, or all but obs, which is nearly all of the file.
+        names: which columns to read: all, or SMALL_COLUMNS.
         finite: whether a reward that is not finite is refused.
     """
     columns = _arrays(path, list(names))

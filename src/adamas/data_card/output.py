@@ -1,22 +1,14 @@
-"""Where a data card goes: a table, JSON and a picture in a folder; and a bar while it is made."""
+"""Where a data card goes: a table, JSON and a picture in a folder."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-
-from tqdm import tqdm
 
 from adamas.data_card.card import Card
 from adamas.data_card.picture import sheet
 from adamas.data_card.tables import markdown
-from adamas.utils.console import Lasting
 from adamas.utils.files import publish_text
-
-
-def progress(total: int) -> tqdm:
-    return tqdm(total=total, unit="row", file=Lasting(sys.stderr), delay=0.5)
 
 
 def write(card: Card, title: str, folder: Path, command: str = "") -> str:

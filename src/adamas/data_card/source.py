@@ -11,10 +11,10 @@ from adamas.config import SIZE
 from adamas.data import storage
 from adamas.data.frame_files import frame_blocks
 from adamas.data.replay import Replay
+from adamas.data.storage import SMALL_COLUMNS
 from adamas.utils.errors import UserError
 
 BLOCK = 256  # frames at once, 1.8 MB
-SMALL_COLUMNS = tuple(name for name in storage.DTYPES if name != "obs")
 SLICE = 500  # rows in a row, of a replay that is not looked at whole
 
 
@@ -30,10 +30,7 @@ class Source:
     def __init__(self, columns: dict[str, np.ndarray], breaks: Sequence[int], broken: Sequence[str] = ()) -> None:
         self.columns, self.broken = columns, list(broken)
         self.rows = len(columns["final"])
-        after_end = storage.after_end(columns["terminated"] | columns["truncated"], columns["final"])
-        self.starts = np.unique(np.concatenate([[0], np.asarray(breaks, int), np.flatnonzero(after_end) + 1])).astype(
-            int
-        )
+        self.starts = storage.episode_starts(columns["terminated"], columns["truncated"], columns["final"], breaks)
         self.episode = np.repeat(np.arange(len(self.starts)), np.diff([*self.starts, self.rows]))  # of each row
 
     @property

@@ -49,7 +49,7 @@ def make_env(config: Config, *, episodic_life: bool = False, render_mode: str | 
     """
     if is_atari(config.env):
         return AtariEnv(config.env, config.atari, episodic_life=episodic_life, render_mode=render_mode)
-    return RegisteredEnv(config.env, config.env_kwargs or {}, config.atari.max_episode_steps, render_mode)
+    return _registered(config, render_mode)
 
 
 def most_at_once(config: Config, count: int) -> int:
@@ -64,8 +64,8 @@ def make_vector_env(config: Config, count: int) -> VectorEnv:
     return SideBySide([_registered(config) for _ in range(count)])
 
 
-def _registered(config: Config) -> RegisteredEnv:
-    return RegisteredEnv(config.env, config.env_kwargs or {}, config.atari.max_episode_steps)
+def _registered(config: Config, render_mode: str | None = None) -> RegisteredEnv:
+    return RegisteredEnv(config.env, config.env_kwargs or {}, config.atari.max_episode_steps, render_mode)
 
 
 def action_meanings(config: Config) -> tuple[str, ...]:

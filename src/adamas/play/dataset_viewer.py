@@ -9,8 +9,8 @@ import numpy as np
 
 from adamas.config.dataset_parts import parts_of
 from adamas.data import storage
-from adamas.play.dataset_table import DatasetTable, open_table
-from adamas.play.load import Agent
+from adamas.data.dataset_table import DatasetTable, open_table
+from adamas.training.load_run import OpenedRun
 from adamas.utils.errors import UserError
 
 
@@ -27,8 +27,8 @@ class DatasetViewer:
     Any thread may call it.
     """
 
-    def __init__(self, agent: Agent) -> None:
-        self.action_meanings = agent.action_meanings
+    def __init__(self, agent: OpenedRun) -> None:
+        self.action_meanings = agent.models.action_meanings
         self.recordings = agent.folder.path / "recordings"
         self._replay_files = agent.replay_files
         self._datasets = [Path(part.path) for part in parts_of(agent.config.dataset)]

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from adamas.data.batch import Trajectory
-from adamas.play.dataset_table import open_table
-from adamas.play.load import Agent
+from adamas.data.dataset_table import open_table
 from adamas.play.real_env import RealEnv
 from adamas.play.step import InitialState, run_policy
+from adamas.training.load_run import OpenedRun
 from adamas.utils.random import categorical
 
 LEAST_STEPS, MOST_STEPS = 20, 80  # of the real game before an initial state
@@ -18,7 +18,7 @@ LEAST_STEPS, MOST_STEPS = 20, 80  # of the real game before an initial state
 class InitialStates:
     """Initial state number 0, 1, 2, ... of each source: "game", and "replay" where the run has one."""
 
-    def __init__(self, agent: Agent, real_env: RealEnv) -> None:
+    def __init__(self, agent: OpenedRun, real_env: RealEnv) -> None:
         self.agent, self.real_env = agent, real_env
 
     @property
@@ -33,7 +33,7 @@ class InitialStates:
         return stored_state(self.agent, context, number)
 
 
-def stored_state(agent: Agent, context: int, number: int) -> InitialState:
+def stored_state(agent: OpenedRun, context: int, number: int) -> InitialState:
     """A step of the replay, each as likely as any other. Before the first frame of its episode, that frame is repeated."""
     table = open_table(agent.replay_files)
     steps = np.flatnonzero(~table.final)
@@ -46,15 +46,16 @@ def stored_state(agent: Agent, context: int, number: int) -> InitialState:
     return InitialState(Trajectory(torch.from_numpy(frames)[None], actions[None]), None)
 
 
-def played_state(agent: Agent, real_env: RealEnv, context: int, number: int) -> InitialState:
+def played_state(agent: OpenedRun, real_env: RealEnv, context: int, number: int) -> InitialState:
     """The policy plays a few steps of the real game with the seed `number`. The first frame is repeated if it ends too soon."""
     random = torch.Generator().manual_seed(number)
     steps = int(torch.randint(LEAST_STEPS, MOST_STEPS + 1, (), generator=random))
     steps = max(min(steps, agent.config.atari.max_episode_steps // 2), context - 1)
-    hidden, states, actions = agent.policy.initial_hidden(1), [real_env.reset(number)], []
+    models, states, actions = agent.models, [real_env.reset(number)], []
+    hidden = models.policy.initial_hidden(1)
     for _ in range(steps):
-        frame = torch.from_numpy(states[-1].obs).to(agent.policy.device)[None, None]
-        logits, _, hidden = run_policy(agent, frame, hidden)
+        frame = torch.from_numpy(states[-1].obs).to(models.policy.device)[None, None]
+        logits, _, hidden = run_policy(models, frame, hidden)
         action = int(categorical(logits[None], random))
         state = real_env.step(states[-1], action)
         if state is None or state.ended:

@@ -11,7 +11,7 @@ import numpy as np
 from adamas.play.dataset_viewer import DatasetRow
 from adamas.play.keys import used
 from adamas.play.session import Session
-from adamas.play.settings import describe
+from adamas.play.settings import can_churn, describe
 from adamas.play.step import action_logits
 from adamas.utils.errors import UserError
 
@@ -43,10 +43,10 @@ def hello(session: Session) -> dict[str, Any]:
         "run": str(agent.folder.path),
         "checkpoint": agent.checkpoint,
         "updates": agent.updates,
-        "parameters": sum(parameter.numel() for parameter in agent.world.parameters()),
+        "parameters": sum(parameter.numel() for parameter in agent.models.world.parameters()),
         "device": str(agent.models.device),
-        "actions": list(agent.action_meanings),
-        "keys": used(agent.action_meanings),
+        "actions": list(agent.models.action_meanings),
+        "keys": used(agent.models.action_meanings),
         "controls": [field for field in controls if field],
         **stored(session),
     }
@@ -54,7 +54,7 @@ def hello(session: Session) -> dict[str, Any]:
 
 def control(session: Session, field: dict[str, Any]) -> dict[str, Any] | None:
     """A setting with the choices that this agent has; None for one that it does not have."""
-    if field["name"] == "s_churn" and not session.agent.can_churn:
+    if field["name"] == "s_churn" and not can_churn(session.agent.config.sampler):
         return None
     choices = {"initial_state": session.initial_states.sources}
     return {**field, "choices": choices[field["name"]]} if field["name"] in choices else field

@@ -19,7 +19,6 @@ from adamas.utils.errors import UserError
 from adamas.utils.files import publish
 from adamas.utils.images import difference, gif, tile, write_mp4
 
-FPS = 15  # of GIFs and videos: the speed of the game
 KINDS = ("npz", "gif", "mp4")
 MOST_FRAMES = 1500  # of a GIF or video, 100 s: it is made in memory
 SCALE = 3  # pixels of a GIF or video for each pixel of a frame
@@ -87,11 +86,11 @@ def _write_npz(table: dict[str, np.ndarray], path: Path) -> None:
 
 
 def _write_gif(frames: Tensor, path: Path) -> None:
-    path.write_bytes(gif(frames, FPS))
+    path.write_bytes(gif(frames))
 
 
 def _write_mp4(frames: Tensor, path: Path) -> None:
-    write_mp4(frames.numpy(), path, FPS, ["-crf", "10"])
+    write_mp4(frames.numpy(), path, ["-crf", "10"])
 
 
 WRITERS: dict[str, Callable[[Tensor, Path], None]] = {"gif": _write_gif, "mp4": _write_mp4}

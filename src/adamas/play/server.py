@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from adamas.play import http, protocol
 from adamas.play.auth import AccessControl
 from adamas.play.connections import Client, LimitedConnection, quiet_logger
 from adamas.play.session import Session
+from adamas.training.signals import signals_to_handle
 from adamas.utils.errors import UserError
 
 T = TypeVar("T")
@@ -190,17 +190,10 @@ def serve(session: Session, access: AccessControl, host: str, port: int, ready: 
 
     async def main() -> None:
         stop = asyncio.Event()
-        for number in _stop_signals():
+        for number in signals_to_handle("SIGINT", "SIGTERM", "SIGHUP"):
             with contextlib.suppress(NotImplementedError):  # Windows: there Ctrl-C interrupts
                 asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await Server(session, access).run(host, port, ready, stop)
 
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(main())
-
-
-def _stop_signals() -> list[int]:
-    """A terminal that closes sends SIGHUP. nohup has the program ignore it."""
-    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
-    ignored = hangup is None or signal.getsignal(hangup) == signal.SIG_IGN
-    return [signal.SIGINT, signal.SIGTERM] + ([] if ignored else [hangup])

@@ -14,11 +14,11 @@ from adamas.play.dataset_viewer import DatasetViewer
 from adamas.play.history import History
 from adamas.play.initial_states import InitialStates
 from adamas.play.keys import action_of
-from adamas.play.load import Agent
 from adamas.play.real_env import RealEnv
 from adamas.play.recorder import RecordedFrame, Recorder
-from adamas.play.settings import Options, Settings, change
+from adamas.play.settings import Options, Settings, can_churn, change
 from adamas.play.step import PlayState, first_state, next_state, sample_action
+from adamas.training.load_run import OpenedRun
 from adamas.utils.console import warn
 from adamas.utils.errors import UserError, one_line
 
@@ -26,12 +26,12 @@ MOST_RECORDED = 10_000  # steps, after which a recording is saved by itself
 PLAYERS = ("human", "agent")
 
 
-def first_settings(agent: Agent, options: Options) -> Settings:
+def first_settings(agent: OpenedRun, options: Options) -> Settings:
     """The sampler of the run, so that the page shows what the policy was trained in."""
     sampler = agent.config.sampler
     return Settings(
         denoising_steps=min(sampler.steps, 10),
-        s_churn=min(sampler.s_churn, 5.0) if agent.can_churn else 0.0,
+        s_churn=min(sampler.s_churn, 5.0) if can_churn(sampler) else 0.0,
         initial_noise=sampler.initial_noise,
         fps=options.fps,
         seed=options.seed,
@@ -41,7 +41,7 @@ def first_settings(agent: Agent, options: Options) -> Settings:
 class Session:
     """The state of play, and the commands that change it."""
 
-    def __init__(self, agent: Agent, settings: Settings) -> None:
+    def __init__(self, agent: OpenedRun, settings: Settings) -> None:
         self.agent = agent
         self.settings = self._checked(settings)
         self.real_env = RealEnv(agent.config)
@@ -55,7 +55,7 @@ class Session:
         self._newest_keys = self.keys_number = 0  # number of the newest keys, and of the newest that a step has used
         self._ticks_ended = 0  # since the end of the agent's episode
         self._number = settings.seed  # of the initial state
-        self.history = History(first_state(agent, self.initial_states.get(settings.initial_state, self._number)))
+        self.history = History(first_state(agent.models, self.initial_states.get(settings.initial_state, self._number)))
 
     @property
     def state(self) -> PlayState:
@@ -142,14 +142,14 @@ class Session:
 
     def _do_new_episode(self) -> None:
         """The next initial state."""
-        state = first_state(self.agent, self.initial_states.get(self.settings.initial_state, self._number + 1))
+        state = first_state(self.agent.models, self.initial_states.get(self.settings.initial_state, self._number + 1))
         self._number += 1
         self._begin(state)
 
     def _do_set(self, name: str, value: Any) -> None:
         settings = self._checked(change(self.settings, name, value))
         if settings.initial_state != self.settings.initial_state:
-            self._begin(first_state(self.agent, self.initial_states.get(settings.initial_state, self._number)))
+            self._begin(first_state(self.agent.models, self.initial_states.get(settings.initial_state, self._number)))
         self.settings = settings
 
     def _do_record(self, on: bool) -> None:
@@ -167,7 +167,7 @@ class Session:
 
     def _checked(self, settings: Settings) -> Settings:
         """Raises UserError for what this agent cannot do."""
-        if settings.s_churn > 0 and not self.agent.can_churn:
+        if settings.s_churn > 0 and not can_churn(self.agent.config.sampler):
             method = self.agent.config.sampler.method
             raise UserError(f"s_churn={settings.s_churn} works with Euler steps only, and this run has {method}")
         return settings
@@ -176,7 +176,7 @@ class Session:
         before = self.state
         action = sample_action(self.settings, before) if self.player == "agent" else self._action_of_keys()
         real = self.real_env.step(before.real, action) if before.real else None
-        self.history.append(next_state(self.agent, self.settings, before, action, real))
+        self.history.append(next_state(self.agent.models, self.settings, before, action, real))
         if self.recorder:
             self.recorder.add(before, self.state)
             if self.recorder.steps >= MOST_RECORDED:
@@ -186,7 +186,7 @@ class Session:
         """The action of the keys that are held, or were since the last step."""
         keys = [*self._held, *(key for key in self._tapped if key not in self._held)]
         self._tapped, self.keys_number = [], self._newest_keys
-        return action_of(keys, self.agent.action_meanings)
+        return action_of(keys, self.agent.models.action_meanings)
 
     def _begin(self, state: PlayState) -> None:
         """Starts an episode."""

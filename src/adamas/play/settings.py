@@ -8,6 +8,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from adamas.config import Sampler
 from adamas.config.arguments import unknown
 from adamas.config.hints import KINDS
 from adamas.config.rules import check_bounds
@@ -46,6 +47,11 @@ class Settings:
     initial_state: str = setting("game", "initial state", choices=("game", "replay"))
     stop_at_end: bool = setting(True, "stop at end")
     show_denoising: bool = setting(True, "show denoising")
+
+
+def can_churn(sampler: Sampler) -> bool:
+    """Only Euler steps can add noise back."""
+    return sampler.method == "euler"
 
 
 def change(settings: Settings, name: str, value: Any) -> Settings:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from adamas.agent.rollout import Hidden
 from adamas.data.batch import Trajectory
-from adamas.play.load import Agent
 from adamas.play.real_env import RealState
 from adamas.play.settings import Settings
+from adamas.training.models import Models
 from adamas.utils.random import categorical
 from adamas.world_model.denoiser import Trace
 from adamas.world_model.world_model import WorldModel, WorldState
@@ -57,27 +57,27 @@ class InitialState(NamedTuple):
 
 
 @torch.inference_mode()
-def first_state(agent: Agent, initial: InitialState) -> PlayState:
+def first_state(models: Models, initial: InitialState) -> PlayState:
     """The state before the first action. Both recurrent states are burnt in on the frames, as in training."""
-    device = agent.policy.device
+    device = models.policy.device
     context = Trajectory(*(column.to(device) for column in initial.context))
-    with agent.autocast():
-        world = agent.world.start(context)
-    hidden = run_policy(agent, context.obs[:, :-1], agent.policy.initial_hidden(1)).hidden
-    policy = run_policy(agent, context.obs[:, -1:], hidden)
+    with models.autocast():
+        world = models.world.start(context)
+    hidden = run_policy(models, context.obs[:, :-1], models.policy.initial_hidden(1)).hidden
+    policy = run_policy(models, context.obs[:, -1:], hidden)
     return PlayState(world, policy, initial.real, 0, None, 0.0, False, [], 0.0, None)
 
 
 @torch.inference_mode()
-def next_state(agent: Agent, settings: Settings, state: PlayState, action: int, real: RealState | None) -> PlayState:
+def next_state(models: Models, settings: Settings, state: PlayState, action: int, real: RealState | None) -> PlayState:
     """One step. Its random numbers depend on the seed and the number of the step alone, not on earlier commands."""
-    device = agent.policy.device
+    device = models.policy.device
     trace: Trace | None = [] if settings.show_denoising else None
     random = generator(settings.seed, state.step, WORLD_MODEL, device)
-    with agent.autocast():
-        model = with_sampler(agent.world, settings)
+    with models.autocast():
+        model = with_sampler(models.world, settings)
         world, prediction = model.step(state.world, torch.tensor([action], device=device), random, trace)
-    policy = run_policy(agent, world.obs[:, None], state.policy.hidden)
+    policy = run_policy(models, world.obs[:, None], state.policy.hidden)
     reward, terminated = float(prediction.reward), bool(prediction.terminated)
     episode_return, step = state.episode_return + reward, state.step + 1
     diverged_at = step if bool(prediction.diverged) else state.diverged_at
@@ -85,10 +85,10 @@ def next_state(agent: Agent, settings: Settings, state: PlayState, action: int, 
 
 
 @torch.inference_mode()
-def run_policy(agent: Agent, obs: Tensor, hidden: Hidden) -> PolicyOutput:
+def run_policy(models: Models, obs: Tensor, hidden: Hidden) -> PolicyOutput:
     """The output for the last of the frames uint8 (1, T, H, W)."""
-    with agent.autocast():
-        logits, value, hidden = agent.policy(obs, hidden)
+    with models.autocast():
+        logits, value, hidden = models.policy(obs, hidden)
     return PolicyOutput(logits[0, -1].float().cpu(), float(value[0, -1]), hidden)
 
 

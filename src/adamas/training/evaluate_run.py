@@ -20,7 +20,7 @@ from adamas.evaluation.tables import at_all_steps, each_step, markdown, plain, s
 from adamas.training.load_run import SavedRun
 from adamas.training.models import Models
 from adamas.training.run_folder import origin
-from adamas.utils.console import Lasting, say, warn
+from adamas.utils.console import progress_bar, say, warn
 from adamas.utils.device import describe, keep_freed_memory, pick_device
 from adamas.utils.errors import UserError
 from adamas.utils.images import gif, png
@@ -67,7 +67,7 @@ def evaluate(
         frechet_ticks(saved.config, frechet) if frechet else 0
     )
     distances: list[Frechet] = []
-    with tqdm(total=rounds, unit="step", file=Lasting(sys.stderr)) as bar:
+    with progress_bar(rounds, "step") as bar:
         with threads_of(chip) as threads:
             columns, models = measure_checkpoints(saved, paths, chip, bar, threads)
             with models.autocast():

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from adamas.config import PARTS
-from adamas.config.files import config_of_run, load_config
 from adamas.training import checkpoint
+from adamas.training.load_run import SavedRun
 from adamas.training.models import best_weights
 from adamas.training.run_folder import RunFolder
 from adamas.training.scalars import read_scalars
-from adamas.utils.console import warn
 from adamas.utils.files import check_new, new_folder
 from adamas.utils.logger import Logger
 
@@ -29,13 +28,13 @@ def export(run: Path, out: Path, weights: bool = True) -> None:
     Raises:
         UserError: `run` is no run folder, has a damaged config or no usable checkpoint, or something is at `out` already.
     """
-    theirs, config = RunFolder(run), config_of_run(run)
-    load_config(config)  # a damaged one is told now
+    saved = SavedRun(run)
+    theirs = saved.folder
     check_new(out)
-    newest = checkpoint.load_newest(theirs.checkpoints, warn=warn) if weights else None
+    newest = saved.read() if weights else None
     with new_folder(out) as folder:
         ours = RunFolder(folder)
-        for file in (config, theirs.origin, theirs.evaluations):
+        for file in (theirs.config, theirs.origin, theirs.evaluations):
             if file.is_file():
                 shutil.copy(file, folder)
         copy_curves(theirs, ours)

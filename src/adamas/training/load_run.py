@@ -22,6 +22,18 @@ from adamas.utils.errors import UserError
 from adamas.utils.quoting import assignment
 
 
+@dataclass(frozen=True)
+class OpenedRun:
+    """The networks of a run with a world model, as one checkpoint has them."""
+
+    folder: RunFolder
+    config: Config
+    models: Models
+    checkpoint: str  # the name of its file
+    updates: int  # of the denoiser
+    replay_files: list[Path]  # of the experience that the checkpoint was trained on, if it is still there
+
+
 @dataclass
 class SavedRun:
     """The config and the checkpoints of a run folder.
@@ -48,14 +60,33 @@ class SavedRun:
             raise UserError(f"{self.folder.checkpoints} holds no checkpoint")
         return paths
 
+    def read(self, name: str | None = None) -> tuple[dict[str, Any], Path]:
+        """The parts and the path of the checkpoint of that file name or number; without one, of the newest good checkpoint: each
+        damaged one that is newer costs a line on stderr. UserError when there is none."""
+        if name is None:
+            return checkpoint.load_newest(self.folder.checkpoints, warn=warn)
+        paths = self.checkpoints()
+        for path in paths:
+            if name in (path.name, path.stem) or (name.isdecimal() and int(name) == checkpoint.step_of(path)):
+                return checkpoint.load(path), path
+        numbers = ", ".join(str(checkpoint.step_of(path)) for path in paths)
+        raise UserError(f"checkpoint={name} is not in {self.folder.checkpoints}: there are {numbers}")
+
+    def open(self, device: torch.device, name: str | None = None) -> OpenedRun:
+        """What `read` finds, loaded. UserError where the run has no world model."""
+        self.check_world_model()
+        state, file = self.read(name)
+        models, progress = self.restore(state, file, device)
+        updates, files = progress.total["denoiser"], replay_files(self.folder, state)
+        return OpenedRun(self.folder, self.config, models, file.name, updates, files)
+
     def load(self, path: Path, device: torch.device) -> tuple[Models, Progress]:
         """The models of one checkpoint, and how far the run was. UserError when it is damaged."""
         return self.restore(checkpoint.load(path), path, device)
 
     def load_newest(self, device: torch.device) -> tuple[Models, Progress]:
-        """The same of the newest good checkpoint; each damaged one that is newer costs a line on stderr."""
-        state, path = checkpoint.load_newest(self.folder.checkpoints, warn=warn)
-        return self.restore(state, path, device)
+        """The same of the newest good checkpoint, as `read` finds it."""
+        return self.restore(*self.read(), device)
 
     def restore(self, state: dict[str, Any], path: Path, device: torch.device) -> tuple[Models, Progress]:
         """The same of a checkpoint that has been read already. UserError when it is not of this config."""

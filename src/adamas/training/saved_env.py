@@ -7,7 +7,6 @@ it), of real games that its agent plays when the env is made.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -18,10 +17,8 @@ from adamas.data.batch import Trajectory
 from adamas.data.replay import read_files
 from adamas.envs.make import make_env
 from adamas.evaluation.clips import record
-from adamas.training import checkpoint
-from adamas.training.load_run import SavedRun, replay_files
+from adamas.training.load_run import OpenedRun, SavedRun
 from adamas.training.models import Models
-from adamas.utils.console import warn
 from adamas.utils.device import pick_device
 from adamas.world_model.gym_env import WorldModelEnv
 from adamas.world_model.gym_vector_env import WorldModelVectorEnv
@@ -80,22 +77,18 @@ def open_world(path: Path, device: torch.device) -> SavedWorld:
     """The newest good checkpoint of a run folder, and start contexts, the same each time."""
     if multiprocessing.parent_process() is not None:
         torch.set_num_threads(1)  # a forked process has none of its parent's OpenMP threads, and would wait for them
-    run = SavedRun(path)
-    run.check_world_model()
-    state, file = checkpoint.load_newest(run.folder.checkpoints, warn=warn)
-    models, _ = run.restore(state, file, device)
-    files = replay_files(run.folder, state)
-    starts = _stored_contexts(run, files) if files else _played_contexts(run, models)
-    return SavedWorld(models, Trajectory(*(column.to(device) for column in starts)))
+    run = SavedRun(path).open(device)
+    starts = _stored_contexts(run) if run.replay_files else _played_contexts(run)
+    return SavedWorld(run.models, Trajectory(*(column.to(device) for column in starts)))
 
 
-def _stored_contexts(run: SavedRun, files: Sequence[Path]) -> Trajectory:
-    replay = read_files(files, run.config.replay.age_weights)
+def _stored_contexts(run: OpenedRun) -> Trajectory:
+    replay = read_files(run.replay_files, run.config.replay.age_weights)
     return replay.sample_contexts(STORED, run.config.denoiser.context, torch.Generator().manual_seed(0))
 
 
-def _played_contexts(run: SavedRun, models: Models) -> Trajectory:
+def _played_contexts(run: OpenedRun) -> Trajectory:
     c, n = run.config, run.config.denoiser.context
-    with closing(make_env(c)) as env, models.autocast():
-        clip = record(models.policy, env, PLAYED, max(APART, n - 1), seed=0)
+    with closing(make_env(c)) as env, run.models.autocast():
+        clip = record(run.models.policy, env, PLAYED, max(APART, n - 1), seed=0)
     return Trajectory(clip.obs[:, -n:], clip.action[:, 1 - n :])

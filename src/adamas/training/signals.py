@@ -10,7 +10,6 @@ from types import FrameType, TracebackType
 from adamas.utils.torchrun import launched
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
-SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 CONTINUE = getattr(signal, "SIGCONT", None)  # not on Windows
 
 
@@ -27,8 +26,7 @@ class StopRequest:
         self.requested = self.continued = False
 
     def __enter__(self) -> StopRequest:
-        listened = [number for number in SIGNALS if not _is_nohup(number)]
-        self._before = {number: signal.signal(number, self._handle) for number in listened}
+        self._before = {number: signal.signal(number, self._handle) for number in signals_to_handle(*NAMES)}
         if CONTINUE:
             self._before[CONTINUE] = signal.signal(CONTINUE, self._continue)
         return self
@@ -53,8 +51,7 @@ def ending_by_itself() -> Iterator[None]:
     def end(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.signal(number, end) for number in numbers if not _is_nohup(number)}
+    before = {number: signal.signal(number, end) for number in signals_to_handle("SIGTERM", "SIGHUP")}
     try:
         yield
     finally:
@@ -62,6 +59,7 @@ def ending_by_itself() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _is_nohup(number: int) -> bool:
-    """nohup has a run outlive its terminal: it ignores the signal."""
-    return number == getattr(signal, "SIGHUP", None) and signal.getsignal(number) == signal.SIG_IGN
+def signals_to_handle(*names: str) -> list[int]:
+    """These signals, but for those that the system does not have, and SIGHUP under nohup: there the program outlives its terminal."""
+    nohup = hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [getattr(signal, name) for name in names if hasattr(signal, name) and not (nohup and name == "SIGHUP")]

@@ -6,7 +6,10 @@ import os
 import sys
 import unicodedata
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 class Lasting:
@@ -49,6 +52,18 @@ def say(text: str = "", error: bool = False) -> None:
 def warn(text: str) -> None:
     """Prints a line on stderr."""
     say(text, error=True)
+
+
+def progress_bar(total: int | None, unit: str, **options: Any) -> tqdm:
+    """A bar on stderr; a line every half minute where that is no terminal.
+
+    Args:
+        options: others of tqdm.
+    """
+    from tqdm import tqdm  # takes 50 ms, for which most commands need not wait
+
+    live = sys.stderr is not None and sys.stderr.isatty()
+    return tqdm(total=total, unit=unit, mininterval=0.2 if live else 30, file=Lasting(sys.stderr), **options)
 
 
 def encodable(text: str, encoding: str | None) -> str:

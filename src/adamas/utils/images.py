@@ -14,6 +14,8 @@ from torch import Tensor
 
 from adamas.utils.errors import UserError
 
+FPS = 15  # of films: the speed of the game
+
 
 def difference(mine: Tensor, theirs: Tensor) -> Tensor:
     """uint8 (...) twice -> a picture of how far the first departs from the second, uint8 (...): grey where they agree."""
@@ -44,7 +46,7 @@ def png(picture: Tensor) -> bytes:
     return file.getvalue()
 
 
-def gif(film: Tensor, fps: float = 15) -> bytes:
+def gif(film: Tensor, fps: float = FPS) -> bytes:
     """uint8 (T, H, W) or (T, H, W, 3) -> an endlessly looping GIF, which counts time in hundredths of a second. What stands
     still takes next to no room. Of more than 256 colours those that are alike become one."""
     index, palette = _grey_levels(film.cpu()) if film.dim() == 3 else _colours(film.cpu())
@@ -62,7 +64,7 @@ def gif(film: Tensor, fps: float = 15) -> bytes:
     return file.getvalue()
 
 
-def write_mp4(film: np.ndarray, path: Path, fps: float = 15, options: Sequence[str] = ()) -> None:
+def write_mp4(film: np.ndarray, path: Path, options: Sequence[str] = ()) -> None:
     """uint8 (T, H, W) -> a file in H.264 that any player shows. UserError when ffmpeg did not write it whole."""
     try:
         from imageio_ffmpeg import get_ffmpeg_exe
@@ -72,7 +74,7 @@ def write_mp4(film: np.ndarray, path: Path, fps: float = 15, options: Sequence[s
         raise UserError("mp4 needs ffmpeg: pip install 'adamas[video]'") from error
     height, width = (side - side % 2 for side in film.shape[1:])  # H.264 stores colour in squares of 2x2 pixels
     frames = memoryview(np.ascontiguousarray(film[:, :height, :width])).cast("B")
-    source = ["-f", "rawvideo", "-pix_fmt", "gray", "-s", f"{width}x{height}", "-r", str(fps), "-i", "-"]
+    source = ["-f", "rawvideo", "-pix_fmt", "gray", "-s", f"{width}x{height}", "-r", str(FPS), "-i", "-"]
     target = ["-c:v", "libx264", "-pix_fmt", "yuv420p", *options, "-f", "mp4", f"file:{path}"]
     done = subprocess.run([ffmpeg, "-v", "error", "-y", *source, *target], input=frames, stderr=subprocess.PIPE)
     if done.returncode:

@@ -7,23 +7,20 @@ import json
 import shutil
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from adamas.config import Config
 from adamas.data.batch import Trajectory
 from adamas.envs.keys import keys_of_actions
 from adamas.envs.make import is_atari, make_env
 from adamas.evaluation.clips import record
 from adamas.play.http import PAGE as PLAY_PAGE
 from adamas.play.keys import used
-from adamas.training import checkpoint
 from adamas.training.export import without_training
-from adamas.training.load_run import SavedRun
-from adamas.training.models import Models
-from adamas.utils.console import warn
+from adamas.training.load_run import OpenedRun, SavedRun
 from adamas.utils.files import check_new, new_folder
+from adamas.utils.images import FPS
 from adamas.web.graphs import save_graphs
 from adamas.web.runtime import copy_runtime
 
@@ -31,26 +28,17 @@ PAGE = Path(__file__).parent / "page"
 SHARED = ("dom.js", "events.js", "input.js", "policy.js", "icon.svg")  # with the play page, as they are there
 STARTS = 32
 FILM = 50  # steps of the real game behind each start
-FPS = 15  # steps a second at first: the speed of the game itself
 HORIZON = 500  # steps of a dream
 
 
-class Shipped(NamedTuple):
-    """What an export holds of a run."""
-
-    config: Config
-    models: Models  # on the CPU; matrices and kernels rounded to float16, as in `adamas export run=RUN out=DIR`
-    checkpoint: str
-    updates: int  # of the denoiser
-
-
-def open_rounded(path: Path) -> Shipped:
-    """The newest good checkpoint of a run, as a small copy holds it. UserError where there is no world model."""
+def open_rounded(path: Path) -> OpenedRun:
+    """The newest good checkpoint of a run, as a copy by `adamas export run=RUN out=DIR` has it: matrices and kernels are rounded to
+    float16, and there is no experience. UserError where there is no world model."""
     run = SavedRun(path)
     run.check_world_model()
-    parts, file = checkpoint.load_newest(run.folder.checkpoints, warn=warn)
+    parts, file = run.read()
     models, progress = run.restore(without_training(parts), file, torch.device("cpu"))
-    return Shipped(run.config, models, file.name, progress.total["denoiser"])
+    return OpenedRun(run.folder, run.config, models, file.name, progress.total["denoiser"], replay_files=[])
 
 
 def export_page(path: Path, out: Path) -> None:
@@ -70,7 +58,7 @@ def export_page(path: Path, out: Path) -> None:
         copy_page(folder)
 
 
-def play(shipped: Shipped) -> Trajectory:
+def play(shipped: OpenedRun) -> Trajectory:
     """STARTS stretches of the agent's real play, the same each time: a start's context, and the film of what came then."""
     c = shipped.config
     with closing(make_env(c)) as env:
@@ -78,7 +66,7 @@ def play(shipped: Shipped) -> Trajectory:
         return record(shipped.models.policy, env, STARTS, c.denoiser.context - 1 + film, seed=0)
 
 
-def describe(shipped: Shipped, clips: Trajectory) -> dict[str, Any]:
+def describe(shipped: OpenedRun, clips: Trajectory) -> dict[str, Any]:
     """What the page needs to know."""
     c, world, meanings = shipped.config, shipped.models.world, shipped.models.action_meanings
     context = c.denoiser.context
@@ -93,7 +81,7 @@ def describe(shipped: Shipped, clips: Trajectory) -> dict[str, Any]:
         "context": context,
         "frame_stack": shipped.models.policy.frame_stack,
         "lstm_dim": c.network.lstm_dim,
-        "fps": FPS,
+        "fps": FPS,  # at first
         "horizon": HORIZON,
         "random": "Philox4x32-10, Box-Muller",
         "starts": [

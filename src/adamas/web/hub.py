@@ -10,17 +10,15 @@ from typing import Any
 
 from adamas.benchmark.showcase import interval
 from adamas.config import Config
-from adamas.config.files import config_of_run
 from adamas.config.help import shown
 from adamas.envs.make import is_atari
 from adamas.evaluation.tables import COLUMNS
-from adamas.training import checkpoint, safetensors
+from adamas.training import safetensors
 from adamas.training.export import without_training
 from adamas.training.load_run import SavedRun
-from adamas.training.run_folder import RunFolder
 from adamas.training.run_records import Outcome, read_outcome
-from adamas.utils.console import warn
 from adamas.utils.files import check_new, new_folder
+from adamas.utils.markdown import markdown_table
 
 FILMS = {  # of an evaluation, also by the names of older records; that of the real game beside itself is left out
     "random_play": "random play",
@@ -38,15 +36,15 @@ def export_hub(path: Path, out: Path) -> None:
         UserError: `path` is no run folder, has no world model or no usable checkpoint, or something is at `out` already.
     """
     check_new(out)
-    SavedRun(path).check_world_model()
-    config, run = config_of_run(path), RunFolder(path)
-    parts, file = checkpoint.load_newest(run.checkpoints, warn=warn)
+    run = SavedRun(path)
+    run.check_world_model()
+    parts, file = run.read()
     outcome = read_outcome(path)
     small = without_training(parts)
     facts = {"model_type": "adamas", "action_meanings": small["models"]["action_meanings"]}
     text = json.dumps({**facts, **dataclasses.asdict(outcome.config)}, indent=2)
     with new_folder(out) as folder:
-        for record in (config, run.origin, run.evaluations):
+        for record in (run.folder.config, run.folder.origin, run.folder.evaluations):
             if record.is_file():
                 shutil.copy(record, folder)
         safetensors.save_parts(folder / safetensors.NAME, small)
@@ -153,14 +151,14 @@ def score(evaluation: dict[str, Any], finished: bool) -> str:
 def detail(films: dict[str, dict[str, dict[str, float | None]]]) -> str:
     """Held-out play, imagined from four frames and the actions alone, against what was real."""
     names = [name for name in COLUMNS if all(name in figures for figures in films.values())]
-    lines = [["steps ahead", "held-out play of", *(COLUMNS[name] for name in names)]]
-    lines.append(["---"] * len(lines[0]))
-    horizons = next(iter(films.values()))[names[0]]
-    for t in horizons:
-        for film, label in FILMS.items():
-            if film in films:
-                lines.append([t, label, *(_text(films[film][name].get(t)) for name in names)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    head = ["steps ahead", "held-out play of", *(COLUMNS[name] for name in names)]
+    body = [
+        [t, label, *(_text(films[film][name].get(t)) for name in names)]
+        for t in next(iter(films.values()))[names[0]]
+        for film, label in FILMS.items()
+        if film in films
+    ]
+    return markdown_table(head, body, "l" * len(head))
 
 
 def _text(value: float | None) -> str:

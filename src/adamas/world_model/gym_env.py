@@ -20,6 +20,7 @@ from gymnasium.spaces import Box, Discrete
 from adamas.config import SIZE
 from adamas.data.batch import Trajectory
 from adamas.envs.keys import DIGITS, keys_of_actions
+from adamas.envs.screens import to_rgb
 from adamas.utils.transfer import to_cpu
 from adamas.world_model.parallel_rollouts import ParallelRollouts
 
@@ -71,7 +72,7 @@ class WorldModelEnv(gymnasium.Env):
 
     def render(self) -> np.ndarray | None:
         """The newest frame, uint8 (84, 84, 3), if `render_mode` is rgb_array."""
-        return rgb(frames(self._rollouts)[0]) if self.render_mode else None
+        return to_rgb(frames(self._rollouts)[0]) if self.render_mode else None
 
     def get_action_meanings(self) -> list[str]:
         """What the actions 0, 1, ... do: ["NOOP", "FIRE", "RIGHT", "LEFT"] for Breakout."""
@@ -97,11 +98,6 @@ def draw_seed(random: np.random.Generator) -> int:
 def frames(rollouts: ParallelRollouts) -> np.ndarray:
     """The newest frames, uint8 (B, 84, 84): a copy, as the caller may keep them or write to them."""
     return rollouts.obs.cpu().numpy().copy()
-
-
-def rgb(frame: np.ndarray) -> np.ndarray:
-    """uint8 (84, 84) -> (84, 84, 3)."""
-    return np.repeat(frame[..., None], 3, axis=2)
 
 
 def read_contexts(options: dict[str, Any] | None, count: int, like: Trajectory, actions: Discrete) -> Trajectory | None:

@@ -14,8 +14,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from adamas.data.batch import Trajectory
+from adamas.envs.screens import to_rgb
 from adamas.utils.transfer import to_cpu
-from adamas.world_model.gym_env import RENDERING, draw_seed, frame_space, frames, read_contexts, rgb
+from adamas.world_model.gym_env import RENDERING, draw_seed, frame_space, frames, read_contexts
 from adamas.world_model.parallel_rollouts import ParallelRollouts
 
 
@@ -76,7 +77,7 @@ class WorldModelVectorEnv(VectorEnv):
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """The newest frame of each env, uint8 (84, 84, 3), if `render_mode` is rgb_array."""
-        return tuple(map(rgb, frames(self._rollouts))) if self.render_mode else None
+        return tuple(map(to_rgb, frames(self._rollouts))) if self.render_mode else None
 
     def get_action_meanings(self) -> list[str]:
         """What the actions 0, 1, ... do."""

@@ -1,10 +1,11 @@
 // The figures of a frame: return, rewards, speed, what the policy would do, and why the episode has ended.
 
-import { byId, make, markPressed, notify } from "./dom.js";
-import { showEvents } from "./events.js";
+import { byId, markPressed, notify } from "./dom.js";
+import { framesPerSecond, showEnd, showEvents } from "./events.js";
 import { showPolicy } from "./policy.js";
 
-const arrivals = []; // of frames, within the last second
+const ENDS = { terminated: "The world model predicts the end", horizon: "The horizon is reached" };
+const NEXT = { byItself: "a new episode follows", asked: "new episode, or restart the same one" };
 let stepMs = 0; // a running mean
 
 export function showStatus(frame) {
@@ -20,22 +21,12 @@ export function showStatus(frame) {
   markPressed(byId("player"), "player", frame.player);
   showEvents(frame);
   showPolicy(frame);
-  showEnd(frame);
+  showEnd(frame, ENDS, NEXT);
   measureSpeed(frame);
 }
 
-function showEnd(frame) {
-  const reason = { terminated: "The world model predicts the end", horizon: "The horizon is reached" }[frame.ended];
-  byId("ended").hidden = !reason;
-  const next = frame.player === "agent" && !frame.paused ? "a new episode follows" : "new episode, or restart the same one";
-  if (reason) byId("ended").replaceChildren(make("b", { textContent: reason }), next);
-}
-
 function measureSpeed(frame) {
-  const now = performance.now();
-  if (frame.step) arrivals.push(now);
-  while (arrivals.length && now - arrivals[0] > 1000) arrivals.shift();
-  byId("fps").textContent = arrivals.length;
+  byId("fps").textContent = framesPerSecond(frame.step);
   if (!frame.step_ms) return;
   stepMs += (frame.step_ms - stepMs) / 10;
   if (1000 / stepMs < frame.settings.fps * 0.95)

@@ -1,14 +1,15 @@
 // The page: shows what the dream sends, sends what the player does. It holds no state of the game.
 
 import { connect, send } from "./connection.js";
-import { SIZE, byId, drawPicture, make, markPressed, notify } from "./dom.js";
-import { showEvents } from "./events.js";
+import { SIZE, byId, drawPicture, markPressed, notify } from "./dom.js";
+import { framesPerSecond, showEnd, showEvents } from "./events.js";
 import { listen, measureLatency, pictureCame, releaseAll, showKeys } from "./input.js";
 import { makeBars, showPolicy } from "./policy.js";
 
 const PLAYERS = ["human", "agent", "film"];
 const STRIP = 8, GAP = 4; // frames of the film strip, pixels between two of them
-const arrivals = []; // of frames, within the last second
+const ENDS = { terminated: "The model predicts the end", horizon: "The horizon is reached", film: "Here the recording ends" };
+const NEXT = { byItself: "another start follows", asked: "restart, or take another start" };
 let last; // the header of the newest frame
 
 const handlers = {
@@ -69,25 +70,9 @@ function showStatus(frame) {
   byId("temperature-now").textContent = settings.temperature.toFixed(1);
   showEvents(frame);
   showPolicy(frame);
-  showEnd(frame);
-  measureSpeed(frame);
+  showEnd(frame, ENDS, NEXT);
+  byId("speed-now").textContent = framesPerSecond(frame.step_ms);
   quote(frame);
-}
-
-function showEnd(frame) {
-  const reason = {
-    terminated: "The model predicts the end", horizon: "The horizon is reached", film: "Here the recording ends",
-  }[frame.ended];
-  byId("ended").hidden = !reason;
-  const next = frame.player === "agent" && !frame.paused ? "another start follows" : "restart, or take another start";
-  if (reason) byId("ended").replaceChildren(make("b", { textContent: reason }), next);
-}
-
-function measureSpeed(frame) {
-  const now = performance.now();
-  if (frame.step_ms) arrivals.push(now);
-  while (arrivals.length && now - arrivals[0] > 1000) arrivals.shift();
-  byId("speed-now").textContent = arrivals.length;
 }
 
 // The address names the dream: with the agent at its usual temperature, the same start and seed are the same dream.

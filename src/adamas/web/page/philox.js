@@ -1,4 +1,6 @@
-// Random numbers that Python draws alike: Philox4x32-10 and Box-Muller in float64. adamas/web/philox.py says how draws are named.
+// Random numbers: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") and, for normal ones, Box-Muller
+// in float64. A draw is named by (seed, step, use, place): the key is (seed, use), the counter (floor(place / 4), step, 0, 0), and a block
+// of four words holds the places 4i to 4i + 3. tests/philox.py is the same in Python.
 
 export const NOISE = 0, REWARD = 1, END = 2, POLICY = 3; // what a draw is for
 const ROUNDS = 10;

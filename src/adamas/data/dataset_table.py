@@ -15,7 +15,6 @@ from adamas.data.frame_files import read_frames
 from adamas.utils.errors import UserError
 
 BLOCK = 128  # frames that are read together, 0.9 MB
-SMALL_COLUMNS = tuple(name for name in storage.DTYPES if name != "obs")
 
 
 class FileVersion(NamedTuple):
@@ -49,11 +48,10 @@ class DatasetTable:
         self._firsts = np.cumsum([0, *(len(part["final"]) for part in parts)])
         self.rows = int(self._firsts[-1])
         self.action, self.reward, self.terminated, self.truncated, self.final = (
-            np.concatenate([part[name] for part in parts]) for name in SMALL_COLUMNS
+            np.concatenate([part[name] for part in parts]) for name in storage.SMALL_COLUMNS
         )
-        after_end = storage.after_end(self.terminated | self.truncated, self.final)
-        new_files = [first for first, joined in zip(self._firsts[:-1], continues, strict=True) if not joined]
-        self.starts = sorted({*map(int, new_files), *map(int, np.flatnonzero(after_end) + 1)})
+        breaks = [first for first, joined in zip(self._firsts[:-1], continues, strict=True) if not joined]
+        self.starts = storage.episode_starts(self.terminated, self.truncated, self.final, breaks).tolist()
 
     def bounds(self, episode: int) -> tuple[int, int]:
         """(first row, one past the last) of an episode."""
@@ -84,7 +82,7 @@ def _table(files: tuple[FileVersion, ...]) -> DatasetTable:
 
 @lru_cache(maxsize=1024)
 def _small_columns(file: FileVersion) -> dict[str, np.ndarray]:
-    return storage.read(file.path, (SIZE, SIZE), SMALL_COLUMNS)
+    return storage.read(file.path, (SIZE, SIZE), storage.SMALL_COLUMNS)
 
 
 @lru_cache(maxsize=8)

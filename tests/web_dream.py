@@ -1,4 +1,4 @@
-"""The page's dream in Python: page/dream.js line by line, so that a dream that is quoted by start and seed can be made again."""
+"""The dream of the exported page: its dream.js in Python, line by line."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from philox import END, NOISE, POLICY, REWARD, categorical, normal
 
 from adamas.config import SIZE
 from adamas.training.models import Models
 from adamas.web.graphs import Graph, graphs
-from adamas.web.philox import END, NOISE, POLICY, REWARD, categorical, normal
 from adamas.world_model.reward_end import DIVERGED
 
 Network = Callable[..., "list[np.ndarray]"]  # the inputs of a graph in their order -> its outputs

@@ -1,9 +1,4 @@
-"""Random numbers that Python and the page draw alike: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy
-as 1, 2, 3") and, for normal ones, Box-Muller in float64.
-
-A draw is named by (seed, step, use, place): the key is (seed, use), the counter (place // 4, step, 0, 0), and a block of four
-words holds the places 4i to 4i+3. page/philox.js is the same in JavaScript.
-"""
+"""The random numbers of the exported page: its philox.js in Python."""
 
 from __future__ import annotations
 

@@ -12,10 +12,11 @@ from helpers import PARTS
 from adamas import config
 from adamas.config import Config
 from adamas.training import phases
-from adamas.training.announcement import announce, in_words
+from adamas.training.announcement import announce
 from adamas.training.phases import measure_costs, plan
 from adamas.training.progress import Progress
 from adamas.training.schedule import epochs_left, planned_updates
+from adamas.utils.console import format_duration
 
 
 def units(c: Config) -> dict[str, int]:
@@ -98,7 +99,7 @@ def test_an_evaluation_costs_its_games_and_three_sets_of_dreams() -> None:
     ],
 )
 def test_seconds_in_words(seconds: float, words: str) -> None:
-    assert in_words(seconds) == words
+    assert format_duration(seconds) == words
 
 
 def test_a_run_says_what_it_will_do_and_how_long_what_is_left_takes() -> None:

@@ -15,9 +15,9 @@ import torch
 from helpers import TINY, adamas, change_config, final_parts, open_picture, run_script, train
 
 from adamas.training import checkpoint
-from adamas.training.announcement import in_words
 from adamas.training.load_run import SavedRun
 from adamas.training.scalars import read_scalars
+from adamas.utils.console import format_duration
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,8 @@ def test_showcase_shows_what_runs_took_and_reached(tiny_run: Path, second_seed: 
     interval = f"{final['return']:.2f} [{final['return']:.2f}, {final['return']:.2f}]"
     for seed in (0, 1):
         assert re.search(
-            rf"\| {seed} \| 90 \| {in_words(final['seconds'])} \| [\d.]+ GiB \| 1 \| {re.escape(interval)} \|", table
+            rf"\| {seed} \| 90 \| {format_duration(final['seconds'])} \| [\d.]+ GiB \| 1 \| {re.escape(interval)} \|",
+            table,
         )
     assert f"all** | 2 seeds |  |  |  | 2 | {interval} |" in table
     assert re.search(r"\| random play, here \|  \|  \|  \|  \| 100 \| [\d.]+ \[", table)

@@ -21,7 +21,7 @@ from adamas.data.motion import near_small_movers
 from adamas.networks.blocks import AdaGroupNorm, ConditionedResBlock, FourierFeatures, ResBlock, SelfAttention, patches
 from adamas.networks.unet import UNet
 from adamas.world_model import edm
-from adamas.world_model.denoiser import TARGET_CHANGE_SCALE, Denoiser, draw, mean_square, robust_scale
+from adamas.world_model.denoiser import TARGET_CHANGE_SCALE, Denoiser, mean_square, robust_scale, run_sampler
 
 N, ACTIONS, SIZE = 3, 4, 12  # context frames, actions, pixels a side (a convolution does not care)
 SMALL = {"context": N, "channels": [16, 16], "depths": [1, 1]}
@@ -235,7 +235,7 @@ def test_a_new_denoiser_draws_what_a_network_that_answers_0_would(target: str) -
         y = 0.25 / (0.25 + sigma**2 + 0.09) * x
         return y.clamp(-1, 1) if target == "frame" else y  # there are no other grey levels
 
-    y = draw(c_skip_alone, torch.randn(previous.shape, generator=generator(3)), s, generator())
+    y = run_sampler(c_skip_alone, torch.randn(previous.shape, generator=generator(3)), s, generator())
     expected = to_uint8(y if target == "frame" else previous + y / TARGET_CHANGE_SCALE)[:, 0]
     assert torch.equal(denoiser.sample(context, torch.zeros(2, N, dtype=torch.int64), s, generator(3)), expected)
 

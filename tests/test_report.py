@@ -17,7 +17,7 @@ from made_runs import make_run
 from playing import set_on_2
 
 from adamas.benchmark import showcase, systems
-from adamas.benchmark.aggregates import read_published
+from adamas.benchmark.aggregates import mean_with_interval, read_published
 from adamas.benchmark.figures import Curve, plot_curves
 from adamas.benchmark.report import make_report
 from adamas.benchmark.report_tables import to_markdown
@@ -49,11 +49,11 @@ def test_the_averaged_policy_plays_in_the_film(made_run: Path, tmp_path: Path, m
 def test_the_interval_of_a_mean_is_that_of_theory() -> None:
     """Of one seed that of its games; of several seeds wider, since they differ."""
     coins = [0.0, 10.0] * 50
-    value, low, high = showcase.interval([coins])
+    value, low, high = mean_with_interval([coins])
     assert value == 5
     assert high - low == pytest.approx(2 * 1.96 * 5 / 10, rel=0.05)
     seeds = [[float(s)] * 4 for s in range(25)]
-    value, low, high = showcase.interval(seeds)
+    value, low, high = mean_with_interval(seeds)
     assert value == 12
     assert high - low == pytest.approx(2 * 1.96 * np.std(range(25)) / 5, rel=0.05)
 

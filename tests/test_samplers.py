@@ -18,7 +18,7 @@ from adamas.config.rules import check
 from adamas.data.frames import to_float, to_uint8
 from adamas.utils.errors import UserError
 from adamas.world_model import samplers
-from adamas.world_model.denoiser import RHO, draw
+from adamas.world_model.denoiser import RHO, run_sampler
 
 MEAN, STD = 0.2, 0.5  # of the Gaussian data
 LEVELS = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)  # a frame with every grey level
@@ -92,7 +92,7 @@ def sampler_settings(draw: st.DrawFn) -> Sampler:
 @given(sampler_settings(), st.integers(0, 2**16))
 def test_an_oracle_gives_back_every_grey_level(s: Sampler, seed: int) -> None:
     noise = torch.randn(LEVELS.shape, generator=generator(seed))
-    y = draw(lambda x, sigma: to_float(LEVELS), noise, s, generator(seed))
+    y = run_sampler(lambda x, sigma: to_float(LEVELS), noise, s, generator(seed))
     assert torch.equal(to_uint8(y), LEVELS)
 
 
@@ -116,7 +116,7 @@ def test_samples_of_gaussian_data_have_the_mean_and_deviation_of_theory(
 ) -> None:
     """A start of deviation `start` ends narrower than the data by start / sqrt(STD^2 + sigma_max^2), and nearer to 0."""
     s = Sampler(method=method, steps=2000, initial_noise=initial_noise)
-    y = draw(gaussian, standard_noise(1000), s, generator())
+    y = run_sampler(gaussian, standard_noise(1000), s, generator())
     factor = STD / math.hypot(STD, s.sigma_max)
     assert y.std(correction=0).item() == pytest.approx(factor * start, rel=2e-3)
     assert y.mean().item() == pytest.approx(MEAN * (1 - factor), rel=2e-3)
@@ -130,7 +130,7 @@ def test_a_few_euler_steps_shrink_gaussian_data_as_computed_by_hand(
     s = Sampler(steps=steps, initial_noise=initial_noise)
     sigmas = samplers.karras_schedule(steps, SIGMA_MIN, s.sigma_max, RHO)
     factor = math.prod(1 + (b - a) * a / (STD**2 + a**2) for a, b in pairwise(sigmas))
-    y = draw(gaussian, standard_noise(100), s, generator())
+    y = run_sampler(gaussian, standard_noise(100), s, generator())
     torch.testing.assert_close(y, MEAN + factor * (start * standard_noise(100) - MEAN))
 
 
@@ -189,7 +189,7 @@ def test_draw_runs_the_sampler_that_the_config_names(
     s = Sampler(steps=4, initial_noise=initial_noise, **settings)
     noise = torch.randn(2, 1, 3, 3, generator=generator())
     sigmas = samplers.karras_schedule(4, SIGMA_MIN, s.sigma_max, RHO)
-    assert torch.equal(draw(gaussian, noise, s, generator(7)), solve(gaussian, scale * noise, sigmas))
+    assert torch.equal(run_sampler(gaussian, noise, s, generator(7)), solve(gaussian, scale * noise, sigmas))
 
 
 def test_churn_is_for_euler_alone() -> None:

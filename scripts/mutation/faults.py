@@ -51,7 +51,7 @@ DIFFUSION = (
         ("Denoiser.frame_loss", "a flash is a hundred frames", Swap("A.clamp_max(1)", "1")),
         ("robust_scale", "flashes set the scale of changes", Swap("A.minimum(B)", "A")),
         ("Denoiser.imagine", "a segment imagined from real frames", Swap("self.sample(X[A], ...)", "self.sample(segment.obs[A], ...)")),
-        ("draw", "the first noise scaled where it should not be", Swap("A == 'unit'", "A != 'unit'")),
+        ("run_sampler", "the first noise scaled where it should not be", Swap("A == 'unit'", "A != 'unit'")),
         ("ConditionedUNet.forward", "the denoiser does not know the actions", Swap("self.condition(A + B)", "self.condition(A)")),
     ),
 )

@@ -17,8 +17,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
-from adamas.benchmark.aggregates import read_published
-from adamas.benchmark.showcase import interval
+from adamas.benchmark.aggregates import mean_with_interval, read_published
 from adamas.benchmark.systems import newest_of_each_seed, systems
 from adamas.training.run_records import find_outcomes
 from adamas.utils.console import warn
@@ -42,7 +41,7 @@ class Mean(NamedTuple):
 
     @classmethod
     def of(cls, returns: Sequence[float]) -> Mean:
-        return cls(*interval([returns]), len(returns))
+        return cls(*mean_with_interval([returns]), len(returns))
 
     def __str__(self) -> str:
         return f"{self.value:,.2f} [{self.low:,.2f}, {self.high:,.2f}]"

@@ -11,8 +11,8 @@ import argparse
 import json
 from pathlib import Path
 
-from adamas.benchmark.aggregates import read_published
-from adamas.benchmark.showcase import RANDOM_GAMES, interval, random_games
+from adamas.benchmark.aggregates import mean_with_interval, read_published
+from adamas.benchmark.showcase import RANDOM_GAMES, random_games
 from adamas.config import Config
 from adamas.utils.files import publish_text
 from adamas.utils.markdown import markdown_table
@@ -41,7 +41,7 @@ def main() -> int:
 def table(found: dict[str, dict[str, list[float]]], published: dict[str, float]) -> str:
     body = []
     for game, played in sorted(found.items()):
-        mean, low, high = interval([played["returns"]])
+        mean, low, high = mean_with_interval([played["returns"]])
         steps = sum(played["lengths"]) / len(played["lengths"])
         body.append([game, f"{mean:,.2f}", f"{low:,.2f} to {high:,.2f}", f"{published[game]:,}", f"{steps:,.0f}"])
     lines = ["# Random play in this emulator", "", "`python scripts/studies/random_play.py`", ""]

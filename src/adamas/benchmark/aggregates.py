@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from adamas.utils.resources import resource
 
 Array = NDArray[np.float64]
 DRAWS = 2_000  # of a bootstrap
+DRAWS_OF_GAMES = 20_000  # the same of `mean_with_interval`
 CONFIDENCE = 0.95
 
 
@@ -163,6 +165,18 @@ def improvement(x: Array, y: Array, seed: int = 0, draws: int = DRAWS) -> Estima
     )
     drawn = np.einsum("rgi,ijg,rgj->r", times_x, better, times_y, optimize=True) / games
     return Estimate(float(better.mean()), *_interval(drawn))
+
+
+def mean_with_interval(returns: Sequence[Sequence[float]]) -> tuple[float, float, float]:
+    """The mean over seeds of returns, one list a seed, and the interval of a bootstrap over seeds and their games."""
+    rng = np.random.default_rng(0)
+    games = [np.array(of_seed) for of_seed in returns]
+    drawn = np.zeros(DRAWS_OF_GAMES)
+    for seed in rng.integers(len(games), size=(len(games), DRAWS_OF_GAMES)):
+        means = np.stack([rng.choice(of_seed, (DRAWS_OF_GAMES, len(of_seed))).mean(1) for of_seed in games])
+        drawn += means[seed, np.arange(DRAWS_OF_GAMES)] / len(games)
+    low, high = np.quantile(drawn, _tails())
+    return fmean(of_seed.mean() for of_seed in games), float(low), float(high)
 
 
 def _interval(drawn: Array | None) -> tuple[float, float] | tuple[None, None]:

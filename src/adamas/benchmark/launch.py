@@ -9,16 +9,21 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import torch
+
 from adamas.benchmark.aggregates import read_published
 from adamas.benchmark.queue import FAILED, FINISHED, Queue, Task, as_words
 from adamas.benchmark.slurm import jobs_of_cluster, submit
 from adamas.benchmark.status import summary, table
 from adamas.benchmark.systems import departures
+from adamas.benchmark.worker import work_off
 from adamas.config import Config
 from adamas.config.files import load_config
 from adamas.config.hints import game_name
 from adamas.envs.atari import check_game
+from adamas.training.signals import StopRequest
 from adamas.utils.console import say
+from adamas.utils.device import pick_device
 from adamas.utils.errors import UserError
 
 PROTOCOL = ("evaluation.final_games=100", "atari.max_episode_steps=27000", "atari.repeat_action_probability=0")
@@ -29,8 +34,6 @@ def start(queue: Queue, tasks: Sequence[Task], slurm: Mapping[str, str] | None) 
     """Works off the tasks here, or submits them with the parameters of `slurm`. The exit code."""
     config = compose(queue, tasks[0])
     if slurm is None:  # jobs have another machine
-        from adamas.utils.device import pick_device  # slow to import
-
         pick_device(config.device)
     words = departures(config)
     queue.claim()
@@ -63,11 +66,6 @@ def tasks_of(games: Sequence[str], seeds: Sequence[int]) -> list[Task]:
 
 
 def work(queue: Queue, tasks: Sequence[Task]) -> int:
-    import torch
-
-    from adamas.benchmark.worker import work_off
-    from adamas.training.signals import StopRequest
-
     count = torch.cuda.device_count()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
     gpus: list[str | None] = [*visible.split(",")] if count > 1 else [None]

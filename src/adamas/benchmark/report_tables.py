@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from adamas.benchmark import aggregates
 from adamas.benchmark.aggregates import Array, Estimate, Published
 from adamas.benchmark.systems import GAMES, STEPS, changed_on_the_way, commits_of, differences
-from adamas.training.announcement import in_words
 from adamas.training.run_records import Outcome
+from adamas.utils.console import format_duration
 from adamas.utils.markdown import markdown_table
 from adamas.utils.quoting import as_typed
 
@@ -138,7 +138,7 @@ def _runs(report: Report) -> str:
     head = [*shared, "HNS", "wall-clock", "GPU", "memory", "folder"]
     rows = []
     for system, game, seed, state, steps, games, score, normal, seconds, gpu, gpu_bytes, ram, path in run_rows(report):
-        taken = "not known" if seconds is None else in_words(seconds)
+        taken = "not known" if seconds is None else format_duration(seconds)
         memory = [f"{in_gib(count)} {kind}" for count, kind in ((gpu_bytes, "GPU"), (ram, "RAM")) if count]
         cells = [
             system,

@@ -13,20 +13,19 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from adamas.benchmark.aggregates import Published, read_published
+from adamas.benchmark.aggregates import Published, mean_with_interval, read_published
 from adamas.benchmark.figures import Curve, plot_curves
 from adamas.benchmark.report_tables import in_gib, short
 from adamas.benchmark.systems import differences, systems
 from adamas.config import Config
 from adamas.envs.make import action_meanings, make_env
 from adamas.evaluation.games import Games, UniformPlay, play_games
-from adamas.training.announcement import in_words
 from adamas.training.checkpoint import usable
 from adamas.training.load_run import SavedRun
 from adamas.training.run_folder import RunFolder
 from adamas.training.run_records import Outcome, find_outcomes, read_outcome
 from adamas.training.scalars import read_scalars
-from adamas.utils.console import progress_bar, say, warn
+from adamas.utils.console import format_duration, progress_bar, say, warn
 from adamas.utils.errors import UserError
 from adamas.utils.images import FPS, gif
 from adamas.utils.markdown import markdown_table
@@ -38,7 +37,6 @@ UNKNOWN = "not known"
 RANDOM_GAMES = 100
 FILM = 60 * FPS  # frames, a step each
 SCALE = 2
-DRAWS = 20_000  # of the bootstrap
 
 
 def finished(folders: Sequence[Path]) -> list[Outcome]:
@@ -109,7 +107,7 @@ def curve_of(run: Outcome, system: str) -> Curve:
             collected.pop()
         collected.append((event.step, event.value))
     *evaluated, (steps, _) = [(record["steps"], record["return"]) for record in run.curve]
-    return Curve(system, run.config.seed, collected, evaluated, (steps, *interval([run.end["returns"]])))
+    return Curve(system, run.config.seed, collected, evaluated, (steps, *mean_with_interval([run.end["returns"]])))
 
 
 def rows(run: Outcome, curve: Curve) -> Iterator[tuple[str | int | float | None, ...]]:
@@ -147,27 +145,15 @@ def commit_of(origin: Mapping[str, Any]) -> str:
 
 def row_of(run: Outcome, system: str) -> list[str | int]:
     end = run.end
-    taken = in_words(end["seconds"]) if "seconds" in end else UNKNOWN
+    taken = format_duration(end["seconds"]) if "seconds" in end else UNKNOWN
     memory = in_gib(end["ram_bytes"]) if end.get("ram_bytes") else UNKNOWN
     games = end["returns"]
     return [system, run.config.seed, f"{end['steps']:,}", taken, memory, len(games), mean([games])]
 
 
 def mean(returns: Sequence[Sequence[float]]) -> str:
-    value, low, high = interval(returns)
+    value, low, high = mean_with_interval(returns)
     return f"{value:,.2f} [{low:,.2f}, {high:,.2f}]"
-
-
-def interval(returns: Sequence[Sequence[float]]) -> tuple[float, float, float]:
-    """The mean over seeds of returns, one list a seed, and the interval of a bootstrap over seeds and their games."""
-    rng = np.random.default_rng(0)
-    games = [np.array(of_seed) for of_seed in returns]
-    drawn = np.zeros(DRAWS)
-    for seed in rng.integers(len(games), size=(len(games), DRAWS)):
-        means = np.stack([rng.choice(of_seed, (DRAWS, len(of_seed))).mean(1) for of_seed in games])
-        drawn += means[seed, np.arange(DRAWS)] / len(games)
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return fmean(of_seed.mean() for of_seed in games), float(low), float(high)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from adamas.benchmark.queue import FINISHED, RunStatus
-from adamas.training.announcement import in_words
+from adamas.utils.console import format_duration
 
 COLUMNS = ("game", "seed", "step", "return", "time left", "state")
 
@@ -20,7 +20,7 @@ def table(statuses: Sequence[RunStatus]) -> str:
 
 
 def _cells(s: RunStatus) -> tuple[str, ...]:
-    left = "-" if s.left is None else in_words(s.left)
+    left = "-" if s.left is None else format_duration(s.left)
     steps, score = ("-" if s.steps is None else f"{s.steps:,}"), ("-" if s.score is None else f"{s.score:.1f}")
     return s.task.game, str(s.task.seed), steps, score, left, s.state
 
@@ -34,4 +34,4 @@ def summary(statuses: Sequence[RunStatus]) -> str:
         return words
     mean = fmean(whole)
     left = sum(mean if s.left is None else s.left for s in statuses if s.state != FINISHED)
-    return f"{words}; about {in_words(left)} of work left"
+    return f"{words}; about {format_duration(left)} of work left"

@@ -66,6 +66,17 @@ def progress_bar(total: int | None, unit: str, **options: Any) -> tqdm:
     return tqdm(total=total, unit=unit, mininterval=0.2 if live else 30, file=Lasting(sys.stderr), **options)
 
 
+def format_duration(seconds: float) -> str:
+    """3_700 -> "1 h 2 min"."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = max(1, round(seconds / 60))
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    named = [(days, "days" if days > 1 else "day"), (hours, "h"), (minutes if not days else 0, "min")]
+    return " ".join(f"{n} {name}" for n, name in named if n)
+
+
 def encodable(text: str, encoding: str | None) -> str:
     """`text`, without accents and with question marks where the encoding has no such letters."""
     encoding = encoding or "ascii"

@@ -30,7 +30,7 @@ from adamas.config import SIZE
 from adamas.data.frames import to_float, to_uint8
 from adamas.training.models import Models
 from adamas.utils.errors import UserError
-from adamas.world_model.denoiser import draw
+from adamas.world_model.denoiser import run_sampler
 from adamas.world_model.reward_end import RewardEnd
 from adamas.world_model.world_model import WorldModel
 
@@ -51,7 +51,7 @@ class Frame(nn.Module):
         def denoise(x: Tensor, sigma: float) -> Tensor:
             return self.denoiser.denoise(x, sigma, context, actions)
 
-        y = draw(denoise, noise, self.sampler, torch.Generator())  # of which nothing is drawn, without churn
+        y = run_sampler(denoise, noise, self.sampler, torch.Generator())  # of which nothing is drawn, without churn
         return to_uint8(self.denoiser.decode(y, context[:, -1:]))[:, 0]
 
 

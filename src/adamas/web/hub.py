@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from adamas.benchmark.showcase import interval
+from adamas.benchmark.aggregates import mean_with_interval
 from adamas.config import Config
 from adamas.config.help import shown
 from adamas.envs.make import is_atari
@@ -138,7 +138,7 @@ def trained_on(outcome: Outcome, checkpoint_name: str) -> str:
 
 def score(evaluation: dict[str, Any], finished: bool) -> str:
     """The full games of the last evaluation, with an interval of their mean."""
-    mean, low, high = interval([evaluation["returns"]])
+    mean, low, high = mean_with_interval([evaluation["returns"]])
     when = (
         "at the end of the run" if finished else f"after {evaluation['steps']:,} agent steps; the run is not finished"
     )

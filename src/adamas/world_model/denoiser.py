@@ -150,7 +150,7 @@ class Denoiser(nn.Module):
                 trace.append((show(x), show(y)))
             return y
 
-        return show(draw(denoise, normal(previous.shape, generator), s, generator))
+        return show(run_sampler(denoise, normal(previous.shape, generator), s, generator))
 
     def denoise(self, x: Tensor, sigma: float, frames: Tensor, action: Tensor) -> Tensor:
         """D_theta(x; sigma), float (B, 1, H, W), after frames float (B, n, H, W). DIAMOND clips it to grey levels, if it is one."""
@@ -186,7 +186,7 @@ def _replace(obs: Tensor, t: int, generated: Tensor, valid: Tensor) -> Tensor:
     return torch.cat([obs[:, :t], frame[:, None], obs[:, t + 1 :]], dim=1)
 
 
-def draw(denoise: samplers.Denoise, noise: Tensor, s: config.Sampler, generator: Random) -> Tensor:
+def run_sampler(denoise: samplers.Denoise, noise: Tensor, s: config.Sampler, generator: Random) -> Tensor:
     """Runs the sampler that `s` names from unit normal `noise`; the shape stays.
 
     By default the noise is *not* scaled by sigma_max although the schedule starts there: the narrower start makes

@@ -173,7 +173,7 @@ def _former_meaning(config: Config) -> dict[str, str | float]:
 
 def _average(module: nn.Module) -> AveragedModel:
     """A copy of the weights that follows them. It requires gradients though nothing learns it: autocast keeps the bfloat16
-    copy of such weights alone, and would else cast them again at each step of a rollout."""
+    copy of such weights alone, and would else cast them again at each step of a rollout, as compiled code does all the same."""
     average = AveragedModel(module)
     for lstm in average.modules():
         if isinstance(lstm, nn.LSTM):

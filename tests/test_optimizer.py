@@ -123,7 +123,7 @@ def test_a_schedule_goes_on_where_it_was_with_other_steps_an_update() -> None:
     train(net, optimizer, 30)
     other = make(decay_updates=10, steps_per_update=2)[1]
     other.load_state_dict(optimizer.state_dict())
-    assert (other.updates, other.learning_rate) == (10, optimizer.learning_rate)
+    assert (other.steps, other.learning_rate) == (10, optimizer.learning_rate)
 
 
 def test_without_a_warm_up_the_first_update_is_whole() -> None:
@@ -226,6 +226,6 @@ def test_a_saved_optimizer_goes_on_bit_for_bit() -> None:
     state = torch.load(file, weights_only=True)
     other.load_state_dict(state["net"])
     loaded.load_state_dict(state["optimizer"])
-    assert (loaded.updates, loaded.skipped, loaded.in_a_row) == (5, 2, 2)
+    assert (loaded.steps, loaded.skipped, loaded.in_a_row) == (5, 2, 2)
     train(other, loaded, 3, seed=1)
     assert_same(net, other)

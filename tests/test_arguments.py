@@ -266,6 +266,7 @@ def test_a_path_with_an_equals_sign_is_a_word_without_a_name(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     Path("a=b").mkdir()
     assert arguments.with_names(["env=Pong", "a=b", "c"], ("source", "out")) == ["env=Pong", "source=a=b", "out=c"]
+    assert arguments.with_names([longer := f"columns=[a:{'b' * 300}]"], ("source",)) == [longer], "no name of a file"
 
 
 @pytest.mark.parametrize("kind", [int, float, str])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
 import re
 import subprocess
 import sys
@@ -122,6 +123,26 @@ def test_no_folder_imports_itself_through_others() -> None:
 )
 def test_few_folders_know_a_library(library: str, homes: set[str]) -> None:
     assert {folder(module) for module in FILES if library in libraries(module)} == homes
+
+
+SCRIPTS = {str(path.relative_to(SRC.parent)): path for path in (SRC.parent / "scripts").rglob("*.py")}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_what_a_script_takes_from_the_package_is_there(name: str) -> None:
+    """Also in functions that no other test calls."""
+    nodes, modules = list(ast.walk(ast.parse(SCRIPTS[name].read_text()))), {}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("adamas"):
+            package = importlib.import_module(node.module)
+            for alias in node.names:
+                if f"{node.module}.{alias.name}" in FILES:
+                    modules[alias.asname or alias.name] = importlib.import_module(f"{node.module}.{alias.name}")
+                else:
+                    assert hasattr(package, alias.name), alias.name
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            assert hasattr(modules[node.value.id], node.attr), f"{node.value.id}.{node.attr}"
 
 
 ANSWERS = """

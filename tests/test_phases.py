@@ -176,6 +176,7 @@ def test_what_a_resume_with_other_settings_may_have_ahead_has_a_cost_too() -> No
     """The denoiser's only updates are in an epoch that a new run of these settings would not have."""
     c = small()
     c.collection.steps, c.final_epochs, c.denoiser.optimization.first_updates = c.collection.first_steps, 0, 0
+    c.resume = "runs/Breakout/2026-12-01_00-00-00"
     for part in (c.denoiser, c.reward_end, c.actor_critic):
         part.optimization.batch_size = 1
     begun = Progress(epoch=1, done=Counter({"evaluation": 1}), total=Counter(collect=c.collection.steps))

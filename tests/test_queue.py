@@ -243,12 +243,15 @@ def test_settings_that_nothing_was_begun_with_can_be_corrected(tmp_path: Path) -
         wrong.claim()
 
 
-def test_where_a_file_system_has_no_locks_a_queue_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_where_a_file_system_has_no_locks_a_queue_says_so(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(lock: int, kind: int) -> None:
-        raise OSError(errno.ENOSYS, "Function not implemented")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    with pytest.raises(UserError, match=r"runs=.* cannot be used \(Function not implemented\)"):
+    with pytest.raises(UserError, match=rf"runs=.* cannot be used \({os.strerror(number)}\)"):
         Queue(tmp_path, "smoke").claim()
 
 

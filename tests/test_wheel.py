@@ -57,7 +57,7 @@ def test_the_wheel_holds_presets_scores_and_the_page(adamas: Path, tmp_path: Pat
     done = run(adamas, "play", cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.endswith("train one with adamas train env=Breakout\n")
-    done = run(adamas, "report", "out=report", "draws=9", cwd=tmp_path)
+    done = run(adamas, "report", "out=report", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "DIAMOND" in (tmp_path / "report" / "atari100k.md").read_text()
 

@@ -151,7 +151,7 @@ class Proof:
                     shutil.copy(path, self.out / ("dream.gif" if path.suffix == ".gif" else path.name))
             read = [sys.executable, "-c", CURVES, str(run / "tensorboard")]
             with open(self.out / "curves.json", "w") as file, suppress(subprocess.TimeoutExpired):
-                subprocess.run(read, env=self._environment(), stdout=file, check=False, timeout=60)
+                subprocess.run(read, env=self._environment(), stdout=file, stderr=file, check=False, timeout=60)
         shutil.rmtree(self.work, ignore_errors=True)
 
 
@@ -209,7 +209,19 @@ def runs(proof: Proof) -> None:
 
 def pytest(chosen: str, limit: float) -> Step:
     """What is known of a test is printed as soon as it is: a call that runs out of time still tells of the others."""
-    words = ["-m", "pytest", "-m", "gpu", "-k", chosen, "-n", "4", "-v", "--timeout=60", "tests/test_gpu.py"]
+    words = [
+        "-m",
+        "pytest",
+        "-m",
+        "gpu",
+        "-k",
+        chosen,
+        "-n",
+        "4",
+        "-v",
+        f"--timeout={limit - 15:.0f}",
+        "tests/test_gpu.py",
+    ]
     same = {"CUBLAS_WORKSPACE_CONFIG": ":16:8"}  # without it an LSTM may differ from run to run
     return Step(f"pytest {chosen}", script(*words), limit, environment=same)
 

@@ -88,7 +88,7 @@ class Both:
         from models.diffusion import DiffusionSampler, DiffusionSamplerConfig
 
         s, n = self.config.sampler, self.config.denoiser.context
-        mine = denoiser.draw(self._denoise, self.noise, s, torch.Generator())
+        mine = denoiser.run_sampler(self._denoise, self.noise, s, torch.Generator())
         c = DiffusionSamplerConfig(s.steps, SIGMA_MIN, s.sigma_max, int(denoiser.RHO))
         work = DiffusionSampler(self.agent.denoiser, c).sample
         shown = self.theirs(self.obs[:, :n]), self.action[:, :n]

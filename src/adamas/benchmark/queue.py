@@ -6,6 +6,7 @@ from a lock.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sys
@@ -79,7 +80,7 @@ class Queue:
                 os.close(lock)
             words = as_words(begun)
         except OSError as error:
-            if is_passing(error):
+            if is_passing(error) and error.errno != errno.ENOLCK:  # which a file system without locks has for good
                 raise
             raise UserError(f"runs={self.runs} cannot be used ({error.strerror})") from error
         except (ValueError, TypeError, KeyError) as error:

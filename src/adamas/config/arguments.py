@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 import typing
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, Optional, TypeVar
 
 from omegaconf import MISSING, OmegaConf
@@ -32,7 +32,7 @@ def run_command(schema: type[T], argv: list[str], usage: str, run: Callable[[T],
 def with_names(argv: list[str], names: tuple[str, ...]) -> list[str]:
     """`SOURCE OUT name=value` -> `source=SOURCE out=OUT name=value`: words without a name get these, in order. A path that exists
     may have "=" in it."""
-    is_named = ["=" in word and not Path(word).exists() for word in argv]
+    is_named = ["=" in word and not os.path.exists(word) for word in argv]
     given = {word.partition("=")[0] for word, named in zip(argv, is_named, strict=True) if named}
     rest = iter([name for name in names if name not in given])
     return [

@@ -56,7 +56,7 @@ def header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     version = np.lib.format.read_magic(member)
     if version not in read:
-        raise ValueError(f"{member.name} is of version {version} of npy: save it with numpy.savez")
+        raise ValueError(f"{member.name} is of version {'.'.join(map(str, version))} of npy: save it with numpy.savez")
     shape, column_major, dtype = read[version](member)
     if dtype.hasobject:
         raise ValueError(f"{member.name} holds Python objects, which only pickle reads: save it as an array of numbers")

@@ -20,7 +20,7 @@ from adamas.utils.errors import UserError
 
 
 def read_experience(dataset: Any, config: Config, device: torch.device) -> Replay:
-    """A dataset a folder of `.npz` files or one such file, or several, mixed. UserError if one holds actions that the game does
+    """A dataset, which is a folder of `.npz` files or one such file; or several, mixed. UserError if one holds actions that the game does
     not have.
 
     Args:

@@ -103,9 +103,8 @@ def units_left(config: Config, progress: Progress) -> dict[str, int]:
 
 
 def measure_costs(rehearsal: Rehearsal) -> dict[str, float]:
-    """Expected seconds a unit of each phase, by its name, that a run has, or that one which was begun with other settings may have
-    ahead."""
+    """Expected seconds a unit of each phase, by its name, that a run has. One that is resumed may have been begun with other settings."""
     config = rehearsal.config
     planned = plan(config)
-    trained = config.parts if config.has_world_model else ()
+    trained = config.parts if config.resume and config.has_world_model else ()
     return {phase.name: phase.seconds(rehearsal) for phase in PHASES if phase in planned or phase.name in trained}
